@@ -1,0 +1,1 @@
+"""The light client of a Shardline cluster: grpcio and protobuf only."""

@@ -1,0 +1,1 @@
+"""Keeps the replicas that the deployments ask for: observe, decide, act."""

@@ -1,0 +1,90 @@
+"""Errors of the control plane: each knows its gRPC code, whether a retry helps, and what to say.
+
+A message tells what happened, the value, the bound and the remedy. The codes are plain names, so that decision modules
+that raise them need no grpc.
+"""
+
+
+class ShardlineError(Exception):
+    """Something that a caller is told about."""
+
+    code = "INTERNAL"  # name of a gRPC status code
+    retryable = False
+    retry_after_s: float | None = None
+
+
+class ConfigurationError(ShardlineError):
+    """A setting is wrong or does not fit another one; nothing was started."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class InvalidRequestError(ShardlineError):
+    """A field of a request is wrong. `field` is its path in the protobuf message."""
+
+    code = "INVALID_ARGUMENT"
+
+    def __init__(self, message: str, *, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class UnknownModelError(ShardlineError):
+    """No deployment has this name."""
+
+    code = "NOT_FOUND"
+
+
+class UnknownRequestError(ShardlineError):
+    """No record of this request exists for this tenant: its retention is over, or it never was."""
+
+    code = "NOT_FOUND"
+
+
+class KeyConflictError(ShardlineError):
+    """The idempotency key belongs to a request with another body."""
+
+    code = "ALREADY_EXISTS"
+
+
+class RequestNotEndedError(ShardlineError):
+    """Only an ended request can be forgotten."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class QueueFullError(ShardlineError):
+    """The lane has reached one of its bounds. `retry_after_s` comes from its measured drain rate."""
+
+    code = "RESOURCE_EXHAUSTED"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RequestTooLargeError(ShardlineError):
+    """No deployed shape can ever hold this request."""
+
+    code = "INVALID_ARGUMENT"
+
+
+class DataLossError(ShardlineError):
+    """What a client has seen and what the log holds differ; the message names the offset."""
+
+    code = "DATA_LOSS"
+
+
+class QueueUnavailableError(ShardlineError):
+    """A call to the queue got no answer: it may or may not have run. Send the same call again."""
+
+    code = "UNAVAILABLE"
+    retryable = True
+    retry_after_s = 1.0
+
+
+class EmbeddedServerError(ShardlineError):
+    """The embedded Redis server could not be found or started."""
+
+    code = "FAILED_PRECONDITION"

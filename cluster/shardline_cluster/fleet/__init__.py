@@ -1,0 +1,1 @@
+"""The nouns that router, controller and command line share."""

@@ -1,0 +1,21 @@
+"""Everything that a replica's process needs to know at birth, in one frozen record that travels as JSON."""
+
+from dataclasses import dataclass
+
+from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.queue.terms import QueueTerms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaSpec:
+    """One replica to start. `incarnation` is drawn by the controller, so that it can tell whose process exited."""
+
+    deployment: Deployment
+    replica: str
+    incarnation: str
+    redis_url: str
+    prefix: str
+    terms: QueueTerms
+    replicas_on_host: int = 1  # memory and threads are divided by it
+    step_limit_s: float = 5.0  # the least time limit of a step; it is at least 20 × the expected time
+    warm_up_limit_s: float = 300.0

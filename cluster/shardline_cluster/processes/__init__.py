@@ -1,0 +1,1 @@
+"""Processes that this program starts, and that must not outlive it."""

@@ -1,0 +1,1 @@
+"""The durable request queue and token log, in Redis or in memory."""

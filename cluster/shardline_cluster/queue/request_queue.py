@@ -1,0 +1,136 @@
+"""The queue and token log of one lane, as routers, leaders and the controller see it.
+
+Every method is one script: atomic, idempotent, safe to resend with the same arguments. A method makes one attempt; a
+lost connection or a late answer raises `QueueUnavailableError`, and the caller resends, since only it knows what else
+has happened meanwhile. Every reply tells the server's identity: a change means that the server may have forgotten its
+last writes, and is to be handled before anything else in the reply (docs/protocol.md, "When Redis forgets").
+
+Two implementations stand side by side, `RedisRequestQueue` and `MemoryRequestQueue`, under one suite of tests.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
+
+from shardline_cluster.queue.records import (
+    ClaimAnswer,
+    ClaimCall,
+    CommitAnswer,
+    CommitCall,
+    DeadMember,
+    Ended,
+    ForgetCode,
+    Gone,
+    Grant,
+    LaneBounds,
+    LaneView,
+    Member,
+    OnHold,
+    QueueMessage,
+    RestoreAnswer,
+    RestoreCall,
+    Snapshot,
+    Submission,
+    SubmitAnswer,
+)
+from shardline_cluster.queue.terms import QueueTerms
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Generic[T_co]):
+    """What a script answered, and by which server."""
+
+    identity: str  # the server's run id
+    in_hold: bool
+    now_ms: int  # the server's clock
+    value: T_co
+
+
+class RequestQueue(Protocol):
+    """One lane. All methods raise QueueUnavailableError where no answer came."""
+
+    @property
+    def lane(self) -> str:
+        """Name of the lane."""
+        ...
+
+    @property
+    def terms(self) -> QueueTerms:
+        """The periods by which this lane lives."""
+        ...
+
+    async def register(self, member: Member) -> Reply[None]:
+        """Gives a leader or router its lease, or renews it."""
+        ...
+
+    async def configure(self, bounds: LaneBounds) -> Reply[None]:
+        """Sets what the lane takes in."""
+        ...
+
+    async def submit(self, router: str, listener_number: int, submission: Submission) -> Reply[SubmitAnswer]:
+        """Accepts a request, with `router` listening unless it is a background request."""
+        ...
+
+    async def claim(self, call: ClaimCall) -> Reply[ClaimAnswer]:
+        """Grants waiting requests to a leader; renews its lease; sweeps a little."""
+        ...
+
+    async def commit(self, call: CommitCall) -> Reply[CommitAnswer]:
+        """Appends a step's tokens, publishes them, renews the lease."""
+        ...
+
+    async def release(self, incarnation: str, grants: Sequence[tuple[str, Grant]]) -> Reply[None]:
+        """Hands requests back with the tokens that they have. Counts nothing."""
+        ...
+
+    async def cancel(self, request_id: str, tenant: str) -> Reply[Ended | OnHold | Gone]:
+        """Ends a request now, or tells the end that it has."""
+        ...
+
+    async def attach(
+        self, router: str, listener_number: int, request_id: str, tenant: str
+    ) -> Reply[Snapshot | OnHold | Gone]:
+        """Registers a listener, then reads record and logs, with nothing falling between."""
+        ...
+
+    async def detach(self, router: str, listener_number: int, request_id: str) -> Reply[None]:
+        """Takes a listener away; ignored where a newer attach of this router has a higher number."""
+        ...
+
+    async def look(self, request_id: str, tenant: str) -> Reply[Snapshot | OnHold | Gone]:
+        """Reads record and logs without listening."""
+        ...
+
+    async def sweep(self, router: str | None, dead: Sequence[DeadMember] = ()) -> Reply[None]:
+        """Ends what is over: leases, deadlines, graces, waits, retentions. Renews the router's lease."""
+        ...
+
+    async def restore(self, call: RestoreCall) -> Reply[RestoreAnswer]:
+        """Gives a server back what it may have forgotten."""
+        ...
+
+    async def forget(self, request_id: str, tenant: str) -> Reply[ForgetCode]:
+        """Deletes an ended request before its retention is over."""
+        ...
+
+    async def drain(self, incarnation: str) -> Reply[None]:
+        """Puts a drain message into a leader's inbox."""
+        ...
+
+    async def view(self) -> Reply[LaneView]:
+        """Counters and members of the lane, for people and the controller."""
+        ...
+
+    def listen(self, incarnation: str) -> AsyncIterator[QueueMessage]:
+        """Messages for a leader or router, for as long as the caller iterates.
+
+        Yields `Subscribed` after each confirmation by the server, the first and every later one: it reconnects by
+        itself. A message that was published while the connection was away is lost; the log has it.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Closes connections."""
+        ...

@@ -1,0 +1,1 @@
+"""The leader of one replica: claim, step, commit."""

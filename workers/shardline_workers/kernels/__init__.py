@@ -1,0 +1,1 @@
+"""The operations that a decoder is made of, in one interface with several implementations."""

@@ -1,0 +1,1 @@
+"""What one rank runs: the step's tensors, the model, the sampler."""

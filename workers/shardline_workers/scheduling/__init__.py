@@ -1,0 +1,1 @@
+"""What enters the next step: pure decisions over plain data."""

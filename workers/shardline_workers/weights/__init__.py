@@ -1,0 +1,1 @@
+"""From the formats of files to the layout that kernels read."""
