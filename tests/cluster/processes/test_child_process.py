@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from shardline_cluster.processes.child_process import describe_exit, start_child, stop_child
 
 PARENT = """
