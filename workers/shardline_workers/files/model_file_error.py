@@ -14,6 +14,6 @@ class ModelFileError(ValueError):
 
 
 def _shown(value: object) -> str:
-    """A value from a hostile file, short enough for one log line."""
+    """A value from a hostile file, short enough for a log line."""
     text = repr(value)
-    return text if len(text) <= 120 else f"{text[:117]}..."
+    return text if len(text) <= 400 else f"{text[:397]}..."
