@@ -28,7 +28,7 @@ Where docs/protocol.md leaves a choice, both decide alike:
 - A resent finishing commit is known by its grant, and by each sequence's offset + ids and finish being the end's.
 - Published is what was appended: a resend that appends nothing publishes nothing. An end travels with the last ids;
   a claim publishes an empty message with the new epoch.
-- `held_digest` is `held_digest.held_digest`. Inbox numbers are max(last + 1, now_ms), so that they rise over a rollback.
+- `held_digest` is that of `held_digest.py`. Inbox numbers are max(last + 1, now_ms): they rise over a rollback too.
 - Longest wait in the queue: from the acceptance, while a request was never claimed and has no tokens.
 - Fruitless claims: +1 with a claim, −1 with a release by the owner or a drained exit, 0 with a new token; looked at
   when a lease is reclaimed.
