@@ -9,12 +9,17 @@ MAX_COMMIT_REQUESTS = 256  # bounded work for one script
 MAX_COMMIT_BYTES = 1 << 20  # of ids and log-probabilities; one request always fits
 
 
+def is_due(request: HeldRequest, now: float) -> bool:
+    """Whether the next commit is to name a request."""
+    return request.pending and not request.restoring and request.not_before <= now
+
+
 def commit_batch(held: Iterable[HeldRequest], now: float) -> tuple[CommitEntry, ...]:
     """Everything that the log lacks by now, within the bounds of one call; the rest waits for the next one."""
     entries: list[CommitEntry] = []
     num_bytes = 0
     for request in held:
-        if not request.pending or request.restoring or request.not_before > now:
+        if not is_due(request, now):
             continue
         entry = request.entry()
         num_bytes += sum(len(s.ids) + len(s.logprobs) for s in entry.sequences)

@@ -33,7 +33,7 @@ from shardline_cluster.queue.records import (
 )
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.replica.commit_batch import commit_batch, commit_due_at
+from shardline_cluster.replica.commit_batch import commit_batch, commit_due_at, is_due
 from shardline_cluster.replica.commit_verdict import Verdict, verdict
 from shardline_cluster.replica.errands import Errands
 from shardline_cluster.replica.held_request import HeldRequest
@@ -88,10 +88,9 @@ class HeldRequests:
         """Tokens that were generated and are not known to be in the log."""
         return sum(h.num_uncommitted for h in self._held.values())
 
-    @property
-    def pending(self) -> bool:
-        """Whether a commit, restore or release has still something to say."""
-        return self._errands.pending or any(h.pending for h in self._held.values())
+    def has_unsaid(self, now: float) -> bool:
+        """Whether a commit has something to say by now, or is owed a question."""
+        return any(is_due(h, now) for h in self._held.values())
 
     @property
     def owes_nothing(self) -> bool:
