@@ -18,9 +18,10 @@ def harness_kind(request: pytest.FixtureRequest) -> HarnessKind:
 
 @pytest.fixture
 async def harness(harness_kind: HarnessKind, request: pytest.FixtureRequest) -> AsyncIterator[LaneHarness]:
-    """A lane whose first hold is over."""
+    """A lane whose first hold is over, just swept."""
     harness = await harness_kind.open(request)
     await harness.queue().view()
     await harness.advance(harness.terms.hold_ms)
+    await harness.queue().sweep(None)
     yield harness
     await harness.close()
