@@ -118,6 +118,9 @@ class LaneStreams:
         stream = self._streams.get(request_id) or self._new_stream(request_id, tenant, info, now_ms)
         if stream.tenant != tenant:
             raise unknown_request(request_id)
+        if info and stream.info and self._other_run(stream.info, info):
+            stream.begin_another_run()
+            stream.know(info)
         reader = StreamReader(request_id, cursor, on_change)
         stream.readers.append(reader)
         stream.check_readers(whole=False, in_hold=True)

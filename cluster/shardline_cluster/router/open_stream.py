@@ -138,11 +138,11 @@ class OpenStream:
             raise reader.failure
         if not reader.verified:
             return self._progress(reader)
-        updates = tuple(u for u in map(lambda s: self._take_sequence(reader, s), range(len(self.logs))) if u)
+        taken = [self._take_sequence(reader, sequence) for sequence in range(len(self.logs))]
         progress = self._progress(reader)
         end = self.end if self.complete and self._all_taken(reader) else None
         reader.ended = end is not None
-        return StreamUpdate(progress.position, progress.epoch, updates, end)
+        return StreamUpdate(progress.position, progress.epoch, tuple(filter(None, taken)), end)
 
     def _progress(self, reader: StreamReader) -> StreamUpdate:
         epoch = self.epoch if self.epoch > reader.epoch else None
