@@ -30,7 +30,7 @@ from shardline_cluster.queue.records import (
     SubmitAnswer,
     TooLarge,
 )
-from shardline_cluster.queue.step_encoding import pack_grant, pack_restored_logs
+from shardline_cluster.queue.step_encoding import check_nonce, pack_grant, pack_restored_logs
 
 MAX_PAGE_BYTES = 4 << 20  # of the logs in one call
 
@@ -119,6 +119,8 @@ def restore_pages(call: RestoreCall) -> Iterator[RestorePage]:
         InvalidCallError: logs, end and submission do not fit each other.
     """
     width = _check_restore(call)
+    if call.grant is not None:
+        check_nonce(call.grant.nonce)
     page_tokens = max(1, MAX_PAGE_BYTES // (ID_BYTES + width) // len(call.logs))
     num_pages = max(1, -(-max(log.num_tokens for log in call.logs) // page_tokens))
     for page in range(num_pages):

@@ -45,9 +45,8 @@ async def _messages(
         for _ in channels:
             await connection.read_response()
     yield Subscribed()
-    wake_channel = channels[0].encode()
     async for reply in _replies(connection, terms):
-        for message in _opened(reply, wake_channel):
+        for message in open_message(reply, channels[0]):
             yield message
 
 
@@ -76,11 +75,11 @@ async def _replies(connection: AbstractConnection, terms: QueueTerms) -> AsyncIt
         await asyncio.gather(read, return_exceptions=True)
 
 
-def _opened(reply: object, wake_channel: bytes) -> Iterator[QueueMessage]:
-    """The messages in a reply; none in an answer to PING."""
+def open_message(reply: object, wake_channel: str) -> Iterator[QueueMessage]:
+    """The messages in what a subscription read; none in a confirmation or an answer to PING."""
     if not isinstance(reply, list) or reply[0] != b"smessage":
         return
-    if reply[1] == wake_channel:
+    if reply[1] == wake_channel.encode():
         yield Wake()
     else:
         yield from read_publications(reply[2])

@@ -58,8 +58,8 @@ def check_nonce(nonce: bytes) -> bytes:
 
 
 def pack_grant(grant: Grant) -> bytes:
-    """Epoch and nonce."""
-    return pack_u32(grant.epoch) + check_nonce(grant.nonce)
+    """Epoch and nonce. A nonce of another size is packed as well: it is a grant that nobody has."""
+    return pack_u32(grant.epoch) + pack_bytes(grant.nonce)
 
 
 def pack_grants(grants: Iterable[tuple[str, Grant]]) -> bytes:

@@ -3,9 +3,11 @@
 import functools
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+import pytest
 
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.embedded_server import EmbeddedServer
@@ -28,3 +30,28 @@ def running_server(binary: Path, durability: Durability = Durability.NONE) -> It
             yield server
         finally:
             server.stop()
+
+
+class RedisServers:
+    """Servers by kind, each started when a test first asks for it."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._running: dict[str, EmbeddedServer] = {}
+
+    def url(self, kind: str) -> str:
+        """The address of the session's server of this kind."""
+        if kind not in self._running:
+            self._running[kind] = self._stack.enter_context(running_server(server_binaries()[kind]))
+        return self._running[kind].url
+
+    def stop(self) -> None:
+        """Stops all."""
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def redis_servers() -> Iterator[RedisServers]:
+    servers = RedisServers()
+    yield servers
+    servers.stop()

@@ -7,7 +7,7 @@
 --
 -- KEYS  1 lane
 -- ARGV  1 terms · 2 incarnation · 3 inbox seen · 4 whether to list what is held (0, 1)
---       5 entries: uint32 count, then for each: text id, uint32 epoch, nonce (8 bytes), text error, uint32 count of
+--       5 entries: uint32 count, then for each: text id, uint32 epoch, text nonce, text error, uint32 count of
 --       sequences, for each: uint32 sequence, uint32 offset, text ids, text log-probabilities, text finish
 -- Reply uint32 count, then for each entry: code (1 letter), uint32 count of lengths, lengths, uint32 epoch, text end;
 --       mail; uint32 held, text digest, uint32 whether the list follows, then for each: text id, text EPOCH:NONCEHEX
@@ -22,7 +22,7 @@ local function unpack_entries(packed)
   local entries = {}
   for i = 1, count do
     local e, sequences = { sequences = {} }, nil
-    e.id, e.epoch, e.nonce, e.message, sequences, at = struct.unpack('<I4c0I4c8I4c0I4', packed, at)
+    e.id, e.epoch, e.nonce, e.message, sequences, at = struct.unpack('<I4c0I4I4c0I4c0I4', packed, at)
     for j = 1, sequences do
       local s = {}
       s.sequence, s.offset, s.ids, s.logprobs, s.finish, at = struct.unpack('<I4I4I4c0I4c0I4c0', packed, at)

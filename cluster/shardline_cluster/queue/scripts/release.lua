@@ -2,7 +2,7 @@
 -- release: a leader hands requests back with the tokens that they have. Neither a crash nor a fruitless claim.
 --
 -- KEYS  1 lane
--- ARGV  1 terms · 2 incarnation · 3 grants: uint32 count, then for each: text id, uint32 epoch, nonce (8 bytes)
+-- ARGV  1 terms · 2 incarnation · 3 grants: uint32 count, then for each: text id, uint32 epoch, text nonce
 -- Reply nothing
 
 local incarnation, packed = ARGV[2], ARGV[3]
@@ -11,7 +11,7 @@ local grants = {}
 
 for i = 1, count do
   local id, epoch, nonce
-  id, epoch, nonce, at = struct.unpack('<I4c0I4c8', packed, at)
+  id, epoch, nonce, at = struct.unpack('<I4c0I4I4c0', packed, at)
   grants[i] = { id = id, epoch = epoch, nonce = nonce }
 end
 

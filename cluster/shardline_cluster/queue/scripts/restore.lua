@@ -9,7 +9,7 @@
 -- KEYS  1 lane
 -- ARGV  1 terms · 2 incarnation · 3 submission · 4 submitted · 5 deadline (empty: none)
 --       6 logs: uint32 count, then for each: uint32 offset, text ids, text log-probabilities, text finish
---       7 grant: uint32 epoch, nonce (8 bytes); empty: none · 8 end (packed; empty: none)
+--       7 grant: uint32 epoch, text nonce; empty: none · 8 end (packed; empty: none)
 -- Reply text code, uint32 sequence, uint32 offset, text end
 
 local incarnation, s = ARGV[2], unpack_submission(ARGV[3])
@@ -37,7 +37,7 @@ local function unpack_grant(packed)
   if packed == '' then
     return nil
   end
-  local epoch, nonce = struct.unpack('<I4c8', packed)
+  local epoch, nonce = struct.unpack('<I4I4c0', packed)
   return { epoch = epoch, nonce = nonce }
 end
 
