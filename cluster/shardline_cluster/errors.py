@@ -84,6 +84,10 @@ class QueueUnavailableError(ShardlineError):
     retry_after_s = 1.0
 
 
+class InvalidCallError(ShardlineError):
+    """A call to the queue is malformed: a fault in the caller. Nothing was changed, and resending it does not help."""
+
+
 class EmbeddedServerError(ShardlineError):
     """The embedded Redis server could not be found or started."""
 

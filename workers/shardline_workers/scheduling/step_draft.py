@@ -1,0 +1,60 @@
+"""A step plan in the making: the token budget and what has been planned so far."""
+
+from dataclasses import dataclass, field
+
+from shardline_workers.scheduling.request import SequenceKey, SequenceState
+from shardline_workers.scheduling.step_plan import ScheduledChunk, SlotStart, StepPlan
+
+
+@dataclass(slots=True)
+class StepDraft:
+    """Collects chunks until the budget is used up."""
+
+    budget: int  # tokens left
+    starts: list[SlotStart] = field(default_factory=list)
+    chunks: list[ScheduledChunk] = field(default_factory=list)
+    preempted: list[SequenceKey] = field(default_factory=list)
+    num_prefill_tokens: int = 0
+    num_decode_tokens: int = 0
+
+    def add_start(self, state: SequenceState) -> None:
+        """Tells that a sequence has entered its slot."""
+        assert state.slot is not None, "a sequence that starts has a slot"
+        self.starts.append(SlotStart(slot=state.slot, sequence=state.key.sequence, sampling=state.sampling))
+
+    def add_chunk(self, state: SequenceState) -> None:
+        """Plans as many of the sequence's outstanding tokens as the budget allows, and tells its new blocks."""
+        assert state.slot is not None, "only sequences with a slot are planned"
+        num_tokens = min(state.num_outstanding, self.budget)
+        start = state.num_computed
+        self.chunks.append(
+            ScheduledChunk(
+                key=state.key,
+                arrival=state.arrival,
+                slot=state.slot,
+                start=start,
+                token_ids=tuple(state.token_ids[start : start + num_tokens]),
+                first_new_block=state.num_told_blocks,
+                new_block_ids=tuple(state.block_ids[state.num_told_blocks :]),
+                samples=num_tokens == state.num_outstanding,
+            )
+        )
+        state.num_told_blocks = len(state.block_ids)
+        self._count(num_tokens, is_decode=num_tokens == 1 and start >= state.num_prompt_tokens)
+
+    def freeze(self) -> StepPlan:
+        """The plan."""
+        return StepPlan(
+            starts=tuple(self.starts),
+            chunks=tuple(self.chunks),
+            preempted=tuple(self.preempted),
+            num_prefill_tokens=self.num_prefill_tokens,
+            num_decode_tokens=self.num_decode_tokens,
+        )
+
+    def _count(self, num_tokens: int, *, is_decode: bool) -> None:
+        self.budget -= num_tokens
+        if is_decode:
+            self.num_decode_tokens += num_tokens
+        else:
+            self.num_prefill_tokens += num_tokens

@@ -1,0 +1,60 @@
+"""What one step computes: the scheduler's word to the ranks, and the ranks' answer. Plain data, deltas only.
+
+Ranks keep a table of blocks for each slot; a plan names only the blocks that are new in it:
+
+    slot's table   [ 17 | 4 | 9 | · | · ]
+    chunk          first_new_block = 2, new_block_ids = (9,)
+"""
+
+from dataclasses import dataclass
+
+from shardline_workers.engine import Sampling, TokenLogprobs
+from shardline_workers.scheduling.request import SequenceKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotStart:
+    """A sequence enters a slot: what stays the same while it is there."""
+
+    slot: int
+    sequence: int  # number within its request; keys the sampler's noise
+    sampling: Sampling
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScheduledChunk:
+    """Consecutive tokens of one sequence that enter the model in this step."""
+
+    key: SequenceKey
+    arrival: int  # tells the sequence from a successor of the same name
+    slot: int
+    start: int  # position of the first token
+    token_ids: tuple[int, ...]
+    first_new_block: int
+    new_block_ids: tuple[int, ...]
+    samples: bool  # whether the token after the last one is to be chosen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPlan:
+    """One ragged batch, prefills and decodes together. `starts` take effect before `chunks`."""
+
+    starts: tuple[SlotStart, ...] = ()
+    chunks: tuple[ScheduledChunk, ...] = ()
+    preempted: tuple[SequenceKey, ...] = ()
+    num_prefill_tokens: int = 0
+    num_decode_tokens: int = 0
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens that enter the model."""
+        return self.num_prefill_tokens + self.num_decode_tokens
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledToken:
+    """The ranks' answer for one chunk that samples, in the order of the plan."""
+
+    token_id: int
+    logprobs: TokenLogprobs | None = None
+    error: str | None = None  # there was nothing to choose from; token_id means nothing then
