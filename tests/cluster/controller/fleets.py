@@ -1,10 +1,14 @@
 """Deployments and observations for the controller's tests, and a fleet of pretended replicas that live and die."""
 
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from shardline_cluster.controller.actions import Action, Kill, ReportDead, Start, Stop
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
+from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
+from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 
 
@@ -71,6 +75,11 @@ class PretendedFleet:
         for replica in self.replicas.values():
             replica.tick()
 
+    def only(self) -> tuple[str, PretendedReplica]:
+        """The one replica that is alive, with its incarnation."""
+        ((incarnation, replica),) = ((i, r) for i, r in self.replicas.items() if r.alive)
+        return incarnation, replica
+
     def observed(self) -> tuple[ReplicaObservation, ...]:
         return tuple(
             ReplicaObservation(
@@ -90,3 +99,45 @@ class PretendedFleet:
             for incarnation, replica in self.replicas.items()
             if replica.alive and replica.state not in silent
         }
+
+
+class PretendedLauncher:
+    """A ReplicaLauncher over a pretended fleet; what it is told can be looked up afterwards."""
+
+    def __init__(self) -> None:
+        self.fleet = PretendedFleet()
+        self.specs: list[ReplicaSpec] = []
+        self.forgotten: list[str] = []
+        self.refusal = ""
+        self.hang: threading.Event | None = None  # every call waits for it
+        self.closed = False
+
+    def start(self, spec: ReplicaSpec) -> None:
+        self._wait()
+        if self.refusal:
+            raise ConfigurationError(self.refusal)
+        self.specs.append(spec)
+        self.fleet.replicas[spec.incarnation] = PretendedReplica(spec.replica)
+
+    def observe(self) -> Sequence[ReplicaObservation]:
+        self._wait()
+        return self.fleet.observed()
+
+    def stop(self, incarnation: str) -> None:
+        self._wait()
+        self.fleet.act(Stop(incarnation, ""))
+
+    def kill(self, incarnation: str) -> None:
+        self._wait()
+        self.fleet.act(Kill(incarnation, ""))
+
+    def forget(self, incarnation: str) -> None:
+        self.forgotten.append(incarnation)
+        del self.fleet.replicas[incarnation]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _wait(self) -> None:
+        if self.hang is not None:
+            self.hang.wait(10)
