@@ -1,1 +1,59 @@
-"""The light client of a Shardline cluster: grpcio and protobuf only."""
+"""The light client of a Shardline cluster: grpcio and protobuf only.
+
+`Client` for plain programs, `AsyncClient` for those with an event loop. Both know several routers, draw an idempotency
+key for each call, and resume a stream at its exact token when a router goes away.
+"""
+
+from shardline.async_client import AsyncClient
+from shardline.async_completion_stream import AsyncCompletionStream
+from shardline.client import Client
+from shardline.completion_stream import CompletionStream
+from shardline.requests import ChatMessage
+from shardline.results import (
+    Accepted,
+    CancelResult,
+    Completion,
+    EndpointHealth,
+    Event,
+    Finished,
+    FinishReason,
+    ModelInfo,
+    Queued,
+    RequestState,
+    RequestStatus,
+    SequenceEnd,
+    SequenceOutput,
+    Started,
+    Tokenization,
+    TokenLogprobs,
+    Tokens,
+    TopLogprob,
+    Usage,
+)
+
+__all__ = [
+    "Accepted",
+    "AsyncClient",
+    "AsyncCompletionStream",
+    "CancelResult",
+    "ChatMessage",
+    "Client",
+    "Completion",
+    "CompletionStream",
+    "EndpointHealth",
+    "Event",
+    "FinishReason",
+    "Finished",
+    "ModelInfo",
+    "Queued",
+    "RequestState",
+    "RequestStatus",
+    "SequenceEnd",
+    "SequenceOutput",
+    "Started",
+    "TokenLogprobs",
+    "Tokenization",
+    "Tokens",
+    "TopLogprob",
+    "Usage",
+]

@@ -3,6 +3,7 @@
 import asyncio
 import pickle
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
@@ -29,7 +30,7 @@ class MemoryServer:
     def __init__(self, terms: QueueTerms | None = None, *, now_ms: Callable[[], int] = wall_clock_ms) -> None:
         self.terms = terms or QueueTerms()
         self._now_ms = now_ms
-        self._generation = 0
+        self._identity = uuid.uuid4().hex
         self._lanes: dict[str, MemoryLane] = {}
         self._subscriptions: dict[tuple[str, str], list[asyncio.Queue[QueueMessage]]] = {}
         self._is_down = False
@@ -39,7 +40,7 @@ class MemoryServer:
     @property
     def identity(self) -> str:
         """What a Redis server tells as its run id."""
-        return f"memory-{self._generation}"
+        return self._identity
 
     def run(self, name: str, script: Callable[[MemoryLane], T]) -> Reply[T]:
         """Runs a script on a lane and tells its answer.
@@ -87,7 +88,7 @@ class MemoryServer:
         What was published before may still be read after it.
         """
         self._lanes = {} if snapshot is None else pickle.loads(snapshot)
-        self._generation += 1
+        self._identity = uuid.uuid4().hex
         if not self._is_down:
             self._confirm_all()
         return self.identity

@@ -7,6 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import pytest
+
+from shardline_cluster.queue.records import QueueMessage
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.queue.terms import QueueTerms
 
@@ -51,6 +54,17 @@ class LaneHarness(Protocol):
         """While down, every call raises QueueUnavailableError and every message is lost."""
         ...
 
+    async def watch(self, incarnation: str) -> None:
+        """Subscribes to what is published for a leader or router; confirmed before it returns."""
+        ...
+
+    async def published(self, incarnation: str) -> list[QueueMessage]:
+        """Every message for a watched incarnation since it was last asked, in order, without `Subscribed`.
+
+        Exact: what a script published before its answer came is in the list.
+        """
+        ...
+
     async def close(self) -> None:
         """Gives back what the harness holds."""
         ...
@@ -58,7 +72,8 @@ class LaneHarness(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class HarnessKind:
-    """A harness by name, and how to make one. `open` runs inside the event loop that will use the harness."""
+    """A harness by name, and how to make one inside the event loop that will use it."""
 
     name: str
-    open: Callable[[], Awaitable[LaneHarness]]
+    open: Callable[[pytest.FixtureRequest], Awaitable[LaneHarness]]  # the request gives access to fixtures: servers
+    marks: tuple[pytest.MarkDecorator, ...] = ()

@@ -1,6 +1,12 @@
 """The queue in memory under the shared tests."""
 
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
+from shardline_cluster.queue.records import QueueMessage, Subscribed
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.queue.terms import QueueTerms
 
@@ -13,6 +19,8 @@ class MemoryLaneHarness:
     def __init__(self, terms: QueueTerms | None = None) -> None:
         self.terms = terms or QueueTerms()
         self._clock_ms = START_MS
+        self._read: dict[str, list[QueueMessage]] = {}
+        self._readers: list[asyncio.Task[None]] = []
         self.server = self._new_server()
 
     def _new_server(self) -> MemoryServer:
@@ -22,6 +30,10 @@ class MemoryLaneHarness:
         return MemoryRequestQueue(self.server, "lane")
 
     async def reset(self) -> None:
+        for reader in self._readers:
+            reader.cancel()
+        await asyncio.gather(*self._readers, return_exceptions=True)
+        self._readers = []
         self.server = self._new_server()
 
     async def now_ms(self) -> int:
@@ -46,10 +58,28 @@ class MemoryLaneHarness:
         else:
             self.server.come_up()
 
+    async def watch(self, incarnation: str) -> None:
+        messages = self.queue().listen(incarnation)
+        first = await anext(messages)
+        assert isinstance(first, Subscribed), "a subscription begins with its confirmation"
+        self._read[incarnation] = []
+        self._readers.append(asyncio.create_task(self._pump(messages, self._read[incarnation])))
+
+    async def _pump(self, messages: AsyncIterator[QueueMessage], into: list[QueueMessage]) -> None:
+        async for message in messages:
+            if not isinstance(message, Subscribed):
+                into.append(message)  # noqa: PERF401 — a comprehension would deliver only at the end
+
+    async def published(self, incarnation: str) -> list[QueueMessage]:
+        await asyncio.sleep(0)  # the reader's turn
+        messages = list(self._read[incarnation])
+        self._read[incarnation].clear()
+        return messages
+
     async def close(self) -> None:
-        """Nothing to give back."""
+        await self.reset()
 
 
-async def open_memory_harness() -> MemoryLaneHarness:
+async def open_memory_harness(_request: pytest.FixtureRequest) -> MemoryLaneHarness:
     """The factory that the shared fixture uses."""
     return MemoryLaneHarness()

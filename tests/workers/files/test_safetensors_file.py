@@ -22,7 +22,10 @@ def opened(tmp_path: Path, content: bytes) -> SafetensorsFile:
 
 
 def test_files_of_the_safetensors_package_read_the_same(tmp_path: Path) -> None:
-    tensors = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b": np.arange(4, dtype=np.int64)}
+    tensors: dict[str, np.ndarray[Any, Any]] = {
+        "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+        "b": np.arange(4, dtype=np.int64),
+    }
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
 
     with SafetensorsFile.open(tmp_path / "model.safetensors") as file:

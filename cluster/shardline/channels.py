@@ -1,0 +1,84 @@
+"""gRPC as both clients use it: options of a connection, one stub for each router, failures in our words."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import grpc
+from google.protobuf.wrappers_pb2 import Int32Value, StringValue
+
+from shardline.call_failure import CallFailure
+from shardline.results import EndpointHealth
+from shardline_protos.generation_pb2_grpc import GenerationStub
+
+SERVICE = "shardline.v1.Generation"
+# A call that is no stream and takes longer than this is lost, whatever the connection says.
+CALL_TIMEOUT_S = 20.0
+# A courtesy that nobody waits for longer.
+FORGET_TIMEOUT_S = 2.0
+# The router hears of the request's own timeout; a call's limit must not be what ends it.
+DEADLINE_MARGIN_S = 5.0
+
+CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
+    # A dead or hung router is noticed within 20 s, even where its host vanished without a word.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # A router that comes back on its address is found again soon.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 1_000),
+    ("grpc.max_reconnect_backoff_ms", 2_000),
+    # Retries are ours: only we know the idempotency key and the cursor.
+    ("grpc.enable_retries", 0),
+    # A resumed stream may bring a long text in one message.
+    ("grpc.max_receive_message_length", 256 * 1024 * 1024),
+    # Connections of one client die with it and are shared with no other.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def make_stub(channel: Any) -> Any:
+    """The service's stub; its methods are those of the protobuf service."""
+    return GenerationStub(channel)  # type: ignore[no-untyped-call]
+
+
+def failure_of(error: Any, *, method: str) -> CallFailure:
+    """A gRPC error of either flavour in our words. `retry-after-ms` is the router's wish, in its trailing metadata."""
+    return CallFailure(
+        error.code().name,
+        error.details() or "",
+        retry_after_s=_retry_after_s(error.trailing_metadata() or ()),
+        method=method,
+    )
+
+
+def _retry_after_s(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
+    for key, value in metadata:
+        if key == "retry-after-ms":
+            try:
+                return max(0.0, int(value) / 1000)
+            except ValueError:
+                return None
+    return None
+
+
+# grpc.health.v1 without its package: both messages are one field, as are the well-known wrappers of the same bytes.
+
+HEALTH_METHOD = "/grpc.health.v1.Health/Check"
+_HEALTH_STATUSES = {0: "UNKNOWN", 1: "SERVING", 2: "NOT_SERVING", 3: "SERVICE_UNKNOWN"}
+
+
+def encode_health_check(service: str) -> bytes:
+    """A HealthCheckRequest."""
+    return StringValue(value=service).SerializeToString()
+
+
+def decode_health(endpoint: str, response: bytes) -> EndpointHealth:
+    """A HealthCheckResponse of this router."""
+    status = Int32Value.FromString(response).value
+    return EndpointHealth(endpoint, _HEALTH_STATUSES.get(status, str(status)))
+
+
+def unreachable(endpoint: str, error: grpc.RpcError) -> EndpointHealth:
+    """The health of a router that did not answer."""
+    failure = failure_of(error, method="Check")
+    return EndpointHealth(endpoint, "UNREACHABLE", f"{failure.code}: {failure.details}")

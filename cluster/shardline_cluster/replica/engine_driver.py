@@ -1,0 +1,136 @@
+"""The leader's hand on its engine: everything that it is told waits for the next turn of the step thread."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from shardline_cluster.replica.progress_watch import ProgressWatch
+from shardline_cluster.replica.step_thread import StepThread
+from shardline_workers.engine import (
+    Capacity,
+    Engine,
+    EngineDescription,
+    EngineRequest,
+    RequestTooLargeError,
+    Sampling,
+    StepResult,
+)
+
+WARM_UP_TOKENS = 2  # a prefill and a decode
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn of the step thread brought."""
+
+    result: StepResult
+    capacity: Capacity
+    has_work: bool
+    refused: tuple[tuple[str, str], ...] = ()  # engine request id and reason
+
+
+@dataclass(slots=True)
+class _Orders:
+    """What the engine is told at the beginning of the next turn, in order."""
+
+    calls: list[Callable[[Engine], None]] = field(default_factory=list)
+    starts: dict[str, EngineRequest] = field(default_factory=dict)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+class EngineDriver:
+    """Turns orders into calls from the step thread, a step behind them. One turn at a time."""
+
+    def __init__(self, engine: Engine, thread: StepThread, watch: ProgressWatch) -> None:
+        self._engine = engine
+        self._thread = thread
+        self._watch = watch
+        self._orders = _Orders()
+        self._capacity = engine.capacity()
+        self._description = engine.description
+        self._has_work = False
+
+    @property
+    def description(self) -> EngineDescription:
+        """What was loaded."""
+        return self._description
+
+    @property
+    def capacity(self) -> Capacity:
+        """Room after the last turn."""
+        return self._capacity
+
+    @property
+    def starting(self) -> tuple[EngineRequest, ...]:
+        """Requests that the engine was not handed yet."""
+        return tuple(self._orders.starts.values())
+
+    @property
+    def has_orders(self) -> bool:
+        """Whether the next turn has something to tell the engine."""
+        return bool(self._orders.calls)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether the engine had something to compute after the last turn."""
+        return self._has_work
+
+    def start(self, request: EngineRequest) -> None:
+        """Has a request added; its id must be new to the engine."""
+        orders = self._orders
+        orders.starts[request.request_id] = request
+        orders.calls.append(lambda engine: _add(engine, request, orders.refused))
+
+    def stop_sequence(self, request_id: str, sequence: int) -> None:
+        """Has one sequence ended."""
+        self._orders.calls.append(lambda engine: engine.stop_sequence(request_id, sequence))
+
+    def cancel(self, request_id: str) -> None:
+        """Has a request dropped, whether it was added yet or not."""
+        self._orders.starts.pop(request_id, None)
+        self._orders.calls.append(lambda engine: engine.cancel(request_id))
+
+    async def turn(self, *, step: bool, probe: bool = False) -> Turn:
+        """Carries out the orders, then a step where there is work; with `probe` a step also without work.
+
+        Raises whatever the engine raised: it is not to be used any more.
+        """
+        orders, self._orders = self._orders, _Orders()
+        self._watch.begin(asyncio.get_running_loop().time())
+        turn = await self._thread.run(lambda: self._turn(orders, step=step, probe=probe))
+        self._watch.end()
+        self._capacity, self._has_work = turn.capacity, turn.has_work
+        return turn
+
+    async def warm_up(self) -> None:
+        """Runs a tiny request, so that the first real one does not pay for compilations and first touches."""
+        await self._thread.run(self._warm_up)
+
+    async def close(self) -> None:
+        """Closes the engine, in its thread, and ends the thread."""
+        await self._thread.run(self._engine.close)
+        self._thread.close()
+
+    def _turn(self, orders: _Orders, *, step: bool, probe: bool) -> Turn:
+        engine = self._engine
+        for call in orders.calls:
+            call(engine)
+        result = StepResult()
+        if step and (probe or engine.has_work()):
+            self._watch.expect(engine.expected_step_s())
+            result = engine.step()
+        return Turn(result, engine.capacity(), engine.has_work(), tuple(orders.refused))
+
+    def _warm_up(self) -> None:
+        engine = self._engine
+        sampling = Sampling(temperature=0.0, max_tokens=WARM_UP_TOKENS)
+        engine.add(EngineRequest(request_id="warm-up", prompt_ids=(0,), sampling=sampling))
+        while engine.has_work():
+            engine.step()
+
+
+def _add(engine: Engine, request: EngineRequest, refused: list[tuple[str, str]]) -> None:
+    try:
+        engine.add(request)
+    except RequestTooLargeError as error:
+        refused.append((request.request_id, str(error)))

@@ -1,0 +1,101 @@
+"""Between what is held and what the engine computes: starts, stops, and the tokens of each step."""
+
+import logging
+
+from shardline_cluster.queue.log_encoding import pack_ids, pack_logprobs, unpack_ids
+from shardline_cluster.queue.records import SequenceFinish
+from shardline_cluster.replica.engine_driver import EngineDriver, Turn
+from shardline_cluster.replica.held_request import HeldRequest
+from shardline_cluster.replica.held_requests import Changes, HeldRequests
+from shardline_cluster.replica.output_watch import OutputWatch
+from shardline_cluster.replica.request_plan import RequestPlan, UnreadablePayloadError, read_plan
+from shardline_workers.engine import EngineRequest, SequenceStart, SequenceStep
+from shardline_workers.text.text_model import TextModel
+
+_LOG = logging.getLogger(__name__)
+
+
+class RunningBatch:
+    """The requests that this leader has its engine compute, by their keys."""
+
+    def __init__(self, held: HeldRequests, driver: EngineDriver, text: TextModel, *, incarnation: str) -> None:
+        self._held = held
+        self._driver = driver
+        self._text = text
+        self._incarnation = incarnation
+        self._watches: dict[str, OutputWatch] = {}
+
+    async def apply(self, changes: Changes) -> None:
+        """Drops and starts what an answer of the queue says."""
+        for dropped in changes.dropped:
+            self._driver.cancel(dropped.request.key)
+            self._watches.pop(dropped.request.key, None)
+            if dropped.reason != "DONE":
+                _LOG.info("request %s leaves: %s", dropped.request.id, dropped.reason)
+        for request in changes.started:
+            await self._start(request)
+
+    def take(self, turn: Turn) -> None:
+        """Records what a turn brought."""
+        for key, reason in turn.refused:
+            self._held.fail(key, reason)
+        for step in turn.result.sequences:
+            self._take_step(step)
+
+    async def _start(self, request: HeldRequest) -> None:
+        try:
+            plan = read_plan(request, self._text.eos_ids)
+        except UnreadablePayloadError as error:
+            self._held.fail(request.key, str(error))
+            return
+        watch = OutputWatch(plan, num_sequences=len(request.sequences), tokenizer=self._text.tokenizer)
+        for index, sequence in enumerate(request.sequences):
+            if sequence.finish is None:
+                finish = await watch.replay(index, unpack_ids(bytes(sequence.ids)))
+                self._held.record(request.key, index, ids=b"", finish=finish)
+        if self._held.get(request.key) is request and not request.finished:
+            self._watches[request.key] = watch
+            self._driver.start(self._engine_request(request, plan))
+
+    def _engine_request(self, request: HeldRequest, plan: RequestPlan) -> EngineRequest:
+        return EngineRequest(
+            request_id=request.key,
+            prompt_ids=plan.prompt_ids,
+            sampling=plan.sampling,
+            sequences=tuple(
+                SequenceStart(generated_ids=unpack_ids(bytes(s.ids)), finished=s.finish is not None)
+                for s in request.sequences
+            ),
+            generation=f"{self._incarnation}/{request.key}",
+        )
+
+    def _take_step(self, step: SequenceStep) -> None:
+        watch, request = self._watches.get(step.request_id), self._held.get(step.request_id)
+        if watch is None or request is None:
+            return  # dropped while the step ran
+        if step.error is not None:
+            self._held.fail(step.request_id, step.error)
+            self._driver.cancel(step.request_id)
+            return
+        tokens = watch.feed(step.sequence, step.token_ids, step.finish)
+        if tokens.found_stop:
+            self._driver.stop_sequence(step.request_id, step.sequence)
+        self._record(request, step, num_tokens=tokens.num_tokens, finish=tokens.finish)
+
+    def _record(
+        self, request: HeldRequest, step: SequenceStep, *, num_tokens: int, finish: SequenceFinish | None
+    ) -> None:
+        self._held.record(
+            step.request_id,
+            step.sequence,
+            ids=pack_ids(step.token_ids[:num_tokens]),
+            logprobs=_packed_logprobs(step, num_tokens, request.info.submission.num_logprobs),
+            finish=finish,
+        )
+
+
+def _packed_logprobs(step: SequenceStep, num_tokens: int, num_logprobs: int | None) -> bytes:
+    if num_logprobs is None:
+        return b""
+    pairs = zip(step.token_ids[:num_tokens], step.logprobs[:num_tokens], strict=True)
+    return b"".join(pack_logprobs(i, p.chosen, p.top_ids, p.top, num_logprobs=num_logprobs) for i, p in pairs)

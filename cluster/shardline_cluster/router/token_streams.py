@@ -1,0 +1,401 @@
+"""The thin, asynchronous shell around `LaneStreams`: one for each lane of a router.
+
+It carries calls to the queue and answers back, resends what got no answer, listens, sweeps, and wakes the clients'
+readers. Decisions are `LaneStreams`'.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from shardline_cluster.errors import QueueUnavailableError, RequestNotEndedError, ShardlineError
+from shardline_cluster.queue.records import (
+    Accepted,
+    Duplicate,
+    Ended,
+    ForgetCode,
+    Gone,
+    Member,
+    MemberRole,
+    OnHold,
+    Published,
+    RequestEnd,
+    RequestInfo,
+    SequenceLog,
+    Snapshot,
+    Submission,
+    SubmitAnswer,
+)
+from shardline_cluster.queue.request_queue import Reply, RequestQueue
+from shardline_cluster.router.lane_calls import AttachStream, DetachStream, LaneCall, RestoreRequest
+from shardline_cluster.router.lane_streams import LaneStreams, unknown_request
+from shardline_cluster.router.open_stream import OpenStream
+from shardline_cluster.router.stream_reader import StreamReader, StreamUpdate
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+MOST_CALLS_AT_ONCE = 64  # of the duties that a new server identity brings; clients' own calls are not counted
+FIRST_PAUSE_S = 0.05  # before a call that got no answer is sent again; doubles up to the terms' reconnect_ms
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A submit that is under way, and whether its client still waits for it."""
+
+    submission: Submission
+    wanted: bool = True
+
+
+class ClientStream:
+    """What one client reads: first the logs that it has already, then update after update."""
+
+    def __init__(
+        self, streams: "TokenStreams", stream: OpenStream, reader: StreamReader, changed: asyncio.Event
+    ) -> None:
+        self._streams = streams
+        self._stream = stream
+        self._reader = reader
+        self._changed = changed
+
+    async def opened(self) -> tuple[RequestInfo, tuple[SequenceLog, ...], tuple[bool, ...]]:
+        """Waits until the log is known to continue the cursor; gives the record, the logs up to the cursor, and
+        which sequences' finishes the client has.
+
+        Raises:
+            ShardlineError: the stream cannot go on from this cursor.
+        """
+        while not self._reader.verified or self._stream.info is None:
+            await self._wait()
+        logs = zip(self._stream.logs, self._reader.taken, strict=True)
+        before = tuple(SequenceLog(held.ids(0, taken), held.logprobs(0, taken)) for held, taken in logs)
+        return self._stream.info, before, tuple(self._reader.closed)
+
+    async def next_update(self) -> StreamUpdate | None:
+        """What follows, as soon as there is something and no sooner than the caller asks; None after the end.
+
+        Raises:
+            ShardlineError: the stream cannot go on.
+        """
+        while not self._reader.ended:
+            self._changed.clear()
+            update = self._stream.take(self._reader)
+            if not update.empty:
+                return update
+            await self._changed.wait()
+        return None
+
+    def leave(self) -> None:
+        """The client reads no more. To be called once, in any case."""
+        self._streams.leave(self._reader)
+
+    async def _wait(self) -> None:
+        if self._reader.failure is not None:
+            raise self._reader.failure
+        await self._changed.wait()
+        self._changed.clear()
+
+
+class TokenStreams:
+    """All streams of one lane in this router."""
+
+    def __init__(self, queue: RequestQueue, incarnation: str) -> None:
+        self._queue = queue
+        self._lane = LaneStreams(incarnation, queue.terms)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._room = asyncio.Semaphore(MOST_CALLS_AT_ONCE)
+        self._failing_since_ms: float | None = None
+        self._first_answer = asyncio.Event()
+        self._closing = False
+
+    @property
+    def queue(self) -> RequestQueue:
+        """The lane's queue."""
+        return self._queue
+
+    @property
+    def available(self) -> bool:
+        """Whether new work can be taken: the queue has answered, and not failed to for longer than one time-out."""
+        if self._lane.identity is None:
+            return False
+        failing = self._failing_since_ms
+        return failing is None or _now_ms() - failing < self._queue.terms.call_timeout_ms
+
+    @property
+    def identity(self) -> str:
+        """The server's identity as last answered.
+
+        Raises:
+            QueueUnavailableError: nothing was answered yet, or not for a while.
+        """
+        if self._lane.identity is None or not self.available:
+            raise QueueUnavailableError(
+                f"the queue of lane {self._queue.lane} does not answer; nothing was accepted, try again in a second"
+            )
+        return self._lane.identity
+
+    def start(self) -> None:
+        """Registers, subscribes and sweeps from now on."""
+        member = Member(incarnation=self._lane.incarnation, role=MemberRole.ROUTER)
+        self._spawn(self._ask(lambda: self._queue.register(member)))
+        self._spawn(self._listen())
+        self._spawn(self._sweep())
+
+    async def first_answer(self) -> None:
+        """Waits until the queue has answered for the first time."""
+        await self._first_answer.wait()
+
+    async def close(self, error: ShardlineError) -> None:
+        """Tells all readers to go on elsewhere, detaches their streams, ends all tasks. The queue stays open."""
+        self._closing = True
+        calls = self._lane.shut_down(error)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        limit = 2 * self._queue.terms.call_timeout_ms / 1000
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(asyncio.gather(*map(self._farewell, calls)), limit)
+
+    # --- what clients want ---
+
+    async def submit(self, submission: Submission) -> tuple[SubmitAnswer, ClientStream | None]:
+        """Submits, and opens a stream of what was accepted unless it is a background request.
+
+        Waits for as long as three time-outs. A submit that is answered later than that, or whose client is gone, is
+        detached: it may have been accepted, and then its `on_disconnect` decides.
+
+        Raises:
+            QueueUnavailableError: no answer; the request may or may not have been accepted.
+        """
+        pending = _Pending(submission)
+        task = self._spawn(self._submit(pending), for_client=True)
+        try:
+            return await self._patiently(task, 3 * self._queue.terms.call_timeout_ms)
+        except (asyncio.CancelledError, QueueUnavailableError):
+            pending.wanted = False
+            _leave_unread(task)
+            raise
+
+    def read(
+        self, request_id: str, tenant: str, cursor: bytes = b"", *, info: RequestInfo | None = None
+    ) -> ClientStream:
+        """A stream from a cursor on.
+
+        Raises:
+            UnknownRequestError: the request is another tenant's.
+        """
+        changed = asyncio.Event()
+        reader, calls = self._lane.open(request_id, tenant, cursor, info=info, on_change=changed.set, now_ms=_now_ms())
+        self._carry_out(calls)
+        return ClientStream(self, self._lane.stream_of(reader), reader, changed)
+
+    def leave(self, reader: StreamReader) -> None:
+        """A client is gone, or has read the end."""
+        self._carry_out(self._lane.leave(reader, _now_ms()))
+
+    async def cancel(self, request_id: str, tenant: str) -> RequestEnd:
+        """Ends a request, or tells the end that it has. Asked until it is answered, also if the caller gives up.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+        """
+        return await self._answer_for_client(self._cancel(request_id, tenant))
+
+    async def look(self, request_id: str, tenant: str) -> Snapshot:
+        """Record and logs as they are now.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+            QueueUnavailableError: no answer.
+        """
+        return await self._answer_for_client(self._look(request_id, tenant))
+
+    async def forget(self, request_id: str, tenant: str) -> None:
+        """Deletes an ended request.
+
+        Raises:
+            UnknownRequestError: there is no such request.
+            RequestNotEndedError: it has not ended.
+        """
+        await self._answer_for_client(self._forget(request_id, tenant))
+
+    def forget_later(self, request_id: str, tenant: str, *, after_s: float) -> None:
+        """Deletes an ended request after a while, if this router lives so long; else the sweep does it."""
+        self._spawn(self._forget_later(request_id, tenant, after_s))
+
+    # --- pieces of the above ---
+
+    async def _submit(self, pending: _Pending) -> tuple[SubmitAnswer, ClientStream | None]:
+        submission, number = pending.submission, self._lane.next_number()
+        reply = await self._ask(lambda: self._queue.submit(self._lane.incarnation, number, submission))
+        answer = reply.value
+        if not isinstance(answer, Accepted | Duplicate):
+            return answer, None
+        self._carry_out(self._lane.submitted(answer.info, number, wanted=pending.wanted))
+        if submission.background or not pending.wanted:
+            return answer, None
+        return answer, self.read(answer.info.id, submission.tenant, info=answer.info)
+
+    async def _cancel(self, request_id: str, tenant: str) -> RequestEnd:
+        reply = await self._settled(lambda: self._queue.cancel(request_id, tenant))
+        if not isinstance(reply.value, Ended):
+            raise unknown_request(request_id)
+        self._carry_out(self._lane.cancelled(reply.value, _now_ms()))
+        return reply.value.end
+
+    async def _look(self, request_id: str, tenant: str) -> Snapshot:
+        reply = await self._settled(lambda: self._queue.look(request_id, tenant))
+        if not isinstance(reply.value, Snapshot):
+            raise unknown_request(request_id)
+        return reply.value
+
+    async def _forget(self, request_id: str, tenant: str) -> None:
+        code = (await self._ask(lambda: self._queue.forget(request_id, tenant))).value
+        if code is ForgetCode.NOT_ENDED:
+            raise RequestNotEndedError(f"request {request_id} has not ended: cancel it first, or wait for its end")
+        self._lane.forgotten(request_id)
+        if code is ForgetCode.GONE:
+            raise unknown_request(request_id)
+
+    async def _settled(self, attempt: Callable[[], Awaitable[Reply[T | OnHold | Gone]]]) -> Reply[T | OnHold | Gone]:
+        """Asks again for as long as the lane is in a hold and the server may have forgotten the answer."""
+        while True:
+            reply = await self._ask(attempt)
+            if not isinstance(reply.value, OnHold):
+                return reply
+            await asyncio.sleep(self._queue.terms.call_timeout_ms / 1000)
+
+    async def _forget_later(self, request_id: str, tenant: str, after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        with suppress(ShardlineError):
+            await self._forget(request_id, tenant)
+
+    async def _answer_for_client(self, work: Coroutine[Any, Any, T]) -> T:
+        """Waits for an answer for as long as a hold may last; the work goes on where the client does not wait."""
+        terms = self._queue.terms
+        task = self._spawn(work, for_client=True)
+        return await self._patiently(task, terms.hold_ms + 3 * terms.call_timeout_ms)
+
+    async def _patiently(self, task: "asyncio.Task[T]", patience_ms: int) -> T:
+        done, _ = await asyncio.wait([task], timeout=patience_ms / 1000)
+        if not done or task.cancelled():
+            raise QueueUnavailableError(
+                f"the queue of lane {self._queue.lane} did not answer within {patience_ms / 1000:g} s; the call may "
+                "have been carried out: send it again, a request with the same idempotency key"
+            )
+        return task.result()
+
+    # --- calls and answers ---
+
+    async def _ask(self, attempt: Callable[[], Awaitable[Reply[T]]]) -> Reply[T]:
+        """Sends a call until it is answered. Duties that the answer's identity brings come before the answer."""
+        pause_s = FIRST_PAUSE_S
+        while True:
+            asked_in = self._lane.generation
+            try:
+                reply = await attempt()
+            except QueueUnavailableError:
+                self._failed()
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1))
+                pause_s = min(2 * pause_s, self._queue.terms.reconnect_ms / 1000)
+                continue
+            if self._heard(reply, asked_in):
+                return reply
+
+    def _heard(self, reply: Reply[Any], asked_in: int) -> bool:
+        """Handles who has answered; False where it was an earlier server and the call must be sent again."""
+        if self._lane.stale(reply.identity, asked_in=asked_in):
+            return False
+        self._failing_since_ms = None
+        self._carry_out(self._lane.answered(reply.identity, _now_ms()))
+        self._first_answer.set()
+        return True
+
+    def _failed(self) -> None:
+        if self._failing_since_ms is None:
+            self._failing_since_ms = _now_ms()
+
+    def _carry_out(self, calls: Iterable[LaneCall]) -> None:
+        for call in calls:
+            if not self._closing:
+                self._spawn(self._answer_of(call))
+
+    async def _answer_of(self, call: LaneCall) -> None:
+        async with self._room:
+            if isinstance(call, AttachStream):
+                await self._attach(call)
+            elif isinstance(call, DetachStream):
+                await self._ask(lambda: self._detach(call))
+            else:
+                await self._restore(call)
+
+    async def _attach(self, call: AttachStream) -> None:
+        reply = await self._ask(
+            lambda: self._queue.attach(self._lane.incarnation, call.number, call.request_id, call.tenant)
+        )
+        self._carry_out(self._lane.attached(call, reply.value, in_hold=reply.in_hold, now_ms=_now_ms()))
+
+    async def _restore(self, request: RestoreRequest) -> None:
+        reply = await self._ask(lambda: self._queue.restore(request.call))
+        self._carry_out(self._lane.restored(request.call, reply.value, _now_ms()))
+
+    def _detach(self, call: DetachStream) -> Awaitable[Reply[None]]:
+        return self._queue.detach(self._lane.incarnation, call.number, call.request_id)
+
+    async def _farewell(self, call: LaneCall) -> None:
+        if isinstance(call, DetachStream):
+            with suppress(QueueUnavailableError):
+                await self._detach(call)
+
+    # --- loops ---
+
+    async def _listen(self) -> None:
+        async for message in self._queue.listen(self._lane.incarnation):
+            if isinstance(message, Published):
+                self._carry_out(self._lane.published(message, _now_ms()))
+            else:
+                self._carry_out(self._lane.resubscribed(_now_ms()))
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(self._queue.terms.sweep_ms / 1000 * random.uniform(0.75, 1.25))
+            asked_in = self._lane.generation
+            try:
+                reply = await self._queue.sweep(self._lane.incarnation)
+            except QueueUnavailableError:
+                self._failed()
+                continue
+            if self._heard(reply, asked_in):
+                self._carry_out(self._lane.look_after(_now_ms()))
+
+    def _spawn(self, work: Coroutine[Any, Any, T], *, for_client: bool = False) -> "asyncio.Task[T]":
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_look_at if for_client else self._complain)
+        return task
+
+    def _complain(self, task: "asyncio.Task[Any]") -> None:
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a task of lane %s failed", self._queue.lane, exc_info=error)
+
+
+def _look_at(task: "asyncio.Task[Any]") -> None:
+    """A client that is gone misses an error; that is no reason for a warning."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _leave_unread(task: "asyncio.Task[tuple[SubmitAnswer, ClientStream | None]]") -> None:
+    if task.done() and not task.cancelled() and task.exception() is None:
+        stream = task.result()[1]
+        if stream is not None:
+            stream.leave()
+
+
+def _now_ms() -> float:
+    return asyncio.get_running_loop().time() * 1000
