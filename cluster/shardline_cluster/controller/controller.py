@@ -1,0 +1,217 @@
+"""The controller: observe → decide → act, twice a second, for as long as it lives.
+
+It holds nothing that a restart would miss: what is wanted lies in Redis, what runs is told by the launcher, how it
+fares by the lanes. A round that cannot see all three (Redis or Ray's head is away) decides nothing: replicas go on
+without their controller, and a controller that acted on half of the truth would do harm.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable
+
+from shardline_cluster.controller.actions import Action, Kill, ReportDead, Start, Stop
+from shardline_cluster.controller.controller_config import ControllerConfig
+from shardline_cluster.controller.fleet_history import FleetHistory, FleetRound, with_refusal
+from shardline_cluster.controller.fleet_reporting import report_on
+from shardline_cluster.controller.lane_watch import LaneWatch
+from shardline_cluster.controller.launcher_calls import LauncherBusyError, LauncherCalls
+from shardline_cluster.controller.placement import replicas_on_host
+from shardline_cluster.controller.reconciler import reconcile
+from shardline_cluster.controller.replica_launcher import ReplicaLauncher, ReplicaObservation
+from shardline_cluster.controller.replica_limits import ReplicaLimits
+from shardline_cluster.controller.replica_place import ReplicaPlace
+from shardline_cluster.errors import ConfigurationError, ShardlineError
+from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.deployment_store import DeploymentStore
+from shardline_cluster.fleet.fleet_report import FleetReportStore
+from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.fleet.replica_state import ReplicaStatus
+from shardline_cluster.queue.records import DeadMember, LaneBounds
+from shardline_cluster.queue.request_queue import RequestQueue
+
+LOG = logging.getLogger(__name__)
+
+
+class Controller:
+    """Keeps the replicas that the deployments ask for. Lives on one event loop; `close` lets go of everything."""
+
+    def __init__(
+        self,
+        config: ControllerConfig,
+        *,
+        store: DeploymentStore,
+        reports: FleetReportStore,
+        launcher: ReplicaLauncher,
+        open_queue: Callable[[str], RequestQueue],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.incarnation = draw_incarnation()
+        self._config = config
+        self._store = store
+        self._reports = reports
+        self._launcher = launcher
+        self._open_queue = open_queue
+        self._clock = clock
+        self._limits = ReplicaLimits.for_terms(config.terms)
+        self._calls = LauncherCalls(config.call_deadline_s)
+        self._lanes: dict[str, LaneWatch] = {}
+        self._history = FleetHistory()
+        self._trouble = ""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Plays rounds until `stop` is set. Replicas live on."""
+        while not stop.is_set():
+            await self._try_round()
+            try:
+                await asyncio.wait_for(stop.wait(), self._config.period_s)
+            except TimeoutError:
+                continue
+
+    async def play_round(self) -> None:
+        """One round.
+
+        Raises:
+            QueueUnavailableError: Redis did not answer.
+            LauncherBusyError: the launcher did not.
+        """
+        fleet = await self._observe()
+        decided = reconcile(fleet, self._history, self._limits)
+        self._history = decided.history
+        await self._act(decided.actions, fleet)
+        await self._reports.put(
+            report_on(fleet.desired, self._history, controller=self.incarnation, written_at=time.time())
+        )
+
+    async def stop_replicas(self, grace_s: float) -> None:
+        """Lets all replicas drain, and kills what is left after `grace_s`. Needs no Redis. No round may follow."""
+        living = await self._living()
+        await self._on_each(living, "stop", self._launcher.stop)
+        give_up = self._clock() + grace_s
+        while living and self._clock() < give_up:
+            await asyncio.sleep(min(0.1, grace_s))
+            living = await self._living()
+        await self._on_each(living, "kill", self._launcher.kill)
+
+    async def close(self) -> None:
+        """Closes connections and lets go of the launcher."""
+        for lane in self._lanes.values():
+            await lane.close()
+        await self._store.close()
+        await self._reports.close()
+        self._launcher.close()
+
+    # --- observe -------------------------------------------------------------------------------------------------
+
+    async def _try_round(self) -> None:
+        try:
+            await self.play_round()
+            trouble = ""
+        except ShardlineError as error:
+            trouble = str(error)
+        if trouble and trouble != self._trouble:
+            LOG.warning("nothing is decided for now: %s", trouble)
+        elif self._trouble and not trouble:
+            LOG.info("everything answers again")
+        self._trouble = trouble
+
+    async def _observe(self) -> FleetRound:
+        desired = await self._desired()
+        observed = tuple(await self._calls.call("observe", self._launcher.observe))
+        return FleetRound(
+            desired=desired,
+            observed=observed,
+            statuses=await self._statuses(desired, observed),
+            now_s=self._clock(),
+            back_off=self._limits.back_off,
+        )
+
+    async def _desired(self) -> tuple[Deployment, ...]:
+        stored = await self._store.all()
+        ours = self._config.deployments
+        return tuple(deployment for name, deployment in sorted(stored.items()) if ours is None or name in ours)
+
+    async def _statuses(
+        self, desired: Iterable[Deployment], observed: Iterable[ReplicaObservation]
+    ) -> dict[str, ReplicaStatus]:
+        bounds = {d.lane: LaneBounds(largest_request_tokens=d.max_model_len) for d in desired}
+        await self._watch_only({*bounds, *(ReplicaPlace.of(seen.replica).lane for seen in observed)})
+        answers = await asyncio.gather(*(watch.statuses(bounds.get(lane)) for lane, watch in self._lanes.items()))
+        return {incarnation: status for statuses in answers for incarnation, status in statuses.items()}
+
+    async def _watch_only(self, lanes: set[str]) -> None:
+        for lane in lanes - self._lanes.keys():
+            self._lanes[lane] = LaneWatch(self._open_queue(lane))
+        for lane in self._lanes.keys() - lanes:
+            await self._lanes.pop(lane).close()
+
+    # --- act -----------------------------------------------------------------------------------------------------
+
+    async def _act(self, actions: tuple[Action, ...], fleet: FleetRound) -> None:
+        """The dead first: their requests wait. Then everything else at once: no action waits for another's deadline."""
+        try:
+            await self._report_dead([action for action in actions if isinstance(action, ReportDead)])
+        finally:
+            await asyncio.gather(*(self._carry_out(action, fleet) for action in actions))
+
+    async def _report_dead(self, reports: list[ReportDead]) -> None:
+        by_lane: dict[str, list[DeadMember]] = defaultdict(list)
+        for report in reports:
+            by_lane[report.lane].append(DeadMember(report.incarnation, report.had_drained))
+        for lane, dead in by_lane.items():
+            if await self._lanes[lane].report_dead(dead):
+                await self._on_each([member.incarnation for member in dead], "forget", self._launcher.forget)
+
+    async def _carry_out(self, action: Action, fleet: FleetRound) -> None:
+        match action:
+            case Start():
+                await self._start(action, fleet)
+            case Stop(incarnation, reason):
+                LOG.info("stopping replica %s (%s): %s", self._history.lives[incarnation].place, incarnation, reason)
+                await self._on_each([incarnation], "stop", self._launcher.stop)
+            case Kill(incarnation, reason):
+                LOG.warning("killing replica %s (%s): %s", self._history.lives[incarnation].place, incarnation, reason)
+                await self._on_each([incarnation], "kill", self._launcher.kill)
+
+    async def _start(self, action: Start, fleet: FleetRound) -> None:
+        spec = self._spec(action, replicas_on_host(fleet.desired, self._config.num_hosts))
+        LOG.info("starting replica %s (%s): %s", spec.replica, spec.incarnation, action.reason)
+        try:
+            await self._guarded(f"start {spec.replica}", lambda: self._launcher.start(spec))
+        except ConfigurationError as refusal:
+            LOG.error("replica %s cannot be started: %s", spec.replica, refusal)
+            self._history = with_refusal(self._history, spec.replica, str(refusal), back_off=self._limits.back_off)
+
+    def _spec(self, action: Start, on_host: int) -> ReplicaSpec:
+        return ReplicaSpec(
+            deployment=action.deployment,
+            replica=action.place.name,
+            incarnation=draw_incarnation(),
+            redis_url=self._config.redis_url,
+            prefix=self._config.prefix,
+            terms=self._config.terms,
+            replicas_on_host=on_host,
+        )
+
+    async def _on_each(self, incarnations: list[str], name: str, do: Callable[[str], None]) -> None:
+        def bound(incarnation: str) -> Awaitable[None]:
+            return self._guarded(f"{name} {incarnation}", lambda: do(incarnation))
+
+        await asyncio.gather(*(bound(incarnation) for incarnation in incarnations))
+
+    async def _guarded(self, name: str, function: Callable[[], None]) -> None:
+        """A call whose lateness is no reason to stop: the next round sees what became of it."""
+        try:
+            await self._calls.call(name, function)
+        except LauncherBusyError as late:
+            LOG.warning("%s", late)
+
+    async def _living(self) -> list[str]:
+        return [seen.incarnation for seen in await self._calls.call("observe", self._launcher.observe) if seen.alive]
+
+
+def draw_incarnation() -> str:
+    """A name for one life of a process, never used twice."""
+    return secrets.token_hex(8)

@@ -1,0 +1,48 @@
+"""One lane as the controller sees it: its members, its bounds, and the news that a member has died."""
+
+from collections.abc import Sequence
+
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.json_encoding import from_json
+from shardline_cluster.fleet.replica_state import ReplicaStatus
+from shardline_cluster.queue.records import DeadMember, LaneBounds, LaneView
+from shardline_cluster.queue.request_queue import RequestQueue
+
+
+class LaneWatch:
+    """Keeps a lane configured, a lane of a forgetful server too. All methods raise QueueUnavailableError."""
+
+    def __init__(self, queue: RequestQueue) -> None:
+        self._queue = queue
+        self._configured: tuple[str, LaneBounds] | None = None  # by which server, with what
+
+    async def statuses(self, bounds: LaneBounds | None) -> dict[str, ReplicaStatus]:
+        """What the lane's leaders say of themselves, by incarnation. `bounds` None: nobody deploys to it any more."""
+        reply = await self._queue.view()
+        if bounds is not None and self._configured != (reply.identity, bounds):
+            configured = await self._queue.configure(bounds)
+            self._configured = (configured.identity, bounds)
+        return _statuses(reply.value)
+
+    async def report_dead(self, dead: Sequence[DeadMember]) -> bool:
+        """Tells which leaders are gone. False: the lane is in a hold, in which the news counts for nothing yet."""
+        reply = await self._queue.sweep(None, dead)
+        return not reply.in_hold
+
+    async def drain(self, incarnation: str) -> None:
+        """Asks a leader through its inbox to hand back and exit."""
+        await self._queue.drain(incarnation)
+
+    async def close(self) -> None:
+        """Closes the lane's connections."""
+        await self._queue.close()
+
+
+def _statuses(view: LaneView) -> dict[str, ReplicaStatus]:
+    statuses = {}
+    for leader in view.leaders:
+        try:
+            statuses[leader.incarnation] = from_json(ReplicaStatus, leader.status)
+        except ConfigurationError:  # another version's replica: it is there, but what it says is not for us
+            continue
+    return statuses

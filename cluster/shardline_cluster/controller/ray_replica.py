@@ -1,0 +1,90 @@
+"""One replica as the Ray launcher knows it: being placed, running, or ended; and how that is seen without Ray's head.
+
+An actor's end shows in the answer to a call that waits for it (`ReplicaActor.ended`): it comes straight from the
+actor's process. While Ray's head is away a broken connection only says "unavailable"; then the process itself is looked
+for, which works on its own host, and elsewhere the lane's lease says the rest.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError
+
+from shardline_cluster.controller.replica_launcher import ReplicaObservation
+from shardline_cluster.processes.process_identity import ProcessIdentity
+
+ANSWER_S = 1.0  # an answer that has arrived is read within this
+
+
+@dataclass(slots=True)
+class RayReplica:
+    """The launcher's own record; one thread at a time looks at it, apart from `cancelled`."""
+
+    replica: str
+    incarnation: str
+    handle: Any = None  # of the actor; None while it is being placed
+    placed: bool = False
+    cancelled: bool = False  # stopped or killed before it was placed
+    process: ProcessIdentity | None = None
+    _whereabouts: Any = None  # answers that have not come yet
+    _end: Any = None
+    _observation: ReplicaObservation | None = field(default=None)  # once it has ended
+
+    def run_as(self, handle: Any) -> None:
+        """The actor was made, or found again."""
+        self._whereabouts, self._end = handle.whereabouts.remote(), handle.ended.remote()
+        self.handle, self.placed = handle, True
+
+    def end(self, reason: str, *, had_drained: bool = False) -> None:
+        """It is gone, for this reason."""
+        self._observation = ReplicaObservation(
+            self.replica, self.incarnation, alive=False, had_drained=had_drained, reason=reason
+        )
+
+    def observe(self) -> ReplicaObservation:
+        """How it stands, from answers that are here already; never waits for Ray's head."""
+        if self._observation is None and self.handle is not None:
+            self._learn_whereabouts()
+            self._learn_end()
+        if self._observation is not None:
+            return self._observation
+        return ReplicaObservation(self.replica, self.incarnation, alive=True, placed=self.placed)
+
+    def _learn_whereabouts(self) -> None:
+        if self._whereabouts is None or not _arrived(self._whereabouts):
+            return
+        answer, self._whereabouts = self._whereabouts, None
+        try:
+            self.process = ProcessIdentity(*ray.get(answer, timeout=ANSWER_S))
+        except (RayError, GetTimeoutError):
+            return  # it has ended, or will be asked by `ended` alone: the whereabouts are only for outages
+
+    def _learn_end(self) -> None:
+        if not _arrived(self._end):
+            return
+        try:
+            had_drained, reason = ray.get(self._end, timeout=ANSWER_S)
+            self.end(reason, had_drained=had_drained)
+        except ActorUnavailableError:
+            self._ask_again()
+        except RayActorError as error:
+            self.end(_in_a_line(error))
+
+    def _ask_again(self) -> None:
+        """The connection broke and nobody knows more: the process tells, or the next answer does."""
+        if self.process is not None and self.process.gone():
+            self.end("its process is gone")
+        else:
+            self._end = self.handle.ended.remote()
+
+
+def _arrived(answer: Any) -> bool:
+    ready, _ = ray.wait([answer], timeout=0)
+    return bool(ready)
+
+
+def _in_a_line(error: Exception) -> str:
+    """Ray's errors are pages; the line that says what happened is one of their last."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1][:400] if lines else type(error).__name__

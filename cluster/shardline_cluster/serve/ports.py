@@ -1,0 +1,60 @@
+"""Finds ports, and keeps one for several routers that share it."""
+
+import errno
+import socket
+
+from shardline_cluster.errors import ConfigurationError
+
+
+def reserve_shared_port(host: str, port: int) -> socket.socket:
+    """Binds, without listening, a port that routers can bind beside it (SO_REUSEPORT); 0 takes any.
+
+    As long as the socket is open nobody else's server gets the port; clients never reach a socket that does not listen.
+
+    Raises:
+        ConfigurationError: the port is taken, or the host is not one of this machine's.
+    """
+    _refuse_taken(host, port)
+    reserved = _socket(host)
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    _bind(reserved, host, port)
+    return reserved
+
+
+def port_of(reserved: socket.socket) -> int:
+    """The number of a bound socket's port."""
+    number: int = reserved.getsockname()[1]
+    return number
+
+
+def free_port(host: str) -> int:
+    """A port of `host` that was free a moment ago."""
+    with _socket(host) as probe:
+        _bind(probe, host, 0)
+        return port_of(probe)
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    """Another program with SO_REUSEPORT on this port would share it, and get half of the clients."""
+    if port == 0:
+        return
+    with _socket(host) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # a port whose connections only linger is free
+        _bind(probe, host, port)
+
+
+def _socket(host: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+
+
+def _bind(unbound: socket.socket, host: str, port: int) -> None:
+    try:
+        unbound.bind((host, port))
+    except OSError as error:
+        unbound.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"port {port} of {host} is taken by another program: stop it, or choose another --grpc-port "
+                "(0 takes any that is free)"
+            ) from None
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error

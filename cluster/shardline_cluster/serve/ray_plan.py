@@ -1,0 +1,107 @@
+"""How a Ray cluster for one machine is started: a head that computes nothing, and a node beside it.
+
+    ray start --head   127.0.0.2   GCS (state kept in RocksDB)      may die and come back: same command, same addresses
+    ray start          127.0.0.3   raylet with all CPUs and GPUs    controller and replicas live here
+
+Two of them, because a head takes its own raylet along when its GCS dies, and every actor on it. So replicas live on the
+node, which outlives the head, as they would in a cluster of many machines. Pure: makes commands, starts nothing.
+
+Measured on Ray 2.60: without kept state a restarted head kills every raylet and actor; without a long reconnect time
+everything exits 60 s after the head did; `ray start` refuses where `ray_current_cluster` lies in its folder.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+HEAD_IP = "127.0.0.2"  # 127.0.0.1 would be replaced by the machine's own address, open to the network
+NODE_IP = "127.0.0.3"
+OBJECT_STORE_BYTES = 80_000_000  # close to the least that Ray takes: nothing of ours lies in it
+RECONNECT_S = 3_600  # how long Ray's processes live without a head
+SOCKET_PATH_BYTES = 107  # longest path of a unix socket on Linux
+RAY_PATH_BYTES = 72  # of `session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store` and the like below the temp folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RayPlan:
+    """The addresses and folders of one machine's Ray cluster. They must not change over a restart of the head."""
+
+    ray_program: str  # path of the `ray` command
+    folder: Path  # short and private; everything that Ray writes lies in it
+    gcs_port: int
+    client_port: int  # of a server that `ray start --head` always starts, and that nobody here uses
+    num_cpus: int
+    num_gpus: int
+
+    @property
+    def address(self) -> str:
+        """Where drivers find the head."""
+        return f"{HEAD_IP}:{self.gcs_port}"
+
+    @property
+    def head_folder(self) -> Path:
+        """Ray's temp folder for the head."""
+        return self.folder / "head"
+
+    @property
+    def node_folder(self) -> Path:
+        """Ray's temp folder for the node."""
+        return self.folder / "node"
+
+    @property
+    def token_file(self) -> Path:
+        """The secret that Ray's processes show each other: their ports are open to the whole machine, and beyond."""
+        return self.folder / "token"
+
+    def head_command(self) -> tuple[str, ...]:
+        """The head; restarted with exactly this."""
+        return (
+            *(self.ray_program, "start", "--head", f"--node-ip-address={HEAD_IP}", f"--port={self.gcs_port}"),
+            *(f"--ray-client-server-port={self.client_port}", "--num-cpus=0", "--num-gpus=0"),
+            *("--include-dashboard=false", "--dashboard-port=0", "--no-monitor"),
+            *_for_both(self.head_folder),
+        )
+
+    def node_command(self) -> tuple[str, ...]:
+        """The node, once the head is up."""
+        return (
+            *(self.ray_program, "start", f"--address={self.address}", f"--node-ip-address={NODE_IP}"),
+            *(f"--num-cpus={self.num_cpus}", f"--num-gpus={self.num_gpus}"),
+            *_for_both(self.node_folder),
+        )
+
+    def environment(self) -> Mapping[str, str]:
+        """For every process of this cluster, drivers included."""
+        return {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token_file),
+            "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_S),
+            # A node that is gone is noticed within 2.5 s instead of 14 s.
+            "RAY_health_check_initial_delay_ms": "0",
+            "RAY_health_check_period_ms": "500",
+            "RAY_health_check_timeout_ms": "1000",
+            "RAY_health_check_failure_threshold": "3",
+            "RAY_worker_niceness": "0",  # Ray's default of 15 would starve a replica beside any other program
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_DEDUP_LOGS": "0",
+        }
+
+    def head_environment(self) -> Mapping[str, str]:
+        """For the head alone: its state on disk, so that a restart finds every node, actor and name again."""
+        return {
+            **self.environment(),
+            "RAY_gcs_storage": "rocksdb",
+            "RAY_gcs_storage_path": str(self.folder / "gcs"),
+        }
+
+    def forget_last_start(self) -> None:
+        """To be called before each start of the head."""
+        (self.head_folder / "ray_current_cluster").unlink(missing_ok=True)
+
+
+def _for_both(temp_folder: Path) -> tuple[str, ...]:
+    return (
+        *("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"),
+        *("--include-log-monitor=false", f"--object-store-memory={OBJECT_STORE_BYTES}"),
+        *("--disable-usage-stats", f"--temp-dir={temp_folder}", "--block"),
+    )

@@ -1,0 +1,143 @@
+"""Deployments and observations for the controller's tests, and a fleet of pretended replicas that live and die."""
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from shardline_cluster.controller.actions import Action, Kill, ReportDead, Start, Stop
+from shardline_cluster.controller.replica_launcher import ReplicaObservation
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import Deployment, EngineOptions
+from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
+
+
+def deployment(num_replicas: int = 1, *, lane: str = "tiny-1a2b", device: str = "cpu") -> Deployment:
+    return Deployment(
+        name="tiny",
+        model="simulated",
+        lane=lane,
+        weights_digest="1a2b",
+        max_model_len=512,
+        num_replicas=num_replicas,
+        options=EngineOptions(engine="simulated", device=device),
+    )
+
+
+def status(state: ReplicaState, *, replica: str = "tiny-1a2b-0", reason: str = "") -> ReplicaStatus:
+    return ReplicaStatus(deployment="tiny", replica=replica, state=state, reason=reason)
+
+
+@dataclass
+class PretendedReplica:
+    """A replica that goes one state further with each tick, unless it hangs."""
+
+    place: str
+    state: ReplicaState = ReplicaState.PENDING
+    hangs: bool = False
+    drained: bool = False
+
+    @property
+    def alive(self) -> bool:
+        return self.state not in (ReplicaState.STOPPED, ReplicaState.FAILED)
+
+    def tick(self) -> None:
+        order = [ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.LOADING, ReplicaState.READY]
+        if self.state is ReplicaState.DRAINING:
+            self.state, self.drained = ReplicaState.STOPPED, True
+        elif self.state in order[:-1] and not self.hangs:
+            self.state = order[order.index(self.state) + 1]
+
+    def die(self) -> None:
+        self.state = ReplicaState.FAILED
+
+
+@dataclass
+class PretendedFleet:
+    """Carries actions out at once and shows what a launcher and the lanes would show."""
+
+    replicas: dict[str, PretendedReplica] = field(default_factory=dict)
+    num_started: int = 0
+
+    def act(self, action: Action) -> None:
+        match action:
+            case Start(place=place):
+                self.num_started += 1
+                self.replicas[f"inc-{self.num_started:04}"] = PretendedReplica(place.name)
+            case Stop(incarnation=incarnation) if self.replicas[incarnation].alive:
+                self.replicas[incarnation].state = ReplicaState.DRAINING
+            case Kill(incarnation=incarnation) if self.replicas[incarnation].alive:
+                self.replicas[incarnation].die()
+            case ReportDead(incarnation=incarnation):
+                del self.replicas[incarnation]
+
+    def tick(self) -> None:
+        for replica in self.replicas.values():
+            replica.tick()
+
+    def only(self) -> tuple[str, PretendedReplica]:
+        """The one replica that is alive, with its incarnation."""
+        ((incarnation, replica),) = ((i, r) for i, r in self.replicas.items() if r.alive)
+        return incarnation, replica
+
+    def observed(self) -> tuple[ReplicaObservation, ...]:
+        return tuple(
+            ReplicaObservation(
+                replica.place,
+                incarnation,
+                alive=replica.alive,
+                had_drained=replica.drained,
+                placed=replica.state is not ReplicaState.PENDING,
+            )
+            for incarnation, replica in self.replicas.items()
+        )
+
+    def statuses(self) -> dict[str, ReplicaStatus]:
+        silent = (ReplicaState.PENDING, ReplicaState.STARTING)
+        return {
+            incarnation: status(replica.state, replica=replica.place)
+            for incarnation, replica in self.replicas.items()
+            if replica.alive and replica.state not in silent
+        }
+
+
+class PretendedLauncher:
+    """A ReplicaLauncher over a pretended fleet; what it is told can be looked up afterwards."""
+
+    def __init__(self) -> None:
+        self.fleet = PretendedFleet()
+        self.specs: list[ReplicaSpec] = []
+        self.forgotten: list[str] = []
+        self.refusal = ""
+        self.hang: threading.Event | None = None  # every call waits for it
+        self.closed = False
+
+    def start(self, spec: ReplicaSpec) -> None:
+        self._wait()
+        if self.refusal:
+            raise ConfigurationError(self.refusal)
+        self.specs.append(spec)
+        self.fleet.replicas[spec.incarnation] = PretendedReplica(spec.replica)
+
+    def observe(self) -> Sequence[ReplicaObservation]:
+        self._wait()
+        return self.fleet.observed()
+
+    def stop(self, incarnation: str) -> None:
+        self._wait()
+        self.fleet.act(Stop(incarnation, ""))
+
+    def kill(self, incarnation: str) -> None:
+        self._wait()
+        self.fleet.act(Kill(incarnation, ""))
+
+    def forget(self, incarnation: str) -> None:
+        self.forgotten.append(incarnation)
+        del self.fleet.replicas[incarnation]
+
+    def close(self) -> None:
+        self.closed = True
+
+    def _wait(self) -> None:
+        if self.hang is not None:
+            self.hang.wait(10)

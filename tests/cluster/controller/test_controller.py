@@ -1,0 +1,312 @@
+"""The controller's rounds on the queue in memory and a pretended launcher: what it starts, tells, survives."""
+
+import asyncio
+import threading
+from dataclasses import replace
+
+import pytest
+
+from shardline_cluster.controller.controller import Controller
+from shardline_cluster.controller.controller_config import ControllerConfig
+from shardline_cluster.controller.launcher_calls import LauncherBusyError
+from shardline_cluster.errors import QueueUnavailableError
+from shardline_cluster.fleet.fleet_report import FleetReport
+from shardline_cluster.fleet.json_encoding import to_json
+from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
+from shardline_cluster.fleet.memory_fleet_report import MemoryFleetReportStore
+from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
+from shardline_cluster.queue.records import (
+    ClaimCall,
+    DisconnectAction,
+    Member,
+    MemberRole,
+    RequestState,
+    Snapshot,
+    Submission,
+    TooLarge,
+)
+from shardline_cluster.queue.request_ids import draw_request_id
+from shardline_cluster.queue.terms import QueueTerms
+from tests.cluster.controller.fleets import PretendedLauncher, deployment
+
+LANE = "tiny-1a2b"
+TERMS = QueueTerms()
+
+
+class _Cluster:
+    """A controller with everything around it, and a clock that only `wait` moves."""
+
+    def __init__(self, *, call_deadline_s: float = 10.0) -> None:
+        self.now_s = 1_000.0
+        self.server = MemoryServer(TERMS, now_ms=lambda: int(self.now_s * 1000))
+        self.queue = MemoryRequestQueue(self.server, LANE)
+        self.store = MemoryDeploymentStore()
+        self.reports = MemoryFleetReportStore()
+        self.launcher = PretendedLauncher()
+        self.config = ControllerConfig(
+            redis_url="unix:///nowhere", prefix="test", terms=TERMS, call_deadline_s=call_deadline_s
+        )
+        self.controller = self.new_controller()
+
+    def new_controller(self) -> Controller:
+        return Controller(
+            self.config,
+            store=self.store,
+            reports=self.reports,
+            launcher=self.launcher,
+            open_queue=lambda lane: MemoryRequestQueue(self.server, lane),
+            clock=lambda: self.now_s,
+        )
+
+    async def pass_time(self, seconds: float) -> None:
+        """Rounds twice a second, while replicas go from state to state and tell their lane."""
+        for _ in range(round(seconds * 2)):
+            self.now_s += 0.5
+            self.launcher.fleet.tick()
+            for incarnation, status in self.launcher.fleet.statuses().items():
+                await self.queue.register(
+                    Member(incarnation=incarnation, role=MemberRole.LEADER, status=to_json(status))
+                )
+            await self.controller.play_round()
+
+    async def report(self) -> FleetReport:
+        report = await self.reports.get()
+        assert report is not None
+        return report
+
+
+def _submission(*, max_tokens: int = 8) -> Submission:
+    return Submission(
+        id=draw_request_id(LANE),
+        drawn="memory-0",
+        payload=b"",
+        tenant="t",
+        priority=0,
+        num_sequences=1,
+        prompt_tokens=4,
+        max_tokens=max_tokens,
+        num_logprobs=None,
+        timeout_ms=None,
+        max_queue_ms=60_000,
+        on_disconnect=DisconnectAction.CONTINUE,
+        grace_ms=0,
+        retention_ms=60_000,
+        store=True,
+        idempotency_key=None,
+        body_digest="00",
+        background=True,
+    )
+
+
+async def test_a_deployment_gets_its_replicas_and_the_report_says_so() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(2))
+
+    await cluster.pass_time(5)
+
+    (report,) = (await cluster.report()).deployments
+    assert (report.name, report.num_ready) == ("tiny", 2)
+    assert {spec.replica for spec in cluster.launcher.specs} == {f"{LANE}-0", f"{LANE}-1"}
+    assert all(spec.replicas_on_host == 2 and spec.terms == TERMS for spec in cluster.launcher.specs)
+
+
+async def test_a_restarted_controller_touches_no_running_replica() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(2))
+    await cluster.pass_time(5)
+    before = dict(cluster.launcher.fleet.replicas)
+
+    cluster.controller = cluster.new_controller()
+    await cluster.pass_time(5)
+
+    assert cluster.launcher.fleet.replicas == before
+    assert len(cluster.launcher.specs) == 2
+
+
+async def test_a_dead_replica_gives_its_requests_back_at_once_and_is_replaced() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(1))
+    await cluster.pass_time(TERMS.hold_ms / 1000 + 1)  # a new lane begins with a hold
+    leader, replica = cluster.launcher.fleet.only()
+    submission = _submission()
+    await cluster.queue.submit("router", 1, submission)
+    claim = ClaimCall(incarnation=leader, number=1, nonce=b"12345678", free_slots=4, free_tokens=400, inbox_seen=0)
+    granted = (await cluster.queue.claim(claim)).value.granted
+    assert [request.info.id for request in granted] == [submission.id]
+
+    replica.die()
+    await cluster.pass_time(0.5)
+
+    seen = (await cluster.queue.look(submission.id, "t")).value
+    assert isinstance(seen, Snapshot)
+    assert seen.state is RequestState.WAITING
+    assert cluster.launcher.forgotten == [leader]
+    await cluster.pass_time(5)
+    assert (await cluster.report()).deployments[0].num_ready == 1
+    assert len(cluster.launcher.specs) == 2
+
+
+async def test_the_news_of_a_death_is_kept_until_a_hold_is_over() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(1))
+    await cluster.pass_time(10)
+    leader, replica = cluster.launcher.fleet.only()
+
+    cluster.server.rollback(cluster.server.snapshot())
+    replica.die()
+    await cluster.pass_time(TERMS.hold_ms / 1000 - 1)
+    in_hold = list(cluster.launcher.forgotten)
+    await cluster.pass_time(2)
+
+    assert in_hold == []
+    assert cluster.launcher.forgotten == [leader]
+    assert len(cluster.launcher.specs) == 2
+
+
+async def test_a_lane_knows_the_largest_request_also_after_its_server_forgot() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(1))
+    await cluster.pass_time(1)
+    cluster.server.rollback(None)
+    await cluster.pass_time(1)
+
+    answer = (await cluster.queue.submit("router", 1, _submission(max_tokens=600))).value
+
+    assert answer == TooLarge(604, 512)
+
+
+async def test_while_redis_is_away_nothing_is_started_or_stopped() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(1))
+    await cluster.pass_time(5)
+    cluster.launcher.fleet.only()[1].die()
+
+    cluster.server.go_down()
+    cluster.now_s += 60
+    with pytest.raises(QueueUnavailableError):
+        await cluster.controller.play_round()
+    num_started = len(cluster.launcher.specs)
+    cluster.server.come_up()
+    await cluster.pass_time(5)
+
+    assert num_started == 1
+    assert len(cluster.launcher.specs) == 2
+
+
+async def test_run_survives_an_outage_and_ends_when_it_is_told() -> None:
+    cluster = _Cluster()
+    cluster.controller = Controller(
+        replace(cluster.config, period_s=0.001),
+        store=cluster.store,
+        reports=cluster.reports,
+        launcher=cluster.launcher,
+        open_queue=lambda lane: MemoryRequestQueue(cluster.server, lane),
+    )
+    await cluster.store.put(deployment(1))
+    cluster.store.is_down = True
+    stop = asyncio.Event()
+    running = asyncio.create_task(cluster.controller.run(stop))
+    await asyncio.sleep(0.05)
+
+    cluster.store.is_down = False
+    for _ in range(5_000):
+        if not cluster.launcher.specs:
+            await asyncio.sleep(0.001)
+    stop.set()
+    await running
+
+    assert len(cluster.launcher.specs) == 1
+
+
+async def test_a_launcher_that_hangs_costs_a_round_but_not_the_controller() -> None:
+    cluster = _Cluster(call_deadline_s=0.05)
+    await cluster.store.put(deployment(1))
+    cluster.launcher.hang = threading.Event()
+
+    for _ in range(2):  # the second round does not pile up behind the first
+        with pytest.raises(LauncherBusyError):
+            await cluster.controller.play_round()
+    cluster.launcher.hang.set()
+    await asyncio.sleep(0.2)
+
+    await cluster.pass_time(5)
+    assert (await cluster.report()).deployments[0].num_ready == 1
+
+
+async def test_a_replica_that_can_never_be_started_is_reported_with_the_reason() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(1))
+    cluster.launcher.refusal = "no GPU here"
+
+    await cluster.pass_time(4)
+
+    (place,) = (await cluster.report()).deployments[0].places
+    assert (place.state, place.reason, place.incarnation) == (ReplicaState.FAILED, "no GPU here", "")
+    assert place.failures == 3  # after 1 and 2 more seconds
+    assert place.next_start_s is not None
+
+
+async def test_a_controller_cares_only_for_the_deployments_that_are_its_own() -> None:
+    cluster = _Cluster()
+    cluster.config = replace(cluster.config, deployments=("tiny",))
+    cluster.controller = cluster.new_controller()
+    await cluster.store.put(deployment(1))
+    await cluster.store.put(replace(deployment(3, lane="other-1"), name="other"))
+
+    await cluster.pass_time(2)
+
+    assert [spec.deployment.name for spec in cluster.launcher.specs] == ["tiny"]
+
+
+async def test_a_deleted_deployment_loses_its_replicas_in_order() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(2))
+    await cluster.pass_time(10)
+
+    await cluster.store.delete("tiny")
+    await cluster.pass_time(2)
+
+    assert cluster.launcher.fleet.replicas == {}
+    assert (await cluster.report()).deployments == ()
+
+
+async def test_all_replicas_can_be_stopped_without_redis() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(2))
+    await cluster.pass_time(5)
+    cluster.server.go_down()
+
+    async def live() -> None:
+        while True:
+            await asyncio.sleep(0.01)
+            cluster.launcher.fleet.tick()
+
+    living = asyncio.create_task(live())
+    await cluster.controller.stop_replicas(grace_s=5)
+    living.cancel()
+
+    states = {replica.state for replica in cluster.launcher.fleet.replicas.values()}
+    assert states == {ReplicaState.STOPPED}
+
+
+async def test_a_replica_that_does_not_stop_in_the_grace_is_killed() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(1))
+    await cluster.pass_time(5)
+
+    await cluster.controller.stop_replicas(grace_s=0.0)
+
+    (replica,) = cluster.launcher.fleet.replicas.values()
+    assert replica.state is ReplicaState.FAILED
+
+
+async def test_closing_lets_go_of_the_launcher_and_leaves_replicas_alone() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(1))
+    await cluster.pass_time(5)
+
+    await cluster.controller.close()
+
+    assert cluster.launcher.closed
+    assert cluster.launcher.fleet.only()[1].state is ReplicaState.READY
