@@ -1,4 +1,5 @@
 import time
+from pathlib import Path
 
 import pytest
 
