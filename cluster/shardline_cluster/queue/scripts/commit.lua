@@ -172,6 +172,7 @@ local function commit_entry(e)
     return 'GONE', NONE
   end
   if is_terminal(r) then
+    whole(r)
     return is_ending_commit(e) and 'OK' or 'ENDED', unpack_end(r['end']).offsets
   end
   if r.state ~= 'RUNNING' or r.epoch ~= e.epoch or r.nonce ~= e.nonce then

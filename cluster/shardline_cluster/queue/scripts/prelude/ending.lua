@@ -5,6 +5,7 @@
 -- none). One message for each router and call.
 
 local PUBLICATIONS = {} -- router → list of packed publications
+local ROUTERS = {} -- a record's listeners as they are written → routers; a batch mostly repeats a few
 
 local function listeners_of(r)
   local routers, numbers = {}, {}
@@ -43,9 +44,11 @@ local function publish(r, sequences, packed_end)
   end
   local packed = struct.pack('<I4c0I4I4', #r.id, r.id, r.epoch, #sequences) .. table.concat(sequences)
     .. struct.pack('<I4c0', #packed_end, packed_end)
-  for _, router in ipairs((listeners_of(r))) do
-    PUBLICATIONS[router] = PUBLICATIONS[router] or {}
-    table.insert(PUBLICATIONS[router], packed)
+  ROUTERS[r.listeners] = ROUTERS[r.listeners] or listeners_of(r)
+  for _, router in ipairs(ROUTERS[r.listeners]) do
+    local collected = PUBLICATIONS[router] or {}
+    PUBLICATIONS[router] = collected
+    collected[#collected + 1] = packed
   end
 end
 

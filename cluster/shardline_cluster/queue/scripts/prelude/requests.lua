@@ -1,14 +1,14 @@
 -- One request: its record, its logs, how it is created, read and deleted.
 --
--- A record in Lua is a table with `id`, the fields below by name, and what was worked out from them. Numbers are
--- numbers; absent ones are nil.
+-- A record in Lua is a table with `id` and the fields below by name. Numbers are numbers; absent ones are nil. A commit
+-- looks at hundreds of them, and reads only what it needs of each.
 
 local SCHEMA = 1
 local HOT_FIELDS = {
-  'state', 'epoch', 'nonce', 'owner', 'n', 'deadline', 'fresh', 'listeners', 'finishes', 'fruitless', 'logprob_bytes',
-  'last_epoch', 'last_nonce', 'end', 'expires', 'tenant', 'submitted',
+  'state', 'epoch', 'nonce', 'n', 'deadline', 'fresh', 'listeners', 'finishes', 'fruitless', 'logprob_bytes', 'expires',
 }
 local OTHER_FIELDS = {
+  'owner', 'last_epoch', 'last_nonce', 'end', 'tenant', 'submitted',
   'attempts', 'number', 'claimed', 'priority', 'prompt_tokens', 'max_tokens', 'on_disconnect', 'grace_ms',
   'retention_ms', 'max_queue_ms', 'keep_ms', 'charged', 'bytes', 'idempotency', 'digest',
 }
