@@ -71,9 +71,9 @@ def wishes(draw: st.DrawFn) -> list[Wish]:
 class LaneMachine(RuleBasedStateMachine):
     """One schedule."""
 
-    def __init__(self, harness: LaneHarness, runner: asyncio.Runner) -> None:
+    def __init__(self, harness: LaneHarness, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
-        self._harness, self._runner = harness, runner
+        self._harness, self._loop = harness, loop
         self.world: LaneWorld | None = None
         self.most_faults = 0
 
@@ -85,7 +85,7 @@ class LaneMachine(RuleBasedStateMachine):
     )
     def begin(self, wanted: list[Wish], length: int, calm_rounds: int, most_faults: int) -> None:
         self.most_faults = most_faults
-        self.world = LaneWorld(self._harness, self._runner, wanted, length=length, may_forget=most_faults > 0)
+        self.world = LaneWorld(self._harness, self._loop, wanted, length=length, may_forget=most_faults > 0)
         for _ in range(calm_rounds):
             self.world.calm_round()
 

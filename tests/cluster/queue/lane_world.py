@@ -51,10 +51,16 @@ class LaneWorld:
     """Two leaders and two routers to begin with; more may be started."""
 
     def __init__(
-        self, harness: LaneHarness, runner: asyncio.Runner, wishes: list[Wish], *, length: int, may_forget: bool
+        self,
+        harness: LaneHarness,
+        loop: asyncio.AbstractEventLoop,
+        wishes: list[Wish],
+        *,
+        length: int,
+        may_forget: bool,
     ) -> None:
         """`length`: tokens of a sequence; `may_forget`: states are kept to roll back to, which takes time."""
-        self._harness, self._runner, self._may_forget = harness, runner, may_forget
+        self._harness, self._loop, self._may_forget = harness, loop, may_forget
         self._queue = harness.queue()
         self.terms = harness.terms
         self.run(harness.reset())
@@ -79,7 +85,7 @@ class LaneWorld:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Runs the harness's and the queue's own work to its end."""
-        return self._runner.run(work)
+        return self._loop.run_until_complete(work)
 
     def close(self) -> None:
         """Gives subscriptions back."""
@@ -405,7 +411,7 @@ class LaneWorld:
         if leader.may_commit:
             self.push(leader, leader.commit())
         if leader.may_claim:
-            leader.claim()
+            self.push(leader, leader.claim())
 
     def finish(self) -> None:
         """Nothing fails any more; time goes on until everything has ended, and everything is judged."""

@@ -95,12 +95,12 @@ class LeaderProcess:
         """Whether its shell would claim now."""
         return self.known and not (self.wire.pending("claim") or self.held.draining) and self.free_slots > 0
 
-    def claim(self) -> None:
+    def claim(self) -> Call:
         """Sends a claim."""
         self._num_claims += 1
         nonce = f"{self.incarnation:>6}"[-6:].encode() + self._num_claims.to_bytes(2, "little")[::-1]
         call = self.held.next_claim(free_slots=self.free_slots, free_tokens=FREE_TOKENS, nonce=nonce)
-        self.wire.send(
+        return self.wire.send(
             "claim",
             "",
             lambda queue: queue.claim(call),

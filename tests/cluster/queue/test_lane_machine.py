@@ -37,7 +37,7 @@ def test_no_schedule_shows_anything_forbidden(harness_kind: HarnessKind, request
 
         class Machine(LaneMachine):
             def __init__(self) -> None:
-                super().__init__(harness, runner)
+                super().__init__(harness, runner.get_loop())
 
         run_state_machine_as_test(Machine, settings=SCHEDULES)
 
