@@ -88,6 +88,22 @@ class InvalidCallError(ShardlineError):
     """A call to the queue is malformed: a fault in the caller. Nothing was changed, and resending it does not help."""
 
 
+class ModelNotLoadedError(ShardlineError):
+    """A model is deployed, but this router cannot read its files (yet): the message says why."""
+
+    code = "UNAVAILABLE"
+    retryable = True
+    retry_after_s = 1.0
+
+
+class ShuttingDownError(ShardlineError):
+    """This router is about to exit; what it streamed goes on through another one."""
+
+    code = "UNAVAILABLE"
+    retryable = True
+    retry_after_s = 0.0
+
+
 class EmbeddedServerError(ShardlineError):
     """The embedded Redis server could not be found or started."""
 

@@ -11,7 +11,6 @@ from shardline_workers.engine import (
     Engine,
     EngineDescription,
     EngineRequest,
-    RequestTooLargeError,
     Sampling,
     StepResult,
 )
@@ -132,5 +131,5 @@ class EngineDriver:
 def _add(engine: Engine, request: EngineRequest, refused: list[tuple[str, str]]) -> None:
     try:
         engine.add(request)
-    except RequestTooLargeError as error:
+    except ValueError as error:  # RequestTooLargeError, or a request that this engine cannot make sense of
         refused.append((request.request_id, str(error)))

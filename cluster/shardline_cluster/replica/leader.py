@@ -79,6 +79,7 @@ class Leader:
         self._step_due = asyncio.Event()
         self._errand_due = asyncio.Event()
         self._answered = asyncio.Event()
+        self._last_turn_at = float("-inf")
         self._steps_ended = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -155,10 +156,15 @@ class Leader:
         while not self._held.draining:
             self._step_due.clear()
             may_step = self._held.num_uncommitted < self._limits.max_uncommitted_tokens
+            idle_s = self._last_turn_at + self._limits.probe_s - self._now()
             if self._driver.has_orders or (self._driver.has_work and may_step):
                 await self._turn(step=may_step)
-            elif not await set_within(self._step_due, self._limits.probe_s) and not self._driver.has_work:
+            elif self._driver.has_work:
+                await self._step_due.wait()  # the queue takes nothing: its next answer goes on here
+            elif idle_s <= 0:
                 await self._turn(step=True, probe=True)
+            else:
+                await set_within(self._step_due, idle_s)
         self._steps_ended = True
         self._commit_due.set()
         await asyncio.Event().wait()  # the others go on
@@ -169,6 +175,7 @@ class Leader:
             turn = await self._driver.turn(step=step, probe=probe)
         except Exception as error:
             raise ReplicaFailedError(f"a step failed: {type(error).__name__}: {error}") from error
+        self._last_turn_at = self._now()
         self._batch.take(turn)
         self._commit_due.set()
         if turn.capacity.free_slots > slots_before:

@@ -19,6 +19,7 @@ from shardline_cluster.queue.records import (
     Ended,
     ForgetCode,
     Gone,
+    LaneView,
     Member,
     MemberRole,
     OnHold,
@@ -88,6 +89,10 @@ class ClientStream:
                 return update
             await self._changed.wait()
         return None
+
+    def skip_position(self, position: int) -> None:
+        """The client knows this place in the queue already."""
+        self._reader.position = position
 
     def leave(self) -> None:
         """The client reads no more. To be called once, in any case."""
@@ -223,6 +228,14 @@ class TokenStreams:
         """
         await self._answer_for_client(self._forget(request_id, tenant))
 
+    async def view(self) -> LaneView:
+        """Counters and members of the lane.
+
+        Raises:
+            QueueUnavailableError: no answer.
+        """
+        return (await self._answer_for_client(self._ask(self._queue.view))).value
+
     def forget_later(self, request_id: str, tenant: str, *, after_s: float) -> None:
         """Deletes an ended request after a while, if this router lives so long; else the sweep does it."""
         self._spawn(self._forget_later(request_id, tenant, after_s))
@@ -238,7 +251,10 @@ class TokenStreams:
         self._carry_out(self._lane.submitted(answer.info, number, wanted=pending.wanted))
         if submission.background or not pending.wanted:
             return answer, None
-        return answer, self.read(answer.info.id, submission.tenant, info=answer.info)
+        stream = self.read(answer.info.id, submission.tenant, info=answer.info)
+        if isinstance(answer, Accepted):
+            stream.skip_position(answer.position)
+        return answer, stream
 
     async def _cancel(self, request_id: str, tenant: str) -> RequestEnd:
         reply = await self._settled(lambda: self._queue.cancel(request_id, tenant))

@@ -138,6 +138,7 @@ class ScriptedRouter(GenerationServicer):
         faults: Sequence[Fault | Lie] = (),
         port: int = 0,
         pause_after: int | None = None,
+        credentials: grpc.ServerCredentials | None = None,
     ) -> None:
         self.cluster = cluster
         self.faults = list(faults)
@@ -150,7 +151,7 @@ class ScriptedRouter(GenerationServicer):
         self._server = grpc.server(ThreadPoolExecutor(16), options=(("grpc.so_reuseport", 0),))
         add_GenerationServicer_to_server(self, self._server)  # type: ignore[no-untyped-call]
         self._server.add_generic_rpc_handlers((self._health_handler(),))
-        self.address = f"127.0.0.1:{self._server.add_insecure_port(f'127.0.0.1:{port}')}"
+        self.address = f"127.0.0.1:{self._listen(f'127.0.0.1:{port}', credentials)}"
         self._server.start()
 
     @property
@@ -234,6 +235,11 @@ class ScriptedRouter(GenerationServicer):
         return pb.DetokenizeResponse(text="".join(chr(i) for i in request.token_ids))
 
     # --- inside ---
+
+    def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        if credentials is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, credentials)
 
     def _serve(
         self, events: list[pb.GenerateEvent], fault: Fault | Lie | None, scripted: ScriptedRequest, context: Any

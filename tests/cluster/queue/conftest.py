@@ -6,6 +6,7 @@ import pytest
 
 from tests.cluster.queue.harness_kinds import HARNESS_KINDS
 from tests.cluster.queue.lane_harness import HarnessKind, LaneHarness
+from tests.cluster.queue.redis_servers import redis_servers as redis_servers
 
 KIND_PARAMETERS = [pytest.param(kind, id=kind.name, marks=kind.marks) for kind in HARNESS_KINDS]
 

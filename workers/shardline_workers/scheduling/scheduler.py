@@ -21,7 +21,7 @@ from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk,
 
 
 class Scheduler:
-    """All requests of an engine. `schedule` → compute → `complete`; `add`, `stop_sequence`, `cancel` between any two calls."""
+    """All requests of an engine. `schedule` → compute → `complete`; the others between any two calls."""
 
     def __init__(self, limits: SchedulerLimits) -> None:
         self.limits = limits

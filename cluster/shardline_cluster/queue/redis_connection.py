@@ -1,0 +1,161 @@
+"""Where a Redis server is, and a few connections to it. One call is one attempt: whoever calls decides what to resend.
+
+Passwords stay inside `RedisAddress`: they appear in no message and in no representation.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlparse
+
+from redis.asyncio.connection import AbstractConnection, Connection, parse_url
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AskError,
+    ClusterDownError,
+    MasterDownError,
+    MovedError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
+
+SCHEMES = ("redis", "rediss", "unix")
+# A server that answers with one of these did not run the call and may run it later.
+_AWAY = (
+    RedisConnectionError,  # a loading server and a wrong password too
+    RedisTimeoutError,
+    ReadOnlyError,
+    ClusterDownError,
+    MasterDownError,
+    TryAgainError,
+    AskError,
+    MovedError,
+    OSError,
+)
+_AWAY_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE", "LOADING", "MASTERDOWN")
+
+
+@dataclass(frozen=True, slots=True)
+class RedisAddress:
+    """A server's address, taken from a URL."""
+
+    shown: str  # without user name, password and options
+    _url: str = field(repr=False)
+
+    @classmethod
+    def parse(cls, url: str) -> "RedisAddress":
+        """Reads `redis://`, `rediss://` (TLS) and `unix://` URLs.
+
+        Raises:
+            ConfigurationError: this is none. The message does not repeat the URL, which may hold a password.
+        """
+        try:
+            parsed = urlparse(url)
+            port = parsed.port
+        except ValueError as error:
+            raise ConfigurationError(f"the URL of Redis cannot be read: {error}") from None
+        if parsed.scheme not in SCHEMES:
+            raise ConfigurationError(
+                f"the URL of Redis begins with {parsed.scheme or 'no scheme'!r}, but must be redis://HOST:PORT/DB, "
+                "rediss://HOST:PORT/DB (TLS) or unix:///PATH/TO/SOCKET"
+            )
+        if parsed.scheme == "unix":
+            shown = f"unix://{parsed.path}"
+        else:
+            shown = f"{parsed.scheme}://{parsed.hostname or 'localhost'}:{port or 6379}{parsed.path}"
+        address = cls(shown, url)
+        address.connection(timeout_s=1.0)  # options that no connection knows are seen now
+        return address
+
+    def connection(self, *, timeout_s: float) -> AbstractConnection:
+        """A connection that is not open yet. RESP2: one reply for one command, and messages that are plain lists."""
+        options: dict[str, Any] = dict(parse_url(self._url))
+        kind = options.pop("connection_class", Connection)
+        options |= {
+            "protocol": 2,
+            "retry": Retry(NoBackoff(), 0),
+            "driver_info": None,
+            "socket_timeout": None,  # every call has its own time limit
+            "socket_connect_timeout": timeout_s,
+        }
+        try:
+            made: AbstractConnection = kind(**options)
+        except TypeError as error:
+            raise ConfigurationError(f"the URL of Redis at {self.shown} has an unknown option: {error}") from None
+        return made
+
+
+class RedisConnections:
+    """At most `size` connections; a call waits for a free one within its time limit."""
+
+    def __init__(self, address: RedisAddress, *, size: int, timeout_s: float) -> None:
+        self._address = address
+        self._timeout_s = timeout_s
+        self._free: list[AbstractConnection] = []
+        self._slots = asyncio.Semaphore(size)
+
+    async def execute(self, *command: str | bytes | int) -> Any:
+        """Sends a command and returns its reply.
+
+        Raises:
+            QueueUnavailableError: no answer came, or the server cannot serve now.
+            redis.exceptions.ResponseError: the server refused the command.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s), self._connection() as connection:
+                await connection.send_command(*command)
+                return await connection.read_response()
+        except (TimeoutError, RedisError, OSError) as error:
+            if is_away(error):
+                await self.close()  # those that wait here most likely lead to the same dead server
+                raise self._unavailable(error) from error
+            raise
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AbstractConnection]:
+        async with self._slots:
+            connection = self._free.pop() if self._free else self._address.connection(timeout_s=self._timeout_s)
+            try:
+                await connection.connect()  # type: ignore[no-untyped-call]
+                yield connection
+            except ResponseError:
+                self._free.append(connection)  # the reply was read whole
+                raise
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+            self._free.append(connection)
+
+    def _unavailable(self, error: Exception) -> QueueUnavailableError:
+        reason = f"no answer within {self._timeout_s} s" if isinstance(error, TimeoutError) else str(error)
+        return QueueUnavailableError(
+            f"Redis at {self._address.shown} did not serve a call ({reason}): it may or may not have run, send it again"
+        )
+
+    async def close(self) -> None:
+        """Closes connections that are free."""
+        free, self._free = self._free, []
+        for connection in free:
+            await connection.disconnect(nowait=True)
+
+
+def is_away(error: Exception) -> bool:
+    """Whether an error means that the server cannot serve now, as opposed to a command that is wrong."""
+    if isinstance(error, (TimeoutError, *_AWAY)):
+        return True
+    return isinstance(error, ResponseError) and str(error).startswith(_AWAY_CODES)
+
+
+def parse_info(text: bytes) -> Mapping[str, str]:
+    """The lines of INFO as a mapping."""
+    lines = (line.split(":", 1) for line in text.decode().splitlines() if ":" in line)
+    return {name: value.strip() for name, value in lines}

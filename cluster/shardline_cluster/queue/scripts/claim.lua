@@ -1,0 +1,151 @@
+#!lua flags=allow-oom
+-- claim: grants waiting requests to a leader with room, renews its lease, sweeps a little.
+--
+-- First what was handed back with tokens, by number; then the head of the queue of the tenant with the least virtual
+-- time, again and again. A head that does not fit is passed over for this claim, and its tenant with it. The number of
+-- the last claim again brings what it granted, as far as the grants still hold; a lower number is STALE: nothing is done.
+--
+-- KEYS  1 lane
+-- ARGV  1 terms · 2 incarnation · 3 claim number · 4 nonce (8 bytes) · 5 free slots · 6 free tokens · 7 inbox seen
+-- Reply uint32 stale, uint32 next event in milliseconds, mail, uint32 count, then for each: info, uint32 epoch, nonce
+--       (8 bytes), uint32 attempts, logs
+
+local SWEEP_BUDGET = 32
+local LOOKS = 64 -- heads of one queue that a hold may hide
+local incarnation, number, nonce = ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local slots, tokens, seen = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local me = replica_key(incarnation)
+local ALL = {} -- logs from token 0
+
+local granted, granted_ids, size = {}, {}, 0
+
+local function pack_granted(r)
+  local logs, bytes = pack_logs(r, ALL, math.huge)
+  size = size + bytes + r.bytes
+  granted[#granted + 1] = pack_info(r) .. struct.pack('<I4', r.epoch) .. r.nonce .. struct.pack('<I4', r.attempts)
+    .. logs
+  granted_ids[#granted_ids + 1] = r.id
+end
+
+local function next_event_ms()
+  local nearest = NOW + LEASE_MS
+  if IN_HOLD then
+    nearest = math.min(nearest, HOLD_UNTIL)
+  end
+  for _, members in ipairs({ 'replicas', 'routers', 'deadlines', 'detached' }) do
+    local first = redis.call('ZRANGE', key(members), 0, 0, 'WITHSCORES')
+    nearest = math.min(nearest, tonumber(first[2]) or nearest)
+  end
+  return math.max(1, nearest - NOW)
+end
+
+local function answer_claim(stale, inbox)
+  return answer(struct.pack('<I4I4', stale, next_event_ms()) .. inbox .. struct.pack('<I4', #granted)
+    .. table.concat(granted))
+end
+
+local function count_open(r)
+  local open = 0
+  for _, finish in ipairs(finishes_of(r)) do
+    open = open + (finish == '' and 1 or 0)
+  end
+  return open
+end
+
+-- Takes a waiting request if there is room for it: a slot for each unfinished sequence; the prompt, the logs and one
+-- token for each unfinished sequence.
+local function take(r)
+  local _, total = log_lengths(r)
+  local open = count_open(r)
+  local need = r.prompt_tokens + total + open
+  if open > slots or need > tokens then
+    return false
+  end
+  if #granted > 0 and size + r.bytes + total * (4 + r.logprob_bytes) > MAX_REPLY_BYTES then
+    return false
+  end
+  slots, tokens = slots - open, tokens - need
+  dequeue(r)
+  redis.call('HSET', request_key(r.id), 'fruitless', r.fruitless + 1)
+  start(r, incarnation, r.epoch + 1, nonce, total)
+  pack_granted(r)
+  return true
+end
+
+local function take_handed_back()
+  for _, id in ipairs(redis.call('ZRANGE', key('handed_back'), 0, MAX_BATCH - 1)) do
+    local r = load_whole(id)
+    if r and not held_back(r) and #granted < MAX_BATCH then
+      take(r)
+    end
+  end
+end
+
+-- The first of a tenant's queue that the hold does not hide.
+local function head_of(tenant)
+  for _, id in ipairs(redis.call('ZRANGE', waiting_key(tenant), 0, IN_HOLD and LOOKS - 1 or 0)) do
+    local r = load_whole(id)
+    if r and not held_back(r) then
+      return r
+    end
+  end
+  return nil
+end
+
+-- The tenant with the least virtual time of those not passed over.
+local function next_tenant(passed_over)
+  for _, tenant in ipairs(redis.call('ZRANGE', key('tenants'), 0, MAX_BATCH - 1)) do
+    if not passed_over[tenant] then
+      return tenant
+    end
+  end
+  return nil
+end
+
+local function take_by_fair_share()
+  local passed_over = {}
+  while slots > 0 and #granted < MAX_BATCH do
+    local tenant = next_tenant(passed_over)
+    if not tenant then
+      return
+    end
+    local r = head_of(tenant)
+    if r and take(r) then
+      charge(r)
+      note_drained()
+    else
+      passed_over[tenant] = true
+    end
+  end
+end
+
+local function grant_again(ids, last_nonce)
+  for id in ids:gmatch('%S+') do
+    local r = load_whole(id)
+    if r and r.state == 'RUNNING' and r.owner == incarnation and r.nonce == last_nonce then
+      pack_granted(r)
+    end
+  end
+end
+
+local last = redis.call('HMGET', me, 'claim_number', 'claim_nonce', 'claim_ids')
+local last_number = tonumber(last[1] or nil) or 0
+if number < last_number then
+  return answer_claim(1, struct.pack('<I4', 0))
+end
+renew_leader(incarnation)
+if number == last_number then
+  grant_again(last[3], last[2])
+else
+  sweep(SWEEP_BUDGET)
+  take_handed_back()
+  take_by_fair_share()
+  redis.call('HSET', me, 'claim_number', text(number), 'claim_nonce', nonce, 'claim_ids',
+    table.concat(granted_ids, ' '))
+  if #granted == 0 and slots > 0 then
+    redis.call('ZADD', key('idle'), text(NOW), incarnation)
+  else
+    redis.call('ZREM', key('idle'), incarnation)
+  end
+end
+return answer_claim(0, mail(incarnation, seen))

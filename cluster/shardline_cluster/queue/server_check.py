@@ -1,0 +1,98 @@
+"""Whether a Redis server is set up so that the token log's promises hold. What does not fit is said with its cure."""
+
+import re
+from collections.abc import Mapping
+
+from redis.exceptions import ResponseError
+
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.queue.durability import Durability, check_supported
+from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, parse_info
+
+OLDEST_MAJOR = 7  # sharded publish inside scripts, and flags of scripts
+CHECK_TIMEOUT_S = 5.0
+
+
+async def check_server(url: str, durability: Durability) -> None:
+    """Looks at version, eviction, persistence and topology.
+
+    Raises:
+        ConfigurationError: the server would break a promise; the message says how to set it up.
+        QueueUnavailableError: it does not answer.
+    """
+    check_supported(durability)
+    address = RedisAddress.parse(url)
+    connections = RedisConnections(address, size=1, timeout_s=CHECK_TIMEOUT_S)
+    try:
+        info = parse_info(await connections.execute("INFO"))
+        fsync = await _setting(connections, "appendfsync")
+    finally:
+        await connections.close()
+    problems = find_problems(info, fsync, durability)
+    if problems:
+        raise ConfigurationError(f"Redis at {address.shown} cannot be used: " + "; ".join(problems))
+
+
+async def _setting(connections: RedisConnections, name: str) -> str | None:
+    """A setting, or None where the server does not tell (hosted ones forbid CONFIG)."""
+    try:
+        found = await connections.execute("CONFIG", "GET", name)
+    except ResponseError:
+        return None
+    return found[1].decode() if found else None
+
+
+def find_problems(info: Mapping[str, str], appendfsync: str | None, durability: Durability) -> list[str]:
+    """What does not fit, each with its cure. `info` is what INFO told."""
+    return [
+        problem
+        for problem in (
+            _version_problem(info),
+            _topology_problem(info),
+            _eviction_problem(info),
+            _persistence_problem(info, appendfsync, durability),
+        )
+        if problem is not None
+    ]
+
+
+def _version_problem(info: Mapping[str, str]) -> str | None:
+    version = info.get("valkey_version") or info.get("redis_version", "")
+    found = re.match(r"\d+", version)
+    if found is None or int(found.group()) < OLDEST_MAJOR:
+        return f"its version is {version or 'unknown'}, but {OLDEST_MAJOR} or newer is needed (or Valkey)"
+    return None
+
+
+def _topology_problem(info: Mapping[str, str]) -> str | None:
+    if info.get("cluster_enabled") == "1":
+        return "it runs in cluster mode, which is not supported yet: use a single server (`cluster-enabled no`)"
+    if info.get("role", "master") != "master":
+        return f"it is a {info['role']} of {info.get('master_host', 'another server')}: give the master's address"
+    return None
+
+
+def _eviction_problem(info: Mapping[str, str]) -> str | None:
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        return (
+            f"maxmemory-policy is {policy}, which deletes accepted requests when memory is full: "
+            "set `maxmemory-policy noeviction`"
+        )
+    return None
+
+
+def _persistence_problem(info: Mapping[str, str], appendfsync: str | None, durability: Durability) -> str | None:
+    if durability is Durability.NONE:
+        return None
+    if info.get("aof_enabled") != "1":
+        return (
+            f"it keeps no append-only file, which durability `{durability.value}` needs: set `appendonly yes`, "
+            "or choose durability `none` and accept that a restart of Redis loses everything"
+        )
+    if appendfsync == "no":
+        return (
+            f"appendfsync is no, but durability `{durability.value}` needs a write to disk every second: "
+            "set `appendfsync everysec`"
+        )
+    return None

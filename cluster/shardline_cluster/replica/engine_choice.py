@@ -1,0 +1,108 @@
+"""From what a deployment asks for to an engine and the text side of its model. Imports torch only where it must."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_workers.engine import Engine
+from shardline_workers.files.model_source import ModelFiles, resolve_model
+from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, StepTimes
+from shardline_workers.simulated_tokens import TokenMode
+from shardline_workers.text.simulated_text import simulated_text_model
+from shardline_workers.text.text_model import TextModel
+
+Report = Callable[[str], None]
+
+DEFAULT_BATCHED_TOKENS = 512  # a prefill chunk that lets running sequences go on several times a second on a CPU
+SIMULATED_BATCHED_TOKENS = 2048
+SEQUENCE_SHARE, PREFILL_SHARE = 0.01, 0.001  # of a simulated step's time, for each sequence and each prefilled token
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """An engine that is ready to step, and what its leader needs to know of text."""
+
+    engine: Engine
+    text: TextModel
+
+
+def load_model(spec: ReplicaSpec, report: Report) -> LoadedModel:
+    """Loads what a replica is to serve; takes as long as it takes, in the calling thread.
+
+    Raises:
+        ConfigurationError: the options name no engine, or cannot be met.
+        ModelFileError: the model cannot be found or read.
+    """
+    options = spec.deployment.options
+    if options.engine == "simulated":
+        return _simulated(options, max_model_len=options.max_model_len or spec.deployment.max_model_len)
+    if options.engine == "shardline":
+        return _sharded(spec, report)
+    raise ConfigurationError(f"engine is {options.engine!r}, but must be one of shardline, simulated")
+
+
+def default_cache_folder() -> Path:
+    """Where fetched models lie: `$XDG_CACHE_HOME/shardline`, by default `~/.cache/shardline`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardline"
+
+
+def _simulated(options: EngineOptions, *, max_model_len: int) -> LoadedModel:
+    step_s = options.simulated_step_s
+    try:
+        config = SimulatedEngineConfig(
+            tokens=TokenMode(options.simulated_tokens),
+            replay_text=options.simulated_replay_text,
+            times=StepTimes(step_s=step_s, sequence_s=SEQUENCE_SHARE * step_s, prefill_token_s=PREFILL_SHARE * step_s),
+            max_model_len=max_model_len,
+            max_num_seqs=options.max_num_seqs,
+            max_num_batched_tokens=_batched_tokens(options, default=SIMULATED_BATCHED_TOKENS),
+            kv_cache_tokens=options.kv_cache_tokens,
+        )
+    except ValueError as error:
+        raise ConfigurationError(f"the simulated engine cannot be built: {error}") from error
+    return LoadedModel(SimulatedEngine(config), simulated_text_model(max_model_len))
+
+
+def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
+    files = resolve_model(spec.deployment.model, cache_folder=default_cache_folder(), report=report)
+    _check_digest(spec, files)
+    from shardline_workers.text.load_text_model import load_text_model
+
+    from shardline_workers.sharded_engine import EngineConfig, load_engine
+
+    options = spec.deployment.options
+    text = load_text_model(files)
+    try:
+        config = EngineConfig(
+            files=files,
+            device=options.device,
+            dtype=options.dtype,
+            max_model_len=options.max_model_len,
+            max_num_seqs=options.max_num_seqs,
+            max_num_batched_tokens=_batched_tokens(options, default=DEFAULT_BATCHED_TOKENS),
+            kv_cache_tokens=options.kv_cache_tokens,
+            block_size=options.block_size,
+            enable_prefix_caching=options.enable_prefix_caching,
+            replicas_on_host=spec.replicas_on_host,
+        )
+        return LoadedModel(load_engine(config, report=report), text)
+    except ValueError as error:
+        raise ConfigurationError(f"the engine cannot be built: {error}") from error
+
+
+def _batched_tokens(options: EngineOptions, *, default: int) -> int:
+    return options.max_num_batched_tokens or max(default, options.max_num_seqs)
+
+
+def _check_digest(spec: ReplicaSpec, files: ModelFiles) -> None:
+    """A lane belongs to one weights digest: other weights would go on with other people's sentences."""
+    wanted = spec.deployment.weights_digest
+    if files.digest != wanted:
+        raise ConfigurationError(
+            f"{spec.deployment.model} has the weights digest {files.digest} on this machine, but the lane "
+            f"{spec.deployment.lane} belongs to {wanted}: deploy the model anew, or bring the same files here"
+        )

@@ -1,0 +1,157 @@
+"""What a router does for clients, whichever protocol they speak: the one core under gRPC and, later, HTTP.
+
+Knows no transport: it takes and gives the messages of `shardline.v1` and raises ShardlineErrors.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from concurrent.futures import Executor
+from contextlib import aclosing
+from dataclasses import dataclass
+
+from shardline_cluster.queue.records import Accepted, Duplicate, RequestInfo, SequenceLog, Submission
+from shardline_cluster.router.admission import Admission, refusal, submission_of
+from shardline_cluster.router.client_events import (
+    accepted_event,
+    events_of,
+    payload_of,
+    queued_event,
+    readable_logs,
+    status_of,
+)
+from shardline_cluster.router.model_directory import ModelDirectory, ServedLane, ServedModel
+from shardline_cluster.router.prompt import prompt_ids
+from shardline_cluster.router.text_assembly import STATES, TextAssembly
+from shardline_cluster.router.token_streams import ClientStream
+from shardline_cluster.router.validation import ModelLimits, check_against_model, check_request
+from shardline_protos import generation_pb2 as pb
+
+FORGET_AFTER_S = 5.0  # a client that lost the connection together with the finish comes back within this
+LONG_LOG_TOKENS = 1000  # above this a replay is run off the loop
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks, and how long he waits."""
+
+    tenant: str
+    time_remaining_s: float | None = None  # None: he has set no deadline
+
+
+class Generation:
+    """Requests: accepted, streamed, resumed, cancelled, looked at, forgotten."""
+
+    def __init__(self, directory: ModelDirectory, pool: Executor) -> None:
+        """`pool` runs what would hold up the event loop: templates, tokenizers, long replays."""
+        self._directory = directory
+        self._pool = pool
+
+    async def generate(self, request: pb.GenerateRequest, caller: Caller) -> AsyncGenerator[pb.GenerateEvent, None]:
+        """Accepts a request, then tells what happens to it until its end. To be closed where it is not read to it.
+
+        Raises:
+            ShardlineError: it was not accepted, or its stream cannot go on.
+        """
+        check_request(request)
+        served = self._directory.find(request.model)
+        submission = await self._admit(request, served, caller)
+        answer, stream = await served.lane.streams.submit(submission)
+        if not isinstance(answer, Accepted | Duplicate):
+            raise refusal(answer)
+        try:
+            yield accepted_event(answer)
+            if isinstance(answer, Accepted):
+                yield queued_event(answer)
+            if stream is not None:
+                async with aclosing(self._events(stream, served.lane)) as events:
+                    async for event in events:
+                        yield event
+        finally:
+            if stream is not None:
+                stream.leave()
+
+    async def resume(self, request: pb.ResumeRequest, caller: Caller) -> AsyncGenerator[pb.GenerateEvent, None]:
+        """Tells the rest of a request after a cursor. To be closed where it is not read to the end.
+
+        Raises:
+            ShardlineError: there is no such request, or its stream cannot go on from there.
+        """
+        lane = self._directory.of_request(request.request_id)
+        stream = lane.streams.read(request.request_id, caller.tenant, request.cursor)
+        try:
+            async with aclosing(self._events(stream, lane)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            stream.leave()
+
+    async def cancel(self, request: pb.CancelRequest, caller: Caller) -> pb.CancelResponse:
+        """Ends a request now, or tells the end that it has.
+
+        Raises:
+            ShardlineError: there is no such request, or no answer.
+        """
+        lane = self._directory.of_request(request.request_id)
+        end = await lane.streams.cancel(request.request_id, caller.tenant)
+        return pb.CancelResponse(state=STATES[end.state], end_offsets=end.offsets)
+
+    async def get_request(self, request: pb.GetRequestRequest, caller: Caller) -> pb.RequestStatus:
+        """A request as it is now, with everything that it has generated.
+
+        Raises:
+            ShardlineError: there is no such request, or no answer.
+        """
+        lane = self._directory.of_request(request.request_id)
+        snapshot = await lane.streams.look(request.request_id, caller.tenant)
+        assembly = _assembly(lane, snapshot.info)
+        logs, closed = readable_logs(snapshot)
+        texts = await self._replay(assembly, logs, closed)
+        return status_of(snapshot, logs, texts, assembly.cursor)
+
+    async def forget(self, request: pb.ForgetRequest, caller: Caller) -> pb.ForgetResponse:
+        """Deletes an ended request.
+
+        Raises:
+            ShardlineError: there is no such request, it has not ended, or no answer.
+        """
+        lane = self._directory.of_request(request.request_id)
+        await lane.streams.forget(request.request_id, caller.tenant)
+        return pb.ForgetResponse()
+
+    async def _admit(self, request: pb.GenerateRequest, served: ServedModel, caller: Caller) -> Submission:
+        text, streams = served.lane.text, served.lane.streams
+        prompt = await asyncio.get_running_loop().run_in_executor(self._pool, prompt_ids, text, request)
+        limits = ModelLimits(vocab_size=text.vocab_size, max_model_len=served.max_model_len)
+        check_against_model(request, len(prompt), limits)
+        admission = Admission(
+            model=served.deployment.name,
+            lane=served.deployment.lane,
+            drawn=streams.identity,
+            tenant=caller.tenant,
+            terms=streams.queue.terms,
+            max_model_len=served.max_model_len,
+            defaults=text.defaults,
+            time_remaining_s=caller.time_remaining_s,
+        )
+        return submission_of(request, prompt, admission)
+
+    async def _events(self, stream: ClientStream, lane: ServedLane) -> AsyncGenerator[pb.GenerateEvent, None]:
+        info, before, closed = await stream.opened()
+        assembly = _assembly(lane, info)
+        await self._replay(assembly, before, closed)
+        while (update := await stream.next_update()) is not None:
+            for event in events_of(update, assembly, info):
+                yield event
+        if not info.submission.store:
+            lane.streams.forget_later(info.id, info.submission.tenant, after_s=FORGET_AFTER_S)
+
+    async def _replay(
+        self, assembly: TextAssembly, logs: Sequence[SequenceLog], closed: Sequence[bool]
+    ) -> tuple[str, ...]:
+        if sum(log.num_tokens for log in logs) <= LONG_LOG_TOKENS:
+            return assembly.replay(logs, closed)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, assembly.replay, logs, closed)
+
+
+def _assembly(lane: ServedLane, info: RequestInfo) -> TextAssembly:
+    return TextAssembly(lane.text, payload_of(info).sampling, num_logprobs=info.submission.num_logprobs)

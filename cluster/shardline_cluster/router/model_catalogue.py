@@ -1,0 +1,98 @@
+"""What clients may ask about models: which there are, and how they cut text into tokens. Knows no transport."""
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import Executor
+
+from shardline_cluster.errors import ConfigurationError, InvalidRequestError
+from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.json_encoding import from_json
+from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
+from shardline_cluster.queue.records import LeaderView
+from shardline_cluster.router.model_directory import ModelDirectory
+from shardline_cluster.router.prompt import chat_ids, text_ids
+from shardline_cluster.router.validation import check_messages, check_token_ids
+from shardline_protos import generation_pb2 as pb
+from shardline_workers.text.text_model import TextModel
+from shardline_workers.text.tokenizer import Tokenizer
+
+
+class ModelCatalogue:
+    """Models: listed, and their tokenizers."""
+
+    def __init__(self, directory: ModelDirectory, pool: Executor) -> None:
+        """`pool` runs templates and tokenizers."""
+        self._directory = directory
+        self._pool = pool
+
+    async def list_models(self) -> pb.ListModelsResponse:
+        """What is deployed, in order of names.
+
+        Raises:
+            ShardlineError: no answer.
+        """
+        deployments = self._directory.deployments()
+        models = await asyncio.gather(*(self._model(deployments[name]) for name in sorted(deployments)))
+        return pb.ListModelsResponse(models=models)
+
+    async def tokenize(self, request: pb.TokenizeRequest) -> pb.TokenizeResponse:
+        """A prompt's tokens.
+
+        Raises:
+            ShardlineError: a field is wrong, or there is no such model.
+        """
+        served = self._directory.find(request.model)
+        loop = asyncio.get_running_loop()
+        ids = await loop.run_in_executor(self._pool, _tokenized, served.lane.text, request)
+        return pb.TokenizeResponse(token_ids=ids, max_model_len=served.max_model_len)
+
+    async def detokenize(self, request: pb.DetokenizeRequest) -> pb.DetokenizeResponse:
+        """The text of tokens; bytes that are no character become U+FFFD.
+
+        Raises:
+            ShardlineError: a field is wrong, or there is no such model.
+        """
+        text = self._directory.find(request.model).lane.text
+        check_token_ids("token_ids", request.token_ids, text.vocab_size)
+        loop = asyncio.get_running_loop()
+        ids, skip = tuple(request.token_ids), request.skip_special_tokens
+        return pb.DetokenizeResponse(
+            text=await loop.run_in_executor(self._pool, lambda: _detokenized(text.tokenizer, ids, skip_special=skip))
+        )
+
+    async def _model(self, deployment: Deployment) -> pb.Model:
+        model = pb.Model(
+            name=deployment.name, max_model_len=deployment.max_model_len, desired_replicas=deployment.num_replicas
+        )
+        served = self._directory.served(deployment)
+        if served is None:
+            return model
+        view = await served.lane.streams.view()
+        model.has_chat_template = served.lane.text.chat_template is not None
+        model.ready_replicas = sum(_is_ready(leader, deployment.name) for leader in view.leaders)
+        model.waiting_requests = view.waiting_requests + view.handed_back_requests
+        model.running_requests = view.running_requests
+        return model
+
+
+def _tokenized(model: TextModel, request: pb.TokenizeRequest) -> tuple[int, ...]:
+    kind = request.WhichOneof("prompt")
+    if kind is None:
+        raise InvalidRequestError("prompt is missing: set one of text and chat", field="prompt")
+    if kind == "chat":
+        check_messages("chat", request.chat)
+        return chat_ids(model, request.chat)
+    special = request.add_special_tokens if request.HasField("add_special_tokens") else True
+    return text_ids(model, request.text, add_special_tokens=special)
+
+
+def _detokenized(tokenizer: Tokenizer, ids: Sequence[int], *, skip_special: bool) -> str:
+    return b"".join(tokenizer.token_bytes(i, skip_special=skip_special) for i in ids).decode("utf-8", "replace")
+
+
+def _is_ready(leader: LeaderView, deployment: str) -> bool:
+    try:
+        status = from_json(ReplicaStatus, leader.status)
+    except ConfigurationError:
+        return False  # it has said nothing of itself yet
+    return status.deployment == deployment and status.state is ReplicaState.READY

@@ -1,0 +1,55 @@
+"""Choosing tokens in plain torch. A row's choice depends on its own logits and parameters only.
+
+All is computed in float64: there, two candidates practically never tie, on any device.
+"""
+
+import torch
+from torch import Tensor
+
+from shardline_workers.kernels.noise import gumbel_noise
+
+
+def greedy_choice(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Likeliest token of each row [rows] int64, ties to the lowest id, and whether the row can be used [rows] bool."""
+    usable = logits.amax(dim=-1).isfinite()  # a NaN or +inf anywhere shows here, and so does a row of -inf
+    return logits.argmax(dim=-1), usable
+
+
+def draw(scaled: Tensor, keys: Tensor) -> Tensor:
+    """One token for each row of log-weights [rows, vocab] float64 with noise of keys [rows] (Gumbel-max)."""
+    return (scaled + gumbel_noise(keys, scaled.shape[-1])).argmax(dim=-1)
+
+
+def scale(logits: Tensor, temperatures: Tensor) -> Tensor:
+    """Log-weights at these temperatures, [rows, vocab] float64; the likeliest token of a row has 0."""
+    wide = logits.to(torch.float64)
+    # The maximum goes first: division by a tiny temperature then gives -inf at worst, never inf - inf.
+    return (wide - wide.amax(dim=-1, keepdim=True)) / temperatures[:, None]
+
+
+def cut_top(scaled: Tensor, *, top_ks: Tensor, top_ps: Tensor) -> Tensor:
+    """Log-weights with all but the top_ks likeliest tokens, and of these all beyond the mass top_ps, set to -inf.
+
+    Of equally likely tokens the lower ids are kept. At least the likeliest token is. top_ks 0 and top_ps 1 cut nothing.
+    """
+    ordered, order = scaled.sort(dim=-1, descending=True, stable=True)
+    ranks = torch.arange(scaled.shape[-1], device=scaled.device)[None, :]
+    kept = (ranks < top_ks[:, None]) | (top_ks[:, None] == 0)
+    mass = ordered.masked_fill(~kept, -torch.inf).softmax(dim=-1)
+    mass_before = mass.cumsum(dim=-1) - mass
+    kept &= (mass_before < top_ps[:, None]) | (top_ps[:, None] >= 1.0) | (ranks == 0)
+    return scaled.masked_fill(~torch.zeros_like(kept).scatter_(-1, order, kept), -torch.inf)
+
+
+def cut_min_p(scaled: Tensor, min_ps: Tensor) -> Tensor:
+    """Log-weights with tokens less likely than min_ps times the likeliest one set to -inf."""
+    floors = scaled.amax(dim=-1) + min_ps.log()
+    return scaled.masked_fill(scaled < floors[:, None], -torch.inf)
+
+
+def row_logprobs(logits: Tensor, chosen_ids: Tensor, num_top: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probabilities of the chosen tokens [rows], and ids and log-probabilities of the likeliest [rows, num_top]."""
+    logprobs = logits.to(torch.float64).log_softmax(dim=-1)
+    chosen = logprobs.gather(-1, chosen_ids[:, None])[:, 0]
+    top, top_ids = logprobs.topk(num_top, dim=-1)
+    return chosen, top_ids, top

@@ -1,0 +1,88 @@
+"""What one rank does in a step: the plan's tensors, the model, the sampler."""
+
+import torch
+
+from shardline_workers.engine import Sampling
+from shardline_workers.kernels.kernels import Kernels
+from shardline_workers.models.decoder import Decoder
+from shardline_workers.ranks.input_tensors import InputTensors
+from shardline_workers.ranks.sampler import Sampler
+from shardline_workers.scheduling.request import SequenceKey
+from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
+from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, SlotStart, StepPlan
+
+
+class ProbeFailedError(RuntimeError):
+    """The device answers, but with numbers that no healthy model gives."""
+
+
+class ModelRunner:
+    """Runs step plans in order. Owns the KV cache: the scheduler's blocks and one more for probes."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        kernels: Kernels,
+        *,
+        limits: SchedulerLimits,
+        max_logprobs: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self._decoder = decoder
+        self._limits = limits
+        self._probe_block = limits.num_blocks
+        self._caches = tuple(
+            kernels.allocate_kv_cache(
+                decoder.shape.attention,
+                num_blocks=limits.num_blocks + 1,
+                block_size=limits.block_size,
+                dtype=dtype,
+                device=device,
+            )
+            for _ in range(decoder.shape.num_layers)
+        )
+        self._inputs = InputTensors(
+            max_tokens=limits.max_num_batched_tokens,
+            max_seqs=limits.max_num_seqs,
+            max_blocks=-(-limits.max_model_len // limits.block_size),
+            block_size=limits.block_size,
+            device=device,
+        )
+        self._sampler = Sampler(kernels, max_seqs=limits.max_num_seqs, max_logprobs=max_logprobs, device=device)
+
+    @torch.inference_mode()
+    def execute(self, plan: StepPlan) -> list[SampledToken]:
+        """Computes a step; one answer for each chunk that samples, in the plan's order."""
+        self._inputs.write(plan)
+        self._sampler.write(plan, self._inputs.header)
+        self._inputs.upload()
+        self._sampler.upload()
+        self._decoder.forward(self._inputs.step, self._caches)
+        self._sampler.choose(self._decoder.activations.logits, self._inputs.step)
+        return self._sampler.results()
+
+    def probe(self, num_tokens: int = 1) -> None:
+        """Computes a few tokens in a block of its own. Only while no sequence runs: it borrows slot 0.
+
+        Args:
+            num_tokens: at most a block's size and a step's budget.
+
+        Raises:
+            ProbeFailedError: the logits are no numbers.
+        """
+        key = SequenceKey("probe", 0)
+        chunk = ScheduledChunk(
+            key=key,
+            arrival=0,
+            slot=0,
+            start=0,
+            token_ids=(0,) * num_tokens,
+            first_new_block=0,
+            new_block_ids=(self._probe_block,),
+            samples=True,
+        )
+        start = SlotStart(slot=0, sequence=0, sampling=Sampling(temperature=0.0))
+        (token,) = self.execute(StepPlan(starts=(start,), chunks=(chunk,), num_prefill_tokens=num_tokens))
+        if token.error is not None:
+            raise ProbeFailedError(f"a probe of {num_tokens} tokens failed: {token.error}")

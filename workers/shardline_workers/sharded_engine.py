@@ -1,0 +1,256 @@
+"""Our engine: scheduler, model and sampler behind the `Engine` protocol. In this cut one rank on one device."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+
+import torch
+
+from shardline_workers.engine import Capacity, EngineDescription, EngineRequest, StepResult
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_limits import decide_limits, kv_cache_line
+from shardline_workers.kernels.kernel_choice import choose_dtype, choose_kernels
+from shardline_workers.kernels.kernels import Kernels
+from shardline_workers.memory_budget import MIB, read_host_resources, thread_count
+from shardline_workers.models.checkpoint import open_checkpoint
+from shardline_workers.models.decoder import Activations, Decoder
+from shardline_workers.models.decoder_shape import DecoderShape
+from shardline_workers.models.decoder_weights import DecoderWeights, load_decoder_weights
+from shardline_workers.models.rotary import rotary_table
+from shardline_workers.ranks.model_runner import ModelRunner
+from shardline_workers.ranks.thread_governor import ThreadGovernor
+from shardline_workers.scheduling.scheduler import Scheduler
+from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
+from shardline_workers.scheduling.step_plan import SampledToken
+from shardline_workers.scheduling.step_times import StepTimes
+from shardline_workers.weights.weight_loader import WeightLoader
+
+__all__ = ["EngineConfig", "Report", "ShardedEngine", "load_engine"]
+
+Report = Callable[[str], None]
+
+
+class ShardedEngine:
+    """Implements `Engine`. Built by `load_engine`."""
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        runner: ModelRunner,
+        *,
+        description: EngineDescription,
+        threads: ThreadGovernor,
+        max_logprobs: int,
+    ) -> None:
+        self._scheduler = scheduler
+        self._runner: ModelRunner | None = runner
+        self._description = description
+        self._threads = threads
+        self._max_logprobs = max_logprobs
+        self._step_times = StepTimes()
+
+    @property
+    def description(self) -> EngineDescription:
+        """See `Engine.description`."""
+        return self._description
+
+    def capacity(self) -> Capacity:
+        """See `Engine.capacity`."""
+        return self._scheduler.capacity()
+
+    def add(self, request: EngineRequest) -> None:
+        """See `Engine.add`.
+
+        Raises:
+            RequestTooLargeError: prompt and output never fit.
+            ValueError: the request makes no sense here: a token id beyond the vocabulary, an empty prompt, a request id
+                that is here already, more log-probabilities than the engine tells.
+        """
+        self._check_token_ids(request)
+        num_logprobs = request.sampling.num_logprobs
+        if num_logprobs is not None and not 0 <= num_logprobs <= self._max_logprobs:
+            raise ValueError(f"num_logprobs is {num_logprobs}; it must be between 0 and {self._max_logprobs}")
+        self._scheduler.add(request)
+
+    def stop_sequence(self, request_id: str, sequence: int) -> None:
+        """See `Engine.stop_sequence`."""
+        self._scheduler.stop_sequence(request_id, sequence)
+
+    def cancel(self, request_id: str) -> None:
+        """See `Engine.cancel`."""
+        self._scheduler.cancel(request_id)
+
+    def has_work(self) -> bool:
+        """See `Engine.has_work`."""
+        return self._scheduler.has_work()
+
+    def expected_step_s(self) -> float:
+        """See `Engine.expected_step_s`; from moving figures of steps of about the same size."""
+        return self._step_times.expected_s(max(1, self._scheduler.num_next_tokens()))
+
+    def step(self) -> StepResult:
+        """See `Engine.step`.
+
+        Raises:
+            ProbeFailedError: there was no work, and the device computes nonsense.
+        """
+        if not self._scheduler.has_work():
+            self.probe()
+            return StepResult()
+        plan = self._scheduler.schedule()
+        sampled: list[SampledToken] = []
+        if plan.chunks:
+            with self._measured(plan.num_tokens) as runner:
+                sampled = runner.execute(plan)
+        steps = self._scheduler.complete(plan, sampled)
+        return StepResult(
+            sequences=steps,
+            num_prefill_tokens=plan.num_prefill_tokens,
+            num_decode_tokens=plan.num_decode_tokens,
+            num_preempted=len(plan.preempted),
+        )
+
+    def probe(self, num_tokens: int = 1) -> None:
+        """Computes a step of so many tokens that belong to nobody, at most a block. Only while there is no work.
+
+        Raises:
+            ProbeFailedError: the device computes nonsense.
+        """
+        with self._measured(num_tokens) as runner:
+            runner.probe(num_tokens)
+
+    def check_integrity(self) -> None:
+        """See `Engine.check_integrity`."""
+        self._scheduler.check_integrity()
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._runner = None
+
+    @contextmanager
+    def _measured(self, num_tokens: int) -> Iterator[ModelRunner]:
+        """The runner, its threads set, for one step of so many tokens, which is timed."""
+        assert self._runner is not None, "the engine was closed"
+        if torch.get_num_threads() != self._threads.num_threads:
+            torch.set_num_threads(self._threads.num_threads)
+        started_s, started_cpu_s = time.perf_counter(), time.process_time()
+        yield self._runner
+        wall_s = time.perf_counter() - started_s
+        self._threads.record(wall_s=wall_s, cpu_s=time.process_time() - started_cpu_s)
+        self._step_times.record(num_tokens, wall_s)
+
+    def _check_token_ids(self, request: EngineRequest) -> None:
+        for token_ids in (request.prompt_ids, *(start.generated_ids for start in request.sequences)):
+            for token_id in (min(token_ids, default=0), max(token_ids, default=0)):
+                if not 0 <= token_id < self._description.vocab_size:
+                    raise ValueError(
+                        f"token id {token_id} is outside of the model's vocabulary, 0 to"
+                        f" {self._description.vocab_size - 1}; the prompt was made with another tokenizer"
+                    )
+
+
+def load_engine(config: EngineConfig, *, report: Report) -> ShardedEngine:
+    """Loads a model and makes it ready for steps. Sets the number of torch's threads in this process.
+
+    Args:
+        config: what to load.
+        report: gets a line for each thing that a user should know.
+
+    Raises:
+        ModelFileError: the model cannot be read or is not supported.
+        ValueError: the configuration cannot be met on this machine; the text says what would.
+    """
+    device = torch.device(config.device)
+    kernels = choose_kernels(device)
+    dtype = choose_dtype(config.dtype, device)
+    host = read_host_resources()
+    num_threads = thread_count(host, replicas_on_host=config.replicas_on_host)
+    torch.set_num_threads(num_threads)
+    report(f"loading {config.files.source} as {_dtype_name(dtype)} on {device}, {num_threads} threads")
+    shape, weights = _load_weights(config, kernels, dtype=dtype, device=device)
+    report(f"weights: {weights.num_bytes() / MIB:.0f} MiB")
+    activations = Activations.allocate(
+        shape, max_tokens=config.max_num_batched_tokens, max_seqs=config.max_num_seqs, dtype=dtype, device=device
+    )
+    limits = decide_limits(
+        config, shape, host=host, dtype=dtype, used_bytes=weights.num_bytes() + activations.num_bytes()
+    )
+    report(kv_cache_line(limits, shape, dtype))
+    decoder = Decoder(
+        shape,
+        weights,
+        kernels,
+        rotary=rotary_table(
+            shape.rotary, limits.max_model_len, dtype=dtype, device=device, factors=weights.rotary_factors
+        ),
+        activations=activations,
+    )
+    runner = ModelRunner(decoder, kernels, limits=limits, max_logprobs=config.max_logprobs, dtype=dtype, device=device)
+    engine = ShardedEngine(
+        Scheduler(limits),
+        runner,
+        description=_describe(config, shape, limits, kernels=kernels, dtype=dtype, num_threads=num_threads),
+        threads=ThreadGovernor(num_threads),
+        max_logprobs=config.max_logprobs,
+    )
+    report("warming up")
+    _warm_up(engine, limits)
+    return engine
+
+
+def _load_weights(
+    config: EngineConfig, kernels: Kernels, *, dtype: torch.dtype, device: torch.device
+) -> tuple[DecoderShape, DecoderWeights]:
+    with open_checkpoint(config.files) as checkpoint:
+        loader = WeightLoader(checkpoint.source, checkpoint.names, dtype=dtype, device=device)
+        return checkpoint.shape, load_decoder_weights(checkpoint.shape, loader, kernels)
+
+
+def _describe(
+    config: EngineConfig,
+    shape: DecoderShape,
+    limits: SchedulerLimits,
+    *,
+    kernels: Kernels,
+    dtype: torch.dtype,
+    num_threads: int,
+) -> EngineDescription:
+    numerics = {
+        "weights": config.files.digest,
+        "kernels": kernels.name,
+        "dtype": _dtype_name(dtype),
+        "device": torch.device(config.device).type,
+        "shape": "tp1-pp1-ep1",
+        "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+    }
+    told = "; ".join(f"{name}={value}" for name, value in numerics.items())
+    return EngineDescription(
+        numerics_id=sha256(told.encode()).hexdigest()[:16],
+        max_model_len=limits.max_model_len,
+        max_num_seqs=limits.max_num_seqs,
+        kv_cache_tokens=limits.kv_cache_tokens,
+        vocab_size=shape.vocab_size,
+        details={
+            **numerics,
+            "model": config.files.source,
+            "family": shape.family,
+            "threads": str(num_threads),
+            "block_size": str(limits.block_size),
+            "prefix_caching": "on" if limits.enable_prefix_caching else "off",
+            # Matrix products of torch round differently for different numbers of rows.
+            "batch_invariant": "no",
+        },
+    )
+
+
+def _warm_up(engine: ShardedEngine, limits: SchedulerLimits) -> None:
+    # Twice: the first step of a size touches memory for the first time, the second tells how long it takes.
+    num_tokens = min(limits.block_size, limits.max_num_batched_tokens, limits.max_model_len)
+    for size in (1, num_tokens, num_tokens, 1):
+        engine.probe(size)
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,91 @@
+"""What a checkpoint calls its tensors, and what we call them. Ours:
+
+embedding   final_norm   lm_head   rotary_factors
+layers.N.attention_norm   layers.N.query   layers.N.key   layers.N.value   layers.N.attention_output
+layers.N.mlp_norm         layers.N.gate    layers.N.up    layers.N.down
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameTable:
+    """Names of one kind of checkpoint. Layer names are a prefix, the layer's number, a dot and a rest."""
+
+    singles: Mapping[str, str]
+    layer_prefix: str
+    layer_rests: Mapping[str, str]
+    ignored_rests: frozenset[str] = frozenset()  # rests that hold nothing that a model needs
+
+    def ours(self, name: str) -> str | None:
+        """Our name of a checkpoint's tensor; None where it has none."""
+        if name in self.singles:
+            return self.singles[name]
+        number, rest = self._split(name)
+        return f"layers.{number}.{self.layer_rests[rest]}" if rest in self.layer_rests else None
+
+    def theirs(self, name: str) -> str:
+        """The checkpoint's name of our tensor. KeyError for one that is none of ours."""
+        if match := re.fullmatch(r"layers\.(\d+)\.(\w+)", name):
+            rests = {ours: theirs for theirs, ours in self.layer_rests.items()}
+            return f"{self.layer_prefix}{match[1]}.{rests[match[2]]}"
+        return {ours: theirs for theirs, ours in self.singles.items()}[name]
+
+    def is_ignored(self, name: str) -> bool:
+        """Whether a tensor may be there without being read."""
+        return self._split(name)[1] in self.ignored_rests
+
+    def _split(self, name: str) -> tuple[str, str]:
+        match = re.fullmatch(re.escape(self.layer_prefix) + r"(0|[1-9]\d*)\.(.+)", name)
+        return (match[1], match[2]) if match else ("", "")
+
+
+HUGGING_FACE_LLAMA = NameTable(
+    singles=MappingProxyType(
+        {"model.embed_tokens.weight": "embedding", "model.norm.weight": "final_norm", "lm_head.weight": "lm_head"}
+    ),
+    layer_prefix="model.layers.",
+    layer_rests=MappingProxyType(
+        {
+            "input_layernorm.weight": "attention_norm",
+            "self_attn.q_proj.weight": "query",
+            "self_attn.k_proj.weight": "key",
+            "self_attn.v_proj.weight": "value",
+            "self_attn.o_proj.weight": "attention_output",
+            "post_attention_layernorm.weight": "mlp_norm",
+            "mlp.gate_proj.weight": "gate",
+            "mlp.up_proj.weight": "up",
+            "mlp.down_proj.weight": "down",
+        }
+    ),
+    # Old checkpoints store the angles, which follow from the configuration.
+    ignored_rests=frozenset({"self_attn.rotary_emb.inv_freq"}),
+)
+
+GGUF_LLAMA = NameTable(
+    singles=MappingProxyType(
+        {
+            "token_embd.weight": "embedding",
+            "output_norm.weight": "final_norm",
+            "output.weight": "lm_head",
+            "rope_freqs.weight": "rotary_factors",
+        }
+    ),
+    layer_prefix="blk.",
+    layer_rests=MappingProxyType(
+        {
+            "attn_norm.weight": "attention_norm",
+            "attn_q.weight": "query",
+            "attn_k.weight": "key",
+            "attn_v.weight": "value",
+            "attn_output.weight": "attention_output",
+            "ffn_norm.weight": "mlp_norm",
+            "ffn_gate.weight": "gate",
+            "ffn_up.weight": "up",
+            "ffn_down.weight": "down",
+        }
+    ),
+)

@@ -1,0 +1,87 @@
+"""Hands out a checkpoint's tensors under our names, after it has made sure that all are there and have their shapes."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.weights.tensor_names import NameTable
+from shardline_workers.weights.tensor_source import TensorSource
+
+_MAX_SHOWN = 5  # names in a message
+
+
+class WeightLoader:
+    """One checkpoint, read tensor by tensor: never more than one of them lies in memory in two forms."""
+
+    def __init__(self, source: TensorSource, names: NameTable, *, dtype: torch.dtype, device: torch.device) -> None:
+        self._source = source
+        self._names = names
+        self._dtype = dtype
+        self._device = device
+
+    def has(self, name: str) -> bool:
+        """Whether the checkpoint has our tensor."""
+        return self._names.theirs(name) in self._source.shapes
+
+    def check(self, expected: Mapping[str, tuple[int, ...]], *, unread: frozenset[str] = frozenset()) -> None:
+        """Compares the checkpoint with our names and shapes.
+
+        Args:
+            expected: shape by our name.
+            unread: our names that may be there and are not read.
+
+        Raises:
+            ModelFileError: a tensor is missing, has another shape, or is there that the model would not use.
+        """
+        self._refuse_missing(expected)
+        self._refuse_misshapen(expected)
+        self._refuse_extra(expected, unread)
+
+    def tensor(self, name: str, *, dtype: torch.dtype | None = None) -> Tensor:
+        """Our tensor on the loader's device, in `dtype`, or where that is None in the loader's.
+
+        Raises:
+            ModelFileError: it is stored in a type that cannot be read.
+        """
+        weights = self._source.read(self._names.theirs(name))
+        return torch.from_numpy(weights).to(device=self._device, dtype=dtype or self._dtype)
+
+    def _refuse_missing(self, expected: Mapping[str, tuple[int, ...]]) -> None:
+        missing = [self._names.theirs(name) for name in expected if not self.has(name)]
+        if missing:
+            raise ModelFileError.about(
+                self._source.path,
+                f"{len(missing)} tensors are missing",
+                value=missing[:_MAX_SHOWN],
+                bound="every tensor of the model that its configuration describes",
+                remedy="The checkpoint is incomplete, or its configuration is another model's: fetch both again.",
+            )
+
+    def _refuse_misshapen(self, expected: Mapping[str, tuple[int, ...]]) -> None:
+        for name, shape in expected.items():
+            theirs = self._names.theirs(name)
+            if self._source.shapes[theirs] != shape:
+                raise ModelFileError.about(
+                    self._source.path,
+                    f"shape of {theirs}",
+                    value=self._source.shapes[theirs],
+                    bound=f"{shape}, as the configuration says",
+                    remedy="Weights and configuration come from different models: fetch them together.",
+                )
+
+    def _refuse_extra(self, expected: Mapping[str, tuple[int, ...]], unread: frozenset[str]) -> None:
+        extra = [
+            name
+            for name in self._source.shapes
+            if self._names.ours(name) not in expected.keys() | unread and not self._names.is_ignored(name)
+        ]
+        if extra:
+            raise ModelFileError.about(
+                self._source.path,
+                f"{len(extra)} tensors would not be used",
+                value=extra[:_MAX_SHOWN],
+                bound="only tensors that the model computes with (biases and adapters are not supported yet)",
+                remedy="Take a checkpoint without them: to leave them out would change the answers.",
+            )
