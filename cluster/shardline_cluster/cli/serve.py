@@ -12,6 +12,7 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.queue.durability import Durability, parse_durability
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.router.router_config import is_loopback
 from shardline_cluster.serve.ports import port_of, reserve_shared_port
 from shardline_cluster.serve.serve_options import SIMULATED, LauncherKind, ServeOptions, choose_launcher
