@@ -21,7 +21,8 @@ from shardline_cluster.queue.records import (
     SequenceCommit,
 )
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.replica.held_requests import HELD_RETRY_S, Changes, HeldRequests
+from shardline_cluster.replica.changes import Changes
+from shardline_cluster.replica.held_requests import HELD_RETRY_S, HeldRequests
 from tests.cluster.replica.queue_replies import (
     LENGTH,
     claim_answer,
