@@ -164,7 +164,7 @@ class SimulatedLane:
         watch = ProgressWatch(least_limit_s=5.0)
         leader = Leader(
             queue,
-            Registration(queue, self._spec(incarnation)),
+            Registration(queue, self.spec(incarnation)),
             driver=EngineDriver(engine, thread, watch),
             watch=watch,
             text=simulated_text_model(4096),
@@ -233,7 +233,8 @@ class SimulatedLane:
 
         await self.until(long_enough)
 
-    def _spec(self, incarnation: str) -> ReplicaSpec:
+    def spec(self, incarnation: str) -> ReplicaSpec:
+        """What a replica of this lane is told at birth."""
         deployment = Deployment(name="simulated", model="simulated", lane=LANE, weights_digest="00", max_model_len=4096)
         return ReplicaSpec(
             deployment=deployment,

@@ -82,12 +82,12 @@ async def test_a_stopped_sequence_frees_its_room() -> None:
 
 
 async def test_the_watch_learns_what_the_step_should_take_and_when_it_is_over() -> None:
-    driven = DrivenEngine(dataclasses.replace(CONFIG, times=StepTimes(step_s=0.5)))
+    driven = DrivenEngine(dataclasses.replace(CONFIG, times=StepTimes(step_s=0.26)))
     driven.driver.start(REQUEST)
 
     await driven.driver.turn(step=True)
 
-    assert driven.watch.limit_s == pytest.approx(10.0)
+    assert driven.watch.limit_s == pytest.approx(5.2)
     assert driven.watch.deadline() is None
 
 

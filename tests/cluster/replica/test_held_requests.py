@@ -556,18 +556,6 @@ def test_one_commit_stays_within_its_bounds_and_the_next_takes_the_rest() -> Non
     assert len(state.commit().entries) == 44
 
 
-def test_a_huge_log_goes_alone() -> None:
-    state = LeaderState(granted("a"), granted("b"))
-    state.generate("a", *range(400_000))
-    state.generate("b", 1)
-
-    call = state.commit()
-    state.answer(call, result("a", CommitCode.OK, 400_000))
-
-    assert list(_said(call)) == ["a"]
-    assert list(_said(state.commit())) == ["b"]
-
-
 def test_without_news_a_commit_is_due_once_a_heartbeat() -> None:
     state = LeaderState(granted("a"))
     state.answer(state.commit())
