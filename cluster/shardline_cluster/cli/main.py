@@ -14,7 +14,7 @@ from shardline.errors import ShardlineError as ClientError
 from shardline_cluster.cli.environment import parse_arguments
 from shardline_cluster.errors import ConfigurationError, ShardlineError
 
-COMMANDS = ("generate", "chat", "status", "version")
+COMMANDS = ("serve", "generate", "chat", "status", "version")
 
 FAILED = 1
 WRONG_USAGE = 2  # as argparse has it
