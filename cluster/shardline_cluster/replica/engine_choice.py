@@ -70,9 +70,8 @@ def _simulated(options: EngineOptions, *, max_model_len: int) -> LoadedModel:
 def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
     files = resolve_model(spec.deployment.model, cache_folder=default_cache_folder(), report=report)
     _check_digest(spec, files)
-    from shardline_workers.text.load_text_model import load_text_model
-
     from shardline_workers.sharded_engine import EngineConfig, load_engine
+    from shardline_workers.text.load_text_model import load_text_model
 
     options = spec.deployment.options
     text = load_text_model(files)
