@@ -17,8 +17,8 @@ from shardline_cluster.fleet.json_encoding import to_json
 DEFAULT_PREFIX = "shardline"
 
 _DESCRIPTION = """\
-Shows the deployed models, their queues and their replicas, as they stand in Redis. It works while routers and replicas
-are down, and changes nothing.
+Shows the deployed models, their queues and their replicas, as they stand in Redis: it works while routers and replicas
+are down.
 """
 
 

@@ -115,7 +115,7 @@ class TokenStreams:
         self._room = asyncio.Semaphore(MOST_CALLS_AT_ONCE)
         self._failing_since_ms: float | None = None
         self._first_answer = asyncio.Event()
-        self._closing = False
+        self._closed_by: ShardlineError | None = None
 
     @property
     def queue(self) -> RequestQueue:
@@ -156,7 +156,7 @@ class TokenStreams:
 
     async def close(self, error: ShardlineError) -> None:
         """Tells all readers to go on elsewhere, detaches their streams, ends all tasks. The queue stays open."""
-        self._closing = True
+        self._closed_by = error
         calls = self._lane.shut_down(error)
         for task in self._tasks:
             task.cancel()
@@ -176,6 +176,7 @@ class TokenStreams:
         Raises:
             QueueUnavailableError: no answer; the request may or may not have been accepted.
         """
+        self._require_open()
         pending = _Pending(submission)
         task = self._spawn(self._submit(pending), for_client=True)
         try:
@@ -192,7 +193,9 @@ class TokenStreams:
 
         Raises:
             UnknownRequestError: the request is another tenant's.
+            ShardlineError: this router is being closed.
         """
+        self._require_open()
         changed = asyncio.Event()
         reader, calls = self._lane.open(request_id, tenant, cursor, info=info, on_change=changed.set, now_ms=_now_ms())
         self._carry_out(calls)
@@ -208,7 +211,7 @@ class TokenStreams:
         Raises:
             UnknownRequestError: there is no such request.
         """
-        return await self._answer_for_client(self._cancel(request_id, tenant))
+        return await self._answer_for_client(self._cancel(request_id, tenant), goes_on=True)
 
     async def look(self, request_id: str, tenant: str) -> Snapshot:
         """Record and logs as they are now.
@@ -241,6 +244,10 @@ class TokenStreams:
         self._spawn(self._forget_later(request_id, tenant, after_s))
 
     # --- pieces of the above ---
+
+    def _require_open(self) -> None:
+        if self._closed_by is not None:
+            raise self._closed_by
 
     async def _submit(self, pending: _Pending) -> tuple[SubmitAnswer, ClientStream | None]:
         submission, number = pending.submission, self._lane.next_number()
@@ -290,11 +297,15 @@ class TokenStreams:
         with suppress(ShardlineError):
             await self._forget(request_id, tenant)
 
-    async def _answer_for_client(self, work: Coroutine[Any, Any, T]) -> T:
-        """Waits for an answer for as long as a hold may last; the work goes on where the client does not wait."""
+    async def _answer_for_client(self, work: Coroutine[Any, Any, T], *, goes_on: bool = False) -> T:
+        """Waits for an answer for as long as a hold may last; `goes_on`: the work does not end with the waiting."""
         terms = self._queue.terms
         task = self._spawn(work, for_client=True)
-        return await self._patiently(task, terms.hold_ms + 3 * terms.call_timeout_ms)
+        try:
+            return await self._patiently(task, terms.hold_ms + 3 * terms.call_timeout_ms)
+        finally:
+            if not goes_on:
+                task.cancel()
 
     async def _patiently(self, task: "asyncio.Task[T]", patience_ms: int) -> T:
         done, _ = await asyncio.wait([task], timeout=patience_ms / 1000)
@@ -337,7 +348,7 @@ class TokenStreams:
 
     def _carry_out(self, calls: Iterable[LaneCall]) -> None:
         for call in calls:
-            if not self._closing:
+            if self._closed_by is None:
                 self._spawn(self._answer_of(call))
 
     async def _answer_of(self, call: LaneCall) -> None:
