@@ -5,14 +5,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from shardline_workers.text.load_text_model import given_template, load_text_model
-
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import ALIASES, resolve_model
 from shardline_workers.text.chat_template import ChatTemplateError
+from shardline_workers.text.load_text_model import given_template, load_text_model
 from shardline_workers.text.simulated_text import simulated_text_model
 from shardline_workers.text.text_model import TextModel
 
