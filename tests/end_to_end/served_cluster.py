@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -191,11 +190,3 @@ def _established(port: int) -> Iterator[tuple[bool, str]]:
         fields = line.split()
         if fields[3] == "01":
             yield int(fields[1].rpartition(":")[2], 16) == port, fields[9]
-
-
-def free_port() -> int:
-    """A port that nobody had a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
