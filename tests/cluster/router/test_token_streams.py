@@ -25,7 +25,8 @@ from shardline_cluster.queue.records import (
 )
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.router.token_streams import ClientStream, TokenStreams
+from shardline_cluster.router.client_stream import ClientStream
+from shardline_cluster.router.token_streams import TokenStreams
 from tests.cluster.router.router_bench import available
 from tests.cluster.router.scripted_leader import STOP, ScriptedLeader
 from tests.cluster.router.stepped_router import LANE, submission
