@@ -31,6 +31,7 @@ from shardline_cluster.queue.records import (
     SubmitAnswer,
 )
 from shardline_cluster.queue.request_queue import Reply, RequestQueue
+from shardline_cluster.router.background_tasks import BackgroundTasks
 from shardline_cluster.router.client_stream import ClientStream
 from shardline_cluster.router.lane_calls import AttachStream, DetachStream, LaneCall, RestoreRequest
 from shardline_cluster.router.lane_streams import LaneStreams, unknown_request
@@ -40,7 +41,7 @@ from shardline_cluster.router.stream_reader import StreamReader
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-MOST_CALLS_AT_ONCE = 64  # of the duties that a new server identity brings; clients' own calls are not counted
+MOST_CALLS_AT_ONCE = 64  # attaches, detaches and restores: a new server identity brings one for each stream
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ class TokenStreams:
     def __init__(self, queue: RequestQueue, incarnation: str) -> None:
         self._queue = queue
         self._lane = LaneStreams(incarnation, queue.terms)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = BackgroundTasks(f"lane {queue.lane}")
         self._room = asyncio.Semaphore(MOST_CALLS_AT_ONCE)
         self._caller = QueueCaller(queue, self._lane, self._carry_out)
         self._closed_by: ShardlineError | None = None
@@ -84,17 +85,15 @@ class TokenStreams:
     def start(self) -> None:
         """Registers, subscribes and sweeps from now on."""
         member = Member(incarnation=self._lane.incarnation, role=MemberRole.ROUTER)
-        self._spawn(self._caller.ask(lambda: self._queue.register(member)))
-        self._spawn(self._listen())
-        self._spawn(self._sweep())
+        self._tasks.spawn(self._caller.ask(lambda: self._queue.register(member)))
+        self._tasks.spawn(self._listen())
+        self._tasks.spawn(self._sweep())
 
     async def close(self, error: ShardlineError) -> None:
         """Tells all readers to go on elsewhere, detaches their streams, ends all tasks. The queue stays open."""
         self._closed_by = error
         calls = self._lane.shut_down(error)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel_all()
         limit = 2 * self._queue.terms.call_timeout_ms / 1000
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.gather(*map(self._farewell, calls)), limit)
@@ -112,7 +111,7 @@ class TokenStreams:
         """
         self._require_open()
         pending = _Pending(submission)
-        task = self._spawn(self._submit(pending), for_client=True)
+        task = self._tasks.spawn(self._submit(pending), for_client=True)
         try:
             return await self._patiently(task, 3 * self._queue.terms.call_timeout_ms)
         except (asyncio.CancelledError, QueueUnavailableError):
@@ -171,7 +170,7 @@ class TokenStreams:
 
     def forget_later(self, request_id: str, tenant: str, *, after_s: float) -> None:
         """Deletes an ended request after a while, if this router lives so long; else the sweep does it."""
-        self._spawn(self._forget_later(request_id, tenant, after_s))
+        self._tasks.spawn(self._forget_later(request_id, tenant, after_s))
 
     # --- pieces of the above ---
 
@@ -233,7 +232,7 @@ class TokenStreams:
     async def _answer_for_client(self, work: Coroutine[Any, Any, T], *, goes_on: bool = False) -> T:
         """Waits for an answer for as long as a hold may last; `goes_on`: the work does not end with the waiting."""
         terms = self._queue.terms
-        task = self._spawn(work, for_client=True)
+        task = self._tasks.spawn(work, for_client=True)
         try:
             return await self._patiently(task, terms.hold_ms + 3 * terms.call_timeout_ms)
         finally:
@@ -242,6 +241,8 @@ class TokenStreams:
 
     async def _patiently(self, task: "asyncio.Task[T]", patience_ms: int) -> T:
         done, _ = await asyncio.wait([task], timeout=patience_ms / 1000)
+        if task.cancelled():
+            self._require_open()
         if not done or task.cancelled():
             raise QueueUnavailableError(
                 f"the queue of lane {self._queue.lane} did not answer within {patience_ms / 1000:g} s; the call may "
@@ -254,7 +255,7 @@ class TokenStreams:
     def _carry_out(self, calls: Iterable[LaneCall]) -> None:
         for call in calls:
             if self._closed_by is None:
-                self._spawn(self._answer_of(call))
+                self._tasks.spawn(self._answer_of(call))
 
     async def _answer_of(self, call: LaneCall) -> None:
         async with self._room:
@@ -317,23 +318,6 @@ class TokenStreams:
                 continue
             if answered is not None:
                 self._carry_out(self._lane.look_after(_now_ms()))
-
-    def _spawn(self, work: Coroutine[Any, Any, T], *, for_client: bool = False) -> "asyncio.Task[T]":
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_look_at if for_client else self._complain)
-        return task
-
-    def _complain(self, task: "asyncio.Task[Any]") -> None:
-        if not task.cancelled() and (error := task.exception()):
-            log.error("a task of lane %s failed", self._queue.lane, exc_info=error)
-
-
-def _look_at(task: "asyncio.Task[Any]") -> None:
-    """A client that is gone misses an error; that is no reason for a warning."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _leave_unread(task: "asyncio.Task[tuple[SubmitAnswer, ClientStream | None]]") -> None:
