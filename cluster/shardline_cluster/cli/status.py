@@ -88,7 +88,7 @@ async def read_status(address: QueueAddress) -> ClusterStatus:
         if error.name is None or error.name.startswith("shardline"):
             raise
         raise ConfigurationError(
-            f"`shardline status` needs the package {error.name!r}: install it with `pip install 'shardline[cluster]'`"
+            f"`shardline status` needs the package {error.name.partition('.')[0]!r}: install it with `pip install 'shardline[cluster]'`"
         ) from None
     store = RedisDeploymentStore(address.redis_url, prefix=address.prefix)
     reports = RedisFleetReportStore(address.redis_url, prefix=address.prefix)
