@@ -81,17 +81,23 @@ async def read_status(address: QueueAddress) -> ClusterStatus:
     """Connects to Redis and reads the whole cluster."""
     try:
         from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
+        from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
         from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
         from shardline_cluster.queue.terms import QueueTerms
     except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("shardline"):
+            raise
         raise ConfigurationError(
             f"`shardline status` needs the package {error.name!r}: install it with `pip install 'shardline[cluster]'`"
         ) from None
     store = RedisDeploymentStore(address.redis_url, prefix=address.prefix)
+    reports = RedisFleetReportStore(address.redis_url, prefix=address.prefix)
     try:
         return await observe(
             store,
+            reports,
             lambda lane: RedisRequestQueue(address.redis_url, lane, prefix=address.prefix, terms=QueueTerms()),
         )
     finally:
         await store.close()
+        await reports.close()

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from shardline_cluster.cli.cluster_status import ClusterStatus, DeploymentRow, LaneRow
+from shardline_cluster.cli.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
 
 _NOTHING = "No model is deployed.\n"
 
@@ -35,22 +35,28 @@ def _deployment_cells(deployment: DeploymentRow) -> tuple[str, ...]:
 
 
 def _replica_table(deployments: Sequence[DeploymentRow]) -> str:
-    rows = [
-        (
-            replica.replica,
-            deployment.name,
-            replica.state,
-            str(replica.num_requests),
-            f"{duration(replica.lease_left_s)} left" if replica.lease_left_s >= 0 else "over",
-            f"{replica.host or '?'}:{replica.pid or '?'}",
-            replica.reason,
-        )
-        for deployment in deployments
-        for replica in deployment.lane.replicas
-    ]
+    rows = [_replica_cells(replica, deployment.name) for deployment in deployments for replica in deployment.replicas]
     if not rows:
         return ""
     return _table(("REPLICA", "MODEL", "STATE", "REQUESTS", "LEASE", "PROCESS", "REASON"), rows)
+
+
+def _replica_cells(replica: ReplicaRow, model: str) -> tuple[str, ...]:
+    return (
+        replica.replica,
+        model,
+        replica.state,
+        str(replica.num_requests),
+        _lease(replica.lease_left_s),
+        f"{replica.host}:{replica.pid}" if replica.pid else "-",
+        replica.reason,
+    )
+
+
+def _lease(left_s: float | None) -> str:
+    if left_s is None:
+        return "-"
+    return f"{duration(left_s)} left" if left_s >= 0 else "over"
 
 
 def _hold_note(lane: LaneRow) -> str:

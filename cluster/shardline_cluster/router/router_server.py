@@ -33,7 +33,7 @@ STOP_GRACE_S = 2.0  # for handlers to tell their clients where to go
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A client behind a router of the other kind goes away without a word: find out within a minute and a half.
+    # A client whose network went away says nothing: it is noticed within a minute and a half.
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),

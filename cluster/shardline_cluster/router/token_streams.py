@@ -114,7 +114,6 @@ class TokenStreams:
         self._tasks: set[asyncio.Task[Any]] = set()
         self._room = asyncio.Semaphore(MOST_CALLS_AT_ONCE)
         self._failing_since_ms: float | None = None
-        self._first_answer = asyncio.Event()
         self._closed_by: ShardlineError | None = None
 
     @property
@@ -149,10 +148,6 @@ class TokenStreams:
         self._spawn(self._ask(lambda: self._queue.register(member)))
         self._spawn(self._listen())
         self._spawn(self._sweep())
-
-    async def first_answer(self) -> None:
-        """Waits until the queue has answered for the first time."""
-        await self._first_answer.wait()
 
     async def close(self, error: ShardlineError) -> None:
         """Tells all readers to go on elsewhere, detaches their streams, ends all tasks. The queue stays open."""
@@ -339,7 +334,6 @@ class TokenStreams:
             return False
         self._failing_since_ms = None
         self._carry_out(self._lane.answered(reply.identity, _now_ms()))
-        self._first_answer.set()
         return True
 
     def _failed(self) -> None:
@@ -361,14 +355,21 @@ class TokenStreams:
                 await self._restore(call)
 
     async def _attach(self, call: AttachStream) -> None:
-        reply = await self._ask(
-            lambda: self._queue.attach(self._lane.incarnation, call.number, call.request_id, call.tenant)
-        )
+        try:
+            reply = await self._ask(
+                lambda: self._queue.attach(self._lane.incarnation, call.number, call.request_id, call.tenant)
+            )
+        except ShardlineError as error:
+            self._lane.attach_failed(call, error)
+            raise
         self._carry_out(self._lane.attached(call, reply.value, in_hold=reply.in_hold, now_ms=_now_ms()))
 
     async def _restore(self, request: RestoreRequest) -> None:
-        reply = await self._ask(lambda: self._queue.restore(request.call))
-        self._carry_out(self._lane.restored(request.call, reply.value, _now_ms()))
+        answer = None
+        try:
+            answer = (await self._ask(lambda: self._queue.restore(request.call))).value
+        finally:
+            self._carry_out(self._lane.restored(request.call, answer, _now_ms()))
 
     def _detach(self, call: DetachStream) -> Awaitable[Reply[None]]:
         return self._queue.detach(self._lane.incarnation, call.number, call.request_id)
@@ -381,6 +382,14 @@ class TokenStreams:
     # --- loops ---
 
     async def _listen(self) -> None:
+        while True:
+            try:
+                await self._read_messages()
+            except Exception:
+                log.exception("listening to lane %s failed and begins anew", self._queue.lane)
+            await asyncio.sleep(FIRST_PAUSE_S)
+
+    async def _read_messages(self) -> None:
         async for message in self._queue.listen(self._lane.incarnation):
             if isinstance(message, Published):
                 self._carry_out(self._lane.published(message, _now_ms()))
@@ -393,8 +402,10 @@ class TokenStreams:
             asked_in = self._lane.generation
             try:
                 reply = await self._queue.sweep(self._lane.incarnation)
-            except QueueUnavailableError:
+            except ShardlineError as error:
                 self._failed()
+                if not isinstance(error, QueueUnavailableError):
+                    log.error("sweeping lane %s failed: %s", self._queue.lane, error)
                 continue
             if self._heard(reply, asked_in):
                 self._carry_out(self._lane.look_after(_now_ms()))

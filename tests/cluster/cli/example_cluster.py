@@ -1,10 +1,10 @@
 """A cluster of memory twins: one deployment with a replica that works, and requests that wait."""
 
-from collections.abc import Callable
-
+from shardline_cluster.cli.cluster_status import ClusterStatus, observe
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
+from shardline_cluster.fleet.memory_fleet_report import MemoryFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.records import ClaimCall, DisconnectAction, Member, MemberRole, Submission
@@ -21,6 +21,11 @@ class ExampleCluster:
         self.now_ms = 1_700_000_000_000
         self.server = MemoryServer(now_ms=lambda: self.now_ms)
         self.store = MemoryDeploymentStore()
+        self.reports = MemoryFleetReportStore()
+
+    async def observe(self) -> ClusterStatus:
+        """What the command reads of it."""
+        return await observe(self.store, self.reports, self.open_lane)
 
     def open_lane(self, lane: str) -> RequestQueue:
         """Connects to a lane."""
@@ -93,9 +98,9 @@ def a_submission(identity: str, number: int) -> Submission:
     )
 
 
-async def working_cluster(make: Callable[[], ExampleCluster] = ExampleCluster) -> ExampleCluster:
+async def working_cluster() -> ExampleCluster:
     """Two replicas, one of them ready and with a request; two requests wait, the first for 90 s."""
-    cluster = make()
+    cluster = ExampleCluster()
     await cluster.deploy()
     await cluster.start_router()
     cluster.now_ms += HOLD_MS + 1

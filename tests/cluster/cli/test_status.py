@@ -8,7 +8,7 @@ import time
 import pytest
 
 from shardline_cluster.cli import status as status_module
-from shardline_cluster.cli.cluster_status import ClusterStatus, observe
+from shardline_cluster.cli.cluster_status import ClusterStatus
 from shardline_cluster.cli.main import main
 from shardline_cluster.cli.run_file import RunFile, write_run_file
 from shardline_cluster.cli.status import QueueAddress
@@ -23,8 +23,7 @@ def addresses(monkeypatch: pytest.MonkeyPatch) -> list[QueueAddress]:
 
     async def read(address: QueueAddress) -> ClusterStatus:
         seen.append(address)
-        cluster = await working_cluster()
-        return await observe(cluster.store, cluster.open_lane)
+        return await (await working_cluster()).observe()
 
     monkeypatch.setattr(status_module, "read_status", read)
     return seen
@@ -56,7 +55,7 @@ def test_json_is_one_object(addresses: list[QueueAddress], capsys: pytest.Captur
 
     (deployment,) = json.loads(capsys.readouterr().out)["deployments"]
     assert deployment["lane"]["waiting_requests"] == 2
-    assert deployment["lane"]["replicas"][0]["state"] == "READY"
+    assert deployment["replicas"][0]["state"] == "READY"
 
 
 def test_the_flag_goes_before_the_variables_and_they_before_the_run_file(

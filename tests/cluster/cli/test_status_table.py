@@ -29,9 +29,9 @@ def a_status(*replicas: ReplicaRow, hold_left_s: float | None = None, waiting: i
         oldest_wait_s=91,
         hold_left_s=hold_left_s,
         num_routers=1,
-        replicas=replicas,
     )
-    return ClusterStatus((DeploymentRow(name="smollm2", model="smollm2:135m", desired_replicas=2, lane=lane),))
+    deployment = DeploymentRow(name="smollm2", model="smollm2:135m", desired_replicas=2, lane=lane, replicas=replicas)
+    return ClusterStatus((deployment,))
 
 
 def test_models_and_replicas_stand_in_two_tables() -> None:
@@ -55,6 +55,12 @@ def test_a_late_lease_and_a_reason_are_shown() -> None:
     text = render(a_status(a_replica(lease_left_s=-1, reason="out of memory")))
 
     assert text.splitlines()[-1] == "smollm2-0  smollm2  READY  3         over   node-1:4711  out of memory"
+
+
+def test_a_replica_without_a_process_is_shown_with_its_reason() -> None:
+    text = render(a_status(ReplicaRow(replica="smollm2-1", state="FAILED", reason="out of memory")))
+
+    assert text.splitlines()[-1] == "smollm2-1  smollm2  FAILED  0         -      -        out of memory"
 
 
 def test_a_hold_is_explained() -> None:

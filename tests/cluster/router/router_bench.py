@@ -3,6 +3,7 @@
 The model is the simulated engine's: one id a byte, so that a test commits text by its bytes.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
+from shardline_cluster.router.token_streams import TokenStreams
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
 from shardline_workers.text.simulated_text import simulated_text_model
@@ -80,7 +82,7 @@ class RouterBench:
         for served in directory.deployments().values():
             found = directory.served(served)
             assert found is not None, "a model of bytes is loaded at once"
-            await found.lane.streams.first_answer()
+            await available(found.lane.streams)
         return router
 
     async def close(self) -> None:
@@ -150,3 +152,11 @@ def text_of(events: Sequence[pb.GenerateEvent], sequence: int = 0) -> str:
 def kinds(events: Sequence[pb.GenerateEvent]) -> list[str]:
     """Kinds of events in order."""
     return [str(event.WhichOneof("event")) for event in events]
+
+
+async def available(streams: TokenStreams) -> None:
+    """Waits until the queue has answered."""
+    deadline = time.monotonic() + 20
+    while not streams.available:
+        assert time.monotonic() < deadline, "the queue does not answer"
+        await asyncio.sleep(0.005)

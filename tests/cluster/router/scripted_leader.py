@@ -70,3 +70,12 @@ class ScriptedLeader:
         if code in (CommitCode.OK, CommitCode.HELD):
             self._lengths[request_id, sequence] += len(ids)
         return code
+
+    def length(self, request_id: str, sequence: int = 0) -> int:
+        """Tokens that the log holds, as far as this leader knows."""
+        return self._lengths[request_id, sequence]
+
+    async def release(self, request_id: str) -> None:
+        """Hands a request back; of one that is not its own this does nothing."""
+        held = self.held.pop(request_id)
+        await self._queue.release(self._incarnation, [(request_id, held.grant)])

@@ -478,6 +478,7 @@ async def test_a_request_can_be_looked_at_while_it_runs_and_read_on_from_there(
     assert status.state == pb.REQUEST_STATE_RUNNING
     assert (status.model, status.prompt_tokens, dict(status.metadata)) == (MODEL, 2, {"who": "me"})
     assert status.outputs[0].text == "abc"
+    assert not status.HasField("deadline")  # the call had none
     assert text_of(rest) == "def"
 
 

@@ -17,6 +17,7 @@ from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, Mem
 from shardline_cluster.queue.records import Accepted, DisconnectAction, Duplicate, RequestState, Snapshot
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.token_streams import ClientStream, TokenStreams
+from tests.cluster.router.router_bench import available
 from tests.cluster.router.scripted_leader import STOP, ScriptedLeader
 from tests.cluster.router.stepped_router import LANE, submission
 
@@ -58,7 +59,7 @@ async def bench() -> AsyncIterator[_Bench]:
     await bench.queue.view()
     bench.skew_ms += TERMS.hold_ms
     bench.streams.start()
-    await bench.streams.first_answer()
+    await available(bench.streams)
     yield bench
     await bench.streams.close(ShuttingDownError("the test is over"))
 
@@ -132,9 +133,7 @@ async def test_while_nothing_answers_there_is_no_identity_to_draw_under(bench: _
         _ = bench.streams.identity
 
     bench.server.come_up()
-    while not bench.streams.available:
-        assert time.monotonic() < deadline, "the end of the outage was not noticed"
-        await asyncio.sleep(0.01)
+    await available(bench.streams)
 
 
 async def test_a_cancel_in_a_hold_is_asked_again_until_the_hold_is_over(bench: _Bench) -> None:
