@@ -3,11 +3,20 @@
 import argparse
 import asyncio
 import os
+import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shardline_cluster.cli.run_file import DEFAULT_NAME, NotRunningError, read_run_file
+from shardline_cluster.cli.run_file import (
+    DEFAULT_NAME,
+    NotRunningError,
+    RunFile,
+    read_run_file,
+    remove_run_file,
+    write_run_file,
+)
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.queue.durability import Durability, parse_durability
@@ -53,12 +62,30 @@ def run(arguments: argparse.Namespace) -> int:
     with reserve_shared_port(options.host, options.grpc_port) as port:
         deployment = plan_deployment(options, cache_folder=Path(options.cache_folder), say=_say)
         _say(f"serving {deployment.name}: {deployment.model}, at most {deployment.max_model_len} tokens a request")
-        asyncio.run(serve(options, deployment, port=port_of(port), say=_say))
+        announce = partial(_write_run_file, options)
+        try:
+            asyncio.run(serve(options, deployment, port=port_of(port), say=_say, announce=announce))
+        finally:
+            remove_run_file(options.name, os.getpid())
     return 0
 
 
 def _say(line: str) -> None:
     print(line, flush=True)
+
+
+def _write_run_file(options: ServeOptions, endpoint: str, redis_url: str) -> None:
+    """Lets the other commands find this server."""
+    write_run_file(
+        RunFile(
+            name=options.name,
+            endpoints=(endpoint,),
+            redis_url=redis_url,
+            redis_prefix=options.redis_prefix,
+            pid=os.getpid(),
+            started=time.time(),
+        )
+    )
 
 
 def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> ServeOptions:

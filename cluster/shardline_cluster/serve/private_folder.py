@@ -17,6 +17,8 @@ from typing import IO
 
 from shardline_cluster.errors import ConfigurationError
 
+LONGEST_TEMP = 15  # characters: Ray's sockets lie 92 below, and a socket's path has at most 107
+
 
 class PrivateFolder:
     """A new folder that belongs to this process. `remove` it at the end; killed owners' folders go when one is made."""
@@ -43,9 +45,9 @@ class PrivateFolder:
 
 
 def default_root() -> Path:
-    """Where the folders of this user lie: in the temporary folder, or /tmp where that one's name is long (sockets)."""
+    """Where this user's folders lie: below the temporary folder, or below /tmp where its name is too long."""
     temporary = Path(tempfile.gettempdir())
-    return (temporary if len(str(temporary)) <= len("/var/tmp") else Path("/tmp")) / f"shardline-{os.getuid()}"
+    return (temporary if len(str(temporary)) <= LONGEST_TEMP else Path("/tmp")) / f"shardline-{os.getuid()}"
 
 
 def _make_private(folder: Path) -> None:

@@ -23,8 +23,8 @@ NODE_IP = "127.0.0.3"
 OBJECT_STORE_BYTES = 80_000_000  # close to the least that Ray takes: nothing of ours lies in it
 # How long Ray's processes live without a head, in seconds; by default they all exit after 60.
 RECONNECT_VARIABLES = MappingProxyType({"RAY_gcs_rpc_server_reconnect_timeout_s": "3600"})
-# `session_2026-11-24_08-17-01_202215_1234567/sockets/plasma_store` below the temp folder must stay a socket's path.
-LONGEST_FOLDER = 35  # characters
+# A socket's path has at most 107 bytes; `/h/session_2026-11-24_08-17-01_202215_1234567/sockets/plasma_store` is below.
+LONGEST_FOLDER = 107 - 66
 STARTED = "Ray runtime started."  # what `ray start` prints once its processes run
 
 
@@ -53,12 +53,12 @@ class RayPlan:
     @property
     def head_folder(self) -> Path:
         """Ray's temp folder for the head."""
-        return self.folder / "head"
+        return self.folder / "h"
 
     @property
     def node_folder(self) -> Path:
         """Ray's temp folder for the node."""
-        return self.folder / "node"
+        return self.folder / "n"
 
     @property
     def token_file(self) -> Path:

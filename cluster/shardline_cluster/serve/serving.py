@@ -3,12 +3,10 @@
 import asyncio
 import os
 import signal
-import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
 
-from shardline_cluster.cli.run_file import RunFile, remove_run_file, write_run_file
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport
@@ -23,12 +21,14 @@ WATCH_PERIOD_S = 0.3
 IMPATIENT = 130  # exit code after a second signal
 
 Say = Callable[[str], None]
+Announce = Callable[[str, str], None]
 
 
-async def serve(options: ServeOptions, deployment: Deployment, *, port: int, say: Say) -> None:
+async def serve(options: ServeOptions, deployment: Deployment, *, port: int, say: Say, announce: Announce) -> None:
     """Serves `deployment` on the reserved `port` until SIGTERM, SIGINT or SIGHUP.
 
-    A second signal ends this process at once: everything that it started dies with it.
+    `say` gets a line a step; `announce` the endpoint and the address of Redis, once routers serve. A second signal ends
+    this process at once: everything that it started dies with it.
 
     Raises:
         ShardlineError: something did not start, or no replica ever will.
@@ -37,10 +37,10 @@ async def serve(options: ServeOptions, deployment: Deployment, *, port: int, say
     folder = PrivateFolder()
     cluster = LocalCluster(options, folder=folder, port=port, say=say)
     try:
-        await _first_end(stop.wait(), _Serving(options, deployment, cluster=cluster, say=say).run())
+        serving = _Serving(options, deployment, cluster=cluster, say=say)
+        await _first_end(stop.wait(), serving.run(announce))
         say("stopping: routers, replicas, Redis")
     finally:
-        remove_run_file(options.name, os.getpid())
         await cluster.stop()
         folder.remove()
 
@@ -56,13 +56,13 @@ class _Serving:
         self._seen: DeploymentReport | None = None
         self._was_ready = False
 
-    async def run(self) -> None:
+    async def run(self, announce: Announce) -> None:
         """Starts everything and tells the fleet's news for ever."""
         await self._cluster.start_redis()
         await self._deploy()
         await self._cluster.start_fleet()
         await self._cluster.start_routers()
-        self._write_run_file()
+        announce(self._cluster.endpoint, self._cluster.redis_url)
         await _first_end(self._watch(), self._cluster.kept())
 
     async def _deploy(self) -> None:
@@ -95,18 +95,6 @@ class _Serving:
         if not self._was_ready and report.num_ready == len(report.places):
             self._was_ready = True
             self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}")
-
-    def _write_run_file(self) -> None:
-        write_run_file(
-            RunFile(
-                name=self._options.name,
-                endpoints=(self._cluster.endpoint,),
-                redis_url=self._cluster.redis_url,
-                redis_prefix=self._options.redis_prefix,
-                pid=os.getpid(),
-                started=time.time(),
-            )
-        )
 
 
 def _stop_signals() -> asyncio.Event:
