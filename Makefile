@@ -68,6 +68,9 @@ protos: setup ## Generate the protobuf modules anew
 parity: setup model ## Compare our tokens and logits with transformers'
 	$(BIN)/python -m pytest tests/parity -s $(PYTEST_ARGS)
 
+chaos: setup ## Kill processes at random under load, for long
+	SHARDLINE_CHAOS_REQUESTS=2000 SHARDLINE_CHAOS_KILLS=100 $(BIN)/python -m pytest tests/chaos -s --timeout 1800 $(PYTEST_ARGS)
+
 load: setup model ## Measure a running cluster: make load ARGS="--endpoint 127.0.0.1:50051"
 	$(BIN)/python benchmarks/serve_load.py $(ARGS)
 

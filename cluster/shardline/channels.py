@@ -19,9 +19,11 @@ FORGET_TIMEOUT_S = 2.0
 DEADLINE_MARGIN_S = 5.0
 
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # A dead or hung router is noticed within 20 s, even where its host vanished without a word.
+    # A dead or hung router is noticed within 20 s, even where its host vanished without a word. The ping's own time
+    # limit counts as well, and is a minute unless told otherwise.
     ("grpc.keepalive_time_ms", 10_000),
     ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.http2.max_pings_without_data", 0),
     # A router that comes back on its address is found again soon.
     ("grpc.initial_reconnect_backoff_ms", 100),

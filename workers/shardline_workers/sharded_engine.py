@@ -1,78 +1,52 @@
 """Our engine: scheduler, model and sampler behind the `Engine` protocol. In this cut one rank on one device."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 
 import torch
 
 from shardline_workers.engine import Capacity, EngineDescription, EngineRequest, StepResult
-from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_limits import decide_limits, kv_cache_line
 from shardline_workers.kernels.kernel_choice import choose_dtype, choose_kernels
 from shardline_workers.kernels.kernels import Kernels
-from shardline_workers.memory_budget import (
-    MIB,
-    HostResources,
-    KvDemand,
-    kv_blocks,
-    read_host_resources,
-    thread_count,
-)
+from shardline_workers.memory_budget import MIB, read_host_resources, thread_count
 from shardline_workers.models.checkpoint import open_checkpoint
 from shardline_workers.models.decoder import Activations, Decoder
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.decoder_weights import DecoderWeights, load_decoder_weights
 from shardline_workers.models.rotary import rotary_table
 from shardline_workers.ranks.model_runner import ModelRunner
+from shardline_workers.ranks.thread_governor import ThreadGovernor
 from shardline_workers.scheduling.scheduler import Scheduler
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
+from shardline_workers.scheduling.step_plan import SampledToken
 from shardline_workers.scheduling.step_times import StepTimes
 from shardline_workers.weights.weight_loader import WeightLoader
 
+__all__ = ["EngineConfig", "Report", "ShardedEngine", "load_engine"]
+
 Report = Callable[[str], None]
-
-# Keys and values of 64k tokens: eight long conversations. On CPUs a larger cache would rather serve the page cache.
-_MAX_KV_TOKENS_CPU = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineConfig:
-    """What to load and within which bounds. None means: as much as the model and the machine allow."""
-
-    files: ModelFiles
-    device: str = "cpu"
-    dtype: str = "auto"  # or float32, float64, bfloat16, float16
-    max_model_len: int | None = None  # tokens of prompt and output together
-    max_num_seqs: int = 16
-    max_num_batched_tokens: int = 512
-    kv_cache_tokens: int | None = None
-    block_size: int = 32  # tokens
-    enable_prefix_caching: bool = True
-    max_logprobs: int = 20
-    replicas_on_host: int = 1  # they share cores and memory evenly
-
-    def __post_init__(self) -> None:
-        for name in ("max_num_seqs", "max_num_batched_tokens", "block_size", "replicas_on_host"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if self.max_logprobs < 0:
-            raise ValueError(f"max_logprobs is {self.max_logprobs}; it must be at least 0")
-        if self.kv_cache_tokens is not None and self.kv_cache_tokens < self.block_size:
-            raise ValueError(
-                f"kv_cache_tokens is {self.kv_cache_tokens}; it must be at least a block of {self.block_size} tokens"
-            )
 
 
 class ShardedEngine:
     """Implements `Engine`. Built by `load_engine`."""
 
     def __init__(
-        self, scheduler: Scheduler, runner: ModelRunner, *, description: EngineDescription, max_logprobs: int
+        self,
+        scheduler: Scheduler,
+        runner: ModelRunner,
+        *,
+        description: EngineDescription,
+        threads: ThreadGovernor,
+        max_logprobs: int,
     ) -> None:
         self._scheduler = scheduler
         self._runner: ModelRunner | None = runner
         self._description = description
+        self._threads = threads
         self._max_logprobs = max_logprobs
         self._step_times = StepTimes()
 
@@ -124,12 +98,12 @@ class ShardedEngine:
         if not self._scheduler.has_work():
             self.probe()
             return StepResult()
-        started = time.perf_counter()
         plan = self._scheduler.schedule()
-        sampled = self._loaded_runner().execute(plan) if plan.chunks else []
-        steps = self._scheduler.complete(plan, sampled)
+        sampled: list[SampledToken] = []
         if plan.chunks:
-            self._step_times.record(plan.num_tokens, time.perf_counter() - started)
+            with self._measured(plan.num_tokens) as runner:
+                sampled = runner.execute(plan)
+        steps = self._scheduler.complete(plan, sampled)
         return StepResult(
             sequences=steps,
             num_prefill_tokens=plan.num_prefill_tokens,
@@ -143,9 +117,8 @@ class ShardedEngine:
         Raises:
             ProbeFailedError: the device computes nonsense.
         """
-        started = time.perf_counter()
-        self._loaded_runner().probe(num_tokens)
-        self._step_times.record(num_tokens, time.perf_counter() - started)
+        with self._measured(num_tokens) as runner:
+            runner.probe(num_tokens)
 
     def check_integrity(self) -> None:
         """See `Engine.check_integrity`."""
@@ -155,9 +128,17 @@ class ShardedEngine:
         """See `Engine.close`."""
         self._runner = None
 
-    def _loaded_runner(self) -> ModelRunner:
+    @contextmanager
+    def _measured(self, num_tokens: int) -> Iterator[ModelRunner]:
+        """The runner, its threads set, for one step of so many tokens, which is timed."""
         assert self._runner is not None, "the engine was closed"
-        return self._runner
+        if torch.get_num_threads() != self._threads.num_threads:
+            torch.set_num_threads(self._threads.num_threads)
+        started_s, started_cpu_s = time.perf_counter(), time.process_time()
+        yield self._runner
+        wall_s = time.perf_counter() - started_s
+        self._threads.record(wall_s=wall_s, cpu_s=time.process_time() - started_cpu_s)
+        self._step_times.record(num_tokens, wall_s)
 
     def _check_token_ids(self, request: EngineRequest) -> None:
         for token_ids in (request.prompt_ids, *(start.generated_ids for start in request.sequences)):
@@ -192,8 +173,10 @@ def load_engine(config: EngineConfig, *, report: Report) -> ShardedEngine:
     activations = Activations.allocate(
         shape, max_tokens=config.max_num_batched_tokens, max_seqs=config.max_num_seqs, dtype=dtype, device=device
     )
-    limits = _limits(config, shape, host=host, dtype=dtype, used_bytes=weights.num_bytes() + activations.num_bytes())
-    report(_told_kv_cache(limits, shape, dtype))
+    limits = decide_limits(
+        config, shape, host=host, dtype=dtype, used_bytes=weights.num_bytes() + activations.num_bytes()
+    )
+    report(kv_cache_line(limits, shape, dtype))
     decoder = Decoder(
         shape,
         weights,
@@ -208,6 +191,7 @@ def load_engine(config: EngineConfig, *, report: Report) -> ShardedEngine:
         Scheduler(limits),
         runner,
         description=_describe(config, shape, limits, kernels=kernels, dtype=dtype, num_threads=num_threads),
+        threads=ThreadGovernor(num_threads),
         max_logprobs=config.max_logprobs,
     )
     report("warming up")
@@ -221,54 +205,6 @@ def _load_weights(
     with open_checkpoint(config.files) as checkpoint:
         loader = WeightLoader(checkpoint.source, checkpoint.names, dtype=dtype, device=device)
         return checkpoint.shape, load_decoder_weights(checkpoint.shape, loader, kernels)
-
-
-def _limits(
-    config: EngineConfig, shape: DecoderShape, *, host: HostResources, dtype: torch.dtype, used_bytes: int
-) -> SchedulerLimits:
-    asked = config.max_model_len
-    if asked is not None and not 1 <= asked <= shape.max_len:
-        raise ValueError(f"max_model_len is {asked}; this model was made for 1 to {shape.max_len} tokens")
-    num_blocks = _num_blocks(config, shape, host=host, dtype=dtype, used_bytes=used_bytes)
-    kv_cache_tokens = num_blocks * config.block_size
-    if asked is not None and asked > kv_cache_tokens:
-        raise ValueError(
-            f"max_model_len is {asked}, but the KV cache holds {kv_cache_tokens} tokens; lower it, raise"
-            " kv_cache_tokens, or give more memory"
-        )
-    return SchedulerLimits(
-        max_model_len=asked or min(shape.max_len, kv_cache_tokens),
-        max_num_seqs=config.max_num_seqs,
-        max_num_batched_tokens=config.max_num_batched_tokens,
-        num_blocks=num_blocks,
-        block_size=config.block_size,
-        enable_prefix_caching=config.enable_prefix_caching,
-    )
-
-
-def _num_blocks(
-    config: EngineConfig, shape: DecoderShape, *, host: HostResources, dtype: torch.dtype, used_bytes: int
-) -> int:
-    if config.kv_cache_tokens is not None:
-        return config.kv_cache_tokens // config.block_size
-    max_tokens = config.max_num_seqs * (config.max_model_len or shape.max_len)
-    on_cpu = torch.device(config.device).type == "cpu"
-    demand = KvDemand(
-        bytes_per_token=shape.kv_values_per_token * dtype.itemsize,
-        max_tokens=max(config.block_size, min(max_tokens, _MAX_KV_TOKENS_CPU) if on_cpu else max_tokens),
-        block_size=config.block_size,
-    )
-    memory_bytes = host.memory_bytes if on_cpu else torch.cuda.mem_get_info(config.device)[1]
-    return kv_blocks(demand, memory_bytes=memory_bytes, used_bytes=used_bytes, replicas_on_host=config.replicas_on_host)
-
-
-def _told_kv_cache(limits: SchedulerLimits, shape: DecoderShape, dtype: torch.dtype) -> str:
-    size_mib = limits.kv_cache_tokens * shape.kv_values_per_token * dtype.itemsize / MIB
-    concurrency = limits.kv_cache_tokens / limits.max_model_len
-    return (
-        f"KV cache: {limits.kv_cache_tokens} tokens ({size_mib:.0f} MiB), enough for {concurrency:.1f} requests of"
-        f" {limits.max_model_len} tokens at once; at most {limits.max_num_seqs} sequences run together"
-    )
 
 
 def _describe(

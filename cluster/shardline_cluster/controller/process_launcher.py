@@ -157,9 +157,11 @@ def _exit_code(file: Path) -> int | None:
 
 
 def _reason(code: int | None, output: Path) -> str:
-    what = "was killed together with its keeper" if code is None else describe_exit(code)
-    last_words = _last_line(output)
-    return f"{what}: {last_words}" if last_words and code != 0 else what
+    """How it ended; where it ended itself as failed, its last words most likely say why."""
+    if code is None:
+        return "was killed together with its keeper"
+    last_words = _last_line(output) if code > 0 else ""
+    return f"{describe_exit(code)}: {last_words}" if last_words else describe_exit(code)
 
 
 def _last_line(output: Path) -> str:

@@ -14,6 +14,7 @@ from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
 from shardline_cluster.processes.process_identity import ProcessIdentity
 
+LONGEST_REASON = 400  # characters
 ANSWER_S = 1.0  # an answer that has arrived is read within this
 
 
@@ -85,6 +86,7 @@ def _arrived(answer: Any) -> bool:
 
 
 def _in_a_line(error: Exception) -> str:
-    """Ray's errors are pages; the line that says what happened is one of their last."""
+    """What happened, without the facts about the actor before it and Ray's guesses after it."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:400] if lines else type(error).__name__
+    told = lines[-1].partition(" Some common causes include")[0] if lines else type(error).__name__
+    return told[:LONGEST_REASON]

@@ -50,7 +50,7 @@ class ReplicaActor:
         asyncio.set_event_loop(self._loop)
         try:
             end = self._loop.run_until_complete(run_replica(self._spec, stop=self._stop))
-            self._drained, self._reason = end.drained, end.reason
+            self._drained, self._reason = end.had_drained, end.reason
         except Exception as error:
             self._reason = f"{type(error).__name__}: {error}"
         self._ended.set()

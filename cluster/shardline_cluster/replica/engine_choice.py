@@ -74,7 +74,7 @@ def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
     from shardline_workers.text.load_text_model import load_text_model
 
     options = spec.deployment.options
-    text = load_text_model(files)
+    text = load_text_model(files, name=spec.deployment.name, chat_template=options.chat_template)
     try:
         config = EngineConfig(
             files=files,

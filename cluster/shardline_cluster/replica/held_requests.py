@@ -11,8 +11,6 @@ rules hold it together:
 All instants are seconds of one monotonic clock that the shell reads.
 """
 
-from dataclasses import dataclass, field
-
 from shardline_cluster.queue.held_digest import held_digest
 from shardline_cluster.queue.records import (
     ClaimAnswer,
@@ -33,6 +31,7 @@ from shardline_cluster.queue.records import (
 )
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.replica.changes import Changes, Dropped
 from shardline_cluster.replica.commit_batch import commit_batch, commit_due_at, is_due
 from shardline_cluster.replica.commit_verdict import Verdict, verdict
 from shardline_cluster.replica.errands import Errands
@@ -40,22 +39,6 @@ from shardline_cluster.replica.held_request import HeldRequest
 from shardline_cluster.replica.recent_ends import RecentEnds
 
 HELD_RETRY_S = 0.25  # pause between two tries to finish during a hold
-
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A request that this leader has no right to any more."""
-
-    request: HeldRequest
-    reason: str
-
-
-@dataclass(slots=True)
-class Changes:
-    """What an answer means for the engine: first drop, then start."""
-
-    dropped: list[Dropped] = field(default_factory=list)
-    started: list[HeldRequest] = field(default_factory=list)
 
 
 class HeldRequests:
@@ -74,9 +57,14 @@ class HeldRequests:
         self._list_held = False
         self._hurry = False
         self._last_commit = float("-inf")
-        self.draining = False
+        self._draining = False
 
     # --- what the shell asks -----------------------------------------------------------------------------------
+
+    @property
+    def draining(self) -> bool:
+        """Whether it was told to drain, by `begin_drain` or through the inbox."""
+        return self._draining
 
     @property
     def num_held(self) -> int:
@@ -124,7 +112,7 @@ class HeldRequests:
 
     def begin_drain(self) -> None:
         """From now on everything that is granted is handed back at once."""
-        self.draining = True
+        self._draining = True
 
     def release_all(self) -> None:
         """Hands everything back, except what a restore is about: that follows its answer."""
@@ -200,7 +188,7 @@ class HeldRequests:
             if known is not None:
                 self._drop(known, "a later claim has another grant", changes)
             held = self._held[granted.info.id] = HeldRequest.of(granted, seen=reply.identity)
-            if self.draining:
+            if self._draining:
                 self._release(held)
             else:
                 changes.started.append(held)
@@ -345,6 +333,6 @@ class HeldRequests:
         for entry in inbox:
             self._inbox_seen = max(self._inbox_seen, entry.number)
             if entry.kind is InboxKind.DRAIN:
-                self.draining = True
+                self._draining = True
             elif entry.id in self._held:
                 self._held[entry.id].ask = True  # its next commit will say how it ended

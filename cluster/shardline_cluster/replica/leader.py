@@ -22,9 +22,10 @@ from typing import Any
 from shardline_cluster.fleet.replica_state import ReplicaState
 from shardline_cluster.queue.records import CommitCall, Grant, RestoreCall, Subscribed
 from shardline_cluster.queue.request_queue import RequestQueue
+from shardline_cluster.replica.changes import Changes
 from shardline_cluster.replica.claim_size import ClaimSize, claim_size
 from shardline_cluster.replica.engine_driver import EngineDriver
-from shardline_cluster.replica.held_requests import Changes, HeldRequests
+from shardline_cluster.replica.held_requests import HeldRequests
 from shardline_cluster.replica.progress_watch import ProgressWatch
 from shardline_cluster.replica.queue_calls import until_answered
 from shardline_cluster.replica.registration import Registration
@@ -32,6 +33,7 @@ from shardline_cluster.replica.running_batch import RunningBatch
 from shardline_cluster.replica.timed_wait import set_within
 from shardline_workers.text.text_model import TextModel
 
+LEAST_POLL_S = 0.02  # between two claims that bring nothing, whatever the queue says of its next event
 MAX_RELEASES = 256  # of one call: work of a script is bounded
 
 _LOG = logging.getLogger(__name__)
@@ -138,7 +140,7 @@ class Leader:
         await self._apply(self._held.claimed(reply, self._now()))
         if reply.value.granted:
             return 0.0
-        return min(reply.value.next_event_ms / 1000, self._limits.poll_s)
+        return min(max(reply.value.next_event_ms / 1000, LEAST_POLL_S), self._limits.poll_s)
 
     def _claim_size(self) -> ClaimSize | None:
         if self._held.draining:
@@ -174,6 +176,7 @@ class Leader:
         try:
             turn = await self._driver.turn(step=step, probe=probe)
         except Exception as error:
+            _LOG.exception("a step failed")
             raise ReplicaFailedError(f"a step failed: {type(error).__name__}: {error}") from error
         self._last_turn_at = self._now()
         self._batch.take(turn)
@@ -210,7 +213,8 @@ class Leader:
         reply = await until_answered(lambda: self._queue.commit(call), what="a commit", terms=self._queue.terms)
         await self._apply(self._held.committed(call, reply, self._now()))
         if reply.identity != self._registration.identity:
-            await self._registration.repeat()
+            told = await self._registration.repeat()
+            self._held.answered(told.identity, self._now())
 
     async def _run_errands(self) -> None:
         """Sends restores and releases, each until it is answered."""

@@ -4,9 +4,10 @@ import logging
 
 from shardline_cluster.queue.log_encoding import pack_ids, pack_logprobs, unpack_ids
 from shardline_cluster.queue.records import SequenceFinish
+from shardline_cluster.replica.changes import Changes
 from shardline_cluster.replica.engine_driver import EngineDriver, Turn
 from shardline_cluster.replica.held_request import HeldRequest
-from shardline_cluster.replica.held_requests import Changes, HeldRequests
+from shardline_cluster.replica.held_requests import HeldRequests
 from shardline_cluster.replica.output_watch import OutputWatch
 from shardline_cluster.replica.request_plan import RequestPlan, UnreadablePayloadError, read_plan
 from shardline_workers.engine import EngineRequest, SequenceStart, SequenceStep

@@ -68,8 +68,11 @@ def readable_logs(snapshot: Snapshot) -> tuple[tuple[SequenceLog, ...], tuple[bo
     end = snapshot.end
     if end is None:
         return snapshot.logs, tuple(log.finish is not None for log in snapshot.logs)
-    cut = [SequenceLog(log.ids[: o * ID_BYTES]) for log, o in zip(snapshot.logs, end.offsets, strict=True)]
-    return tuple(cut), (True,) * len(cut)
+    cut = tuple(
+        SequenceLog(log.ids[: offset * ID_BYTES], finish=finish)
+        for log, offset, finish in zip(snapshot.logs, end.offsets, end.finishes, strict=True)
+    )
+    return cut, (True,) * len(cut)
 
 
 def status_of(snapshot: Snapshot, logs: Sequence[SequenceLog], texts: Sequence[str], cursor: bytes) -> pb.RequestStatus:

@@ -175,15 +175,22 @@ class LaneStreams:
             stream.fail_all(unknown_request(stream.request_id))
         return self._attach(stream, now_ms) if stream.missed and not stream.complete else []
 
-    def restored(self, call: RestoreCall, answer: RestoreAnswer, now_ms: float) -> Calls:
-        """A restore was answered."""
+    def attach_failed(self, call: AttachStream, error: ShardlineError) -> None:
+        """An attach was refused for good: whoever waits for it is told."""
+        stream = self._streams.get(call.request_id)
+        if stream is not None and call.number == stream.number:
+            stream.attaching = False
+            stream.fail_all(error)
+
+    def restored(self, call: RestoreCall, answer: RestoreAnswer | None, now_ms: float) -> Calls:
+        """A restore was answered; None: it was refused for good."""
         stream = self._streams.get(call.info.id)
         if stream is None or stream.restoring == 0:
             return []
         stream.restoring -= 1
-        if answer.code is RestoreCode.DIVERGED:
+        if answer is not None and answer.code is RestoreCode.DIVERGED:
             stream.cut(answer.sequence, answer.offset)
-        elif answer.code is RestoreCode.OTHER and not stream.complete:
+        elif answer is not None and answer.code is RestoreCode.OTHER and not stream.complete:
             stream.fail_all(another_run(stream.request_id))
         return self._attach(stream, now_ms)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from shardline_cluster.errors import (
+    ConfigurationError,
     ModelNotLoadedError,
     QueueUnavailableError,
     ShardlineError,
@@ -165,6 +166,9 @@ class ModelDirectory:
         except QueueUnavailableError:
             self._store_answers = False
             return
+        except ConfigurationError as error:
+            log.error("the deployments in Redis cannot be read, so nothing changes: %s", error)
+            return
         await asyncio.gather(*(self._serve(deployment) for deployment in self._deployments.values()))
 
     async def _serve(self, deployment: Deployment) -> None:
@@ -175,7 +179,7 @@ class ModelDirectory:
             streams.start()
 
     async def _load_text(self, deployment: Deployment) -> TextModel | None:
-        now = asyncio.get_running_loop().time()
+        now = _now_s()
         failed = self._failures.get(deployment.name)
         if failed and failed[0] == _text_key(deployment) and now < failed[2]:
             return None
@@ -208,3 +212,7 @@ def _text_key(deployment: Deployment) -> _TextKey:
     """What of a deployment decides its text side."""
     options = deployment.options
     return (deployment.model, deployment.weights_digest, options.engine, options.chat_template)
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -47,18 +47,20 @@ class SequenceText:
         )
         ends = set(sampling.stop_token_ids) | (set() if sampling.ignore_eos else model.eos_ids)
         self._silent_ids = frozenset() if sampling.include_stop_in_output else frozenset(ends)
-        self._closed = False
+        self._num_characters = 0
 
     def feed(self, ids: Sequence[int]) -> str:
         """The text that these tokens make safe to show."""
-        return self._text.feed([i for i in ids if i not in self._silent_ids]).text
+        return self._counted(self._text.feed([i for i in ids if i not in self._silent_ids]).text)
 
-    def close(self) -> str:
-        """What was held back; once, when the sequence ends."""
-        if self._closed:
-            return ""
-        self._closed = True
-        return self._text.finish()
+    def close(self, text_end: int | None = None) -> str:
+        """What was held back, when the sequence ends; `text_end` characters of its whole text count, None: all."""
+        rest = self._text.finish()
+        return self._counted(rest if text_end is None else rest[: max(0, text_end - self._num_characters)])
+
+    def _counted(self, text: str) -> str:
+        self._num_characters += len(text)
+        return text
 
 
 class TextAssembly:
@@ -79,7 +81,8 @@ class TextAssembly:
         texts = []
         for sequence, (log, is_closed) in enumerate(zip(logs, closed, strict=True)):
             text = self._texts[sequence].feed(unpack_ids(log.ids))
-            texts.append(text + (self._texts[sequence].close() if is_closed else ""))
+            text_end = log.finish.text_end if log.finish else None
+            texts.append(text + (self._texts[sequence].close(text_end) if is_closed else ""))
             self._cursor = advance(self._cursor, sequence, log.ids, closed=is_closed)
         return tuple(texts)
 
@@ -87,7 +90,7 @@ class TextAssembly:
         """New tokens of one sequence, with its finish where they are the last."""
         text = self._texts[update.sequence].feed(unpack_ids(update.ids))
         if update.finish is not None:
-            text += self._texts[update.sequence].close()
+            text += self._texts[update.sequence].close(update.finish.text_end)
         self._cursor = advance(self._cursor, update.sequence, update.ids, closed=update.finish is not None)
         return pb.Tokens(
             sequence=update.sequence,

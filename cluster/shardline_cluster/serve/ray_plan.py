@@ -4,34 +4,46 @@
     ray start          127.0.0.3   raylet with all CPUs and GPUs    controller and replicas live here
 
 Two of them, because a head takes its own raylet along when its GCS dies, and every actor on it. So replicas live on the
-node, which outlives the head, as they would in a cluster of many machines. Pure: makes commands, starts nothing.
+node, which outlives the head, as they would in a cluster of many machines. Makes commands, starts nothing.
 
 Measured on Ray 2.60: without kept state a restarted head kills every raylet and actor; without a long reconnect time
 everything exits 60 s after the head did; `ray start` refuses where `ray_current_cluster` lies in its folder.
 """
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+
+from shardline_cluster.errors import ConfigurationError
 
 HEAD_IP = "127.0.0.2"  # 127.0.0.1 would be replaced by the machine's own address, open to the network
 NODE_IP = "127.0.0.3"
 OBJECT_STORE_BYTES = 80_000_000  # close to the least that Ray takes: nothing of ours lies in it
-RECONNECT_S = 3_600  # how long Ray's processes live without a head
-SOCKET_PATH_BYTES = 107  # longest path of a unix socket on Linux
-RAY_PATH_BYTES = 72  # of `session_DATE_TIME_MICROSECONDS_PID/sockets/plasma_store` and the like below the temp folder
+# How long Ray's processes live without a head, in seconds; by default they all exit after 60.
+RECONNECT_VARIABLES = MappingProxyType({"RAY_gcs_rpc_server_reconnect_timeout_s": "3600"})
+# A socket's path has at most 107 bytes; `/h/session_2026-11-24_08-17-01_202215_1234567/sockets/plasma_store` is below.
+LONGEST_FOLDER = 107 - 66
+STARTED = "Ray runtime started."  # what `ray start` prints once its processes run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RayPlan:
     """The addresses and folders of one machine's Ray cluster. They must not change over a restart of the head."""
 
-    ray_program: str  # path of the `ray` command
+    ray_command: tuple[str, ...]  # runs Ray's command line
     folder: Path  # short and private; everything that Ray writes lies in it
     gcs_port: int
     client_port: int  # of a server that `ray start --head` always starts, and that nobody here uses
-    num_cpus: int
-    num_gpus: int
+
+    def __post_init__(self) -> None:
+        length = len(str(self.folder))
+        if length > LONGEST_FOLDER:
+            raise ConfigurationError(
+                f"Ray's folder {self.folder} has {length} characters, but at most {LONGEST_FOLDER} leave room for its "
+                "sockets: set TMPDIR to a shorter folder"
+            )
 
     @property
     def address(self) -> str:
@@ -41,12 +53,12 @@ class RayPlan:
     @property
     def head_folder(self) -> Path:
         """Ray's temp folder for the head."""
-        return self.folder / "head"
+        return self.folder / "h"
 
     @property
     def node_folder(self) -> Path:
         """Ray's temp folder for the node."""
-        return self.folder / "node"
+        return self.folder / "n"
 
     @property
     def token_file(self) -> Path:
@@ -56,7 +68,8 @@ class RayPlan:
     def head_command(self) -> tuple[str, ...]:
         """The head; restarted with exactly this."""
         return (
-            *(self.ray_program, "start", "--head", f"--node-ip-address={HEAD_IP}", f"--port={self.gcs_port}"),
+            *self.ray_command,
+            *("start", "--head", f"--node-ip-address={HEAD_IP}", f"--port={self.gcs_port}"),
             *(f"--ray-client-server-port={self.client_port}", "--num-cpus=0", "--num-gpus=0"),
             *("--include-dashboard=false", "--dashboard-port=0", "--no-monitor"),
             *_for_both(self.head_folder),
@@ -65,8 +78,8 @@ class RayPlan:
     def node_command(self) -> tuple[str, ...]:
         """The node, once the head is up."""
         return (
-            *(self.ray_program, "start", f"--address={self.address}", f"--node-ip-address={NODE_IP}"),
-            *(f"--num-cpus={self.num_cpus}", f"--num-gpus={self.num_gpus}"),
+            *self.ray_command,
+            *("start", f"--address={self.address}", f"--node-ip-address={NODE_IP}"),
             *_for_both(self.node_folder),
         )
 
@@ -75,7 +88,7 @@ class RayPlan:
         return {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token_file),
-            "RAY_gcs_rpc_server_reconnect_timeout_s": str(RECONNECT_S),
+            **RECONNECT_VARIABLES,
             # A node that is gone is noticed within 2.5 s instead of 14 s.
             "RAY_health_check_initial_delay_ms": "0",
             "RAY_health_check_period_ms": "500",
@@ -93,6 +106,11 @@ class RayPlan:
             "RAY_gcs_storage": "rocksdb",
             "RAY_gcs_storage_path": str(self.folder / "gcs"),
         }
+
+    def write_token(self) -> None:
+        """Draws the secret. To be called once, before anything is started."""
+        self.token_file.touch(mode=0o600)
+        self.token_file.write_text(secrets.token_hex(32))
 
     def forget_last_start(self) -> None:
         """To be called before each start of the head."""

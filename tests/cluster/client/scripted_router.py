@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
@@ -126,6 +126,10 @@ class ScriptedCluster:
                 self.keys[key] = request.id
                 self.requests[request.id] = request
             return self.requests[self.keys[key]]
+
+    def find(self, request_id: str) -> ScriptedRequest | None:
+        """The request of this id."""
+        return self.requests.get(request_id)
 
 
 class ScriptedRouter(GenerationServicer):
@@ -283,9 +287,10 @@ class ScriptedRouter(GenerationServicer):
             context.abort(fault.code, fault.details)
 
     def _find(self, request_id: str, context: Any) -> ScriptedRequest:
-        if request_id not in self.cluster.requests:
+        scripted = self.cluster.find(request_id)
+        if scripted is None:
             context.abort(grpc.StatusCode.NOT_FOUND, f"no request {request_id!r}")
-        return self.cluster.requests[request_id]
+        return cast("ScriptedRequest", scripted)
 
     def _health_handler(self) -> grpc.GenericRpcHandler:
         def check(request: bytes, _context: Any) -> bytes:

@@ -21,6 +21,7 @@ from shardline_cluster.queue.records import (
     MemberRole,
     RequestEnd,
     Snapshot,
+    Submission,
 )
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
@@ -39,6 +40,34 @@ T = TypeVar("T")
 
 LANE = "simulated-1"
 PROMPT = "hello"
+
+
+def simulated_submission(
+    number: int,
+    *,
+    drawn: str,
+    max_tokens: int,
+    n: int = 1,
+    stop: Sequence[str] = (),
+    payload: bytes | None = None,
+    num_logprobs: int | None = None,
+    timeout_ms: int | None = None,
+) -> Submission:
+    """A request for a simulated engine, its seed being its number."""
+    record = RequestPayload(model="simulated", prompt_ids=list(PROMPT.encode()))
+    record.sampling.seed = number
+    record.sampling.stop.extend(stop)
+    return dataclasses.replace(
+        submission(f"{LANE}-{number:032x}", n=n, num_logprobs=num_logprobs),
+        payload=record.SerializeToString() if payload is None else payload,
+        drawn=drawn,
+        prompt_tokens=len(PROMPT),
+        max_tokens=max_tokens,
+        timeout_ms=timeout_ms,
+        max_queue_ms=3_600_000,
+        grace_ms=3_600_000,
+        retention_ms=600_000,
+    )
 
 
 class LeaderQueue(MemoryRequestQueue):
@@ -135,7 +164,7 @@ class SimulatedLane:
         watch = ProgressWatch(least_limit_s=5.0)
         leader = Leader(
             queue,
-            Registration(queue, self._spec(incarnation)),
+            Registration(queue, self.spec(incarnation)),
             driver=EngineDriver(engine, thread, watch),
             watch=watch,
             text=simulated_text_model(4096),
@@ -156,19 +185,15 @@ class SimulatedLane:
     ) -> str:
         """Submits a request; returns its id."""
         self._num_requests += 1
-        record = RequestPayload(model="simulated", prompt_ids=list(PROMPT.encode()))
-        record.sampling.seed = self._num_requests
-        record.sampling.stop.extend(stop)
-        request = dataclasses.replace(
-            submission(f"{LANE}-{self._num_requests:032x}", n=n, num_logprobs=num_logprobs),
-            payload=record.SerializeToString() if payload is None else payload,
+        request = simulated_submission(
+            self._num_requests,
             drawn=self.server.identity,
-            prompt_tokens=len(PROMPT),
             max_tokens=max_tokens,
+            n=n,
+            stop=stop,
+            payload=payload,
+            num_logprobs=num_logprobs,
             timeout_ms=timeout_ms,
-            max_queue_ms=3_600_000,
-            grace_ms=3_600_000,
-            retention_ms=600_000,
         )
         await self.queue.submit("router-1", 1, request)
         return request.id
@@ -208,7 +233,8 @@ class SimulatedLane:
 
         await self.until(long_enough)
 
-    def _spec(self, incarnation: str) -> ReplicaSpec:
+    def spec(self, incarnation: str) -> ReplicaSpec:
+        """What a replica of this lane is told at birth."""
         deployment = Deployment(name="simulated", model="simulated", lane=LANE, weights_digest="00", max_model_len=4096)
         return ReplicaSpec(
             deployment=deployment,

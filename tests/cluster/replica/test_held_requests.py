@@ -21,7 +21,8 @@ from shardline_cluster.queue.records import (
     SequenceCommit,
 )
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.replica.held_requests import HELD_RETRY_S, Changes, HeldRequests
+from shardline_cluster.replica.changes import Changes
+from shardline_cluster.replica.held_requests import HELD_RETRY_S, HeldRequests
 from tests.cluster.replica.queue_replies import (
     LENGTH,
     claim_answer,
@@ -553,18 +554,6 @@ def test_one_commit_stays_within_its_bounds_and_the_next_takes_the_rest() -> Non
     assert len(call.entries) == 256
     assert state.held.commit_due_in(state.now) == 0
     assert len(state.commit().entries) == 44
-
-
-def test_a_huge_log_goes_alone() -> None:
-    state = LeaderState(granted("a"), granted("b"))
-    state.generate("a", *range(400_000))
-    state.generate("b", 1)
-
-    call = state.commit()
-    state.answer(call, result("a", CommitCode.OK, 400_000))
-
-    assert list(_said(call)) == ["a"]
-    assert list(_said(state.commit())) == ["b"]
 
 
 def test_without_news_a_commit_is_due_once_a_heartbeat() -> None:

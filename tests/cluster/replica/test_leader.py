@@ -180,6 +180,55 @@ def test_a_long_prefill_keeps_its_lease_by_heartbeats() -> None:
     run_virtually(test())
 
 
+@pytest.mark.parametrize("others_claim_first", [False, True])
+def test_a_long_prefill_keeps_its_request_when_the_claim_is_forgotten(others_claim_first: bool) -> None:
+    async def test() -> None:
+        async with SimulatedLane.open() as lane:
+            slow = dataclasses.replace(AUDIT, times=StepTimes(step_s=4 * lane.terms.lease_ms / 1000))
+            first = lane.lead("leader-1", slow)
+            await asyncio.sleep(1)
+            request_id = await lane.submit(max_tokens=2)
+            snapshot = lane.server.snapshot()
+            await asyncio.sleep(1)
+            assert (await lane.look(request_id)).epoch == 1
+
+            if others_claim_first:
+                lane.lead("leader-2", AUDIT)
+                await asyncio.sleep(0.1)
+            lane.server.rollback(snapshot)
+            await asyncio.sleep(1)
+            adopted = await lane.look(request_id)
+            end = await lane.end(request_id, within_s=200)
+
+            assert (adopted.state, adopted.epoch) == (RequestState.RUNNING, 1)
+            assert end.offsets == (2,)
+            assert (await lane.look(request_id)).epoch == 1
+            assert not first.task.done()
+
+    run_virtually(test())
+
+
+def test_an_outage_longer_than_the_lease_robs_neither_of_two_leaders() -> None:
+    async def test() -> None:
+        async with SimulatedLane.open() as lane:
+            small = dataclasses.replace(AUDIT, max_num_seqs=2)
+            leaders = [lane.lead("leader-1", small), lane.lead("leader-2", small)]
+            ids = [await lane.submit(max_tokens=2000) for _ in range(4)]
+            for request_id in ids:
+                await lane.grows_to(request_id, 5)
+
+            lane.server.go_down()
+            await asyncio.sleep(5 * lane.terms.lease_ms / 1000)
+            lane.server.come_up()
+            ends = [await lane.end(i, within_s=200) for i in ids]
+
+            assert [end.offsets for end in ends] == [(2000,)] * 4
+            assert [(await lane.look(i)).epoch for i in ids] == [1] * 4
+            assert not any(leader.task.done() for leader in leaders)
+
+    run_virtually(test())
+
+
 def test_draining_hands_over_at_a_token_boundary_and_counts_nothing() -> None:
     async def test() -> None:
         async with SimulatedLane.open() as lane:

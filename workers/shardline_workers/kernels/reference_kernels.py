@@ -38,7 +38,8 @@ class ReferenceKernels:
     ) -> KvCache:
         """See `Kernels.allocate_kv_cache`; the layout is that of reference_attention."""
         size = (shape.num_kv_heads, num_blocks, block_size, shape.head_dim)
-        return KvCache(tuple(torch.zeros(size, dtype=dtype, device=device) for _ in ("keys", "values")))
+        # Not zeroed: memory that no token has touched yet costs nothing on the host.
+        return KvCache(tuple(torch.empty(size, dtype=dtype, device=device) for _ in ("keys", "values")))
 
     def embedding(self, out: Tensor, table: Tensor, step: StepBuffers) -> None:
         """See `Kernels.embedding`."""

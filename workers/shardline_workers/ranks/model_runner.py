@@ -1,6 +1,7 @@
 """What one rank does in a step: the plan's tensors, the model, the sampler."""
 
 import torch
+from torch import Tensor
 
 from shardline_workers.engine import Sampling
 from shardline_workers.kernels.kernels import Kernels
@@ -51,6 +52,11 @@ class ModelRunner:
         )
         self._sampler = Sampler(kernels, max_seqs=limits.max_num_seqs, max_logprobs=max_logprobs, device=device)
 
+    @property
+    def logits(self) -> Tensor:
+        """[max_seqs, vocab] of the last step, in order of the plan's sampling chunks; the next step overwrites it."""
+        return self._decoder.activations.logits
+
     @torch.inference_mode()
     def execute(self, plan: StepPlan) -> list[SampledToken]:
         """Computes a step; one answer for each chunk that samples, in the plan's order."""
@@ -59,7 +65,7 @@ class ModelRunner:
         self._inputs.upload()
         self._sampler.upload()
         self._decoder.forward(self._inputs.step, self._caches)
-        self._sampler.choose(self._decoder.activations.logits, self._inputs.step)
+        self._sampler.choose(self.logits, self._inputs.step)
         return self._sampler.results()
 
     def probe(self, num_tokens: int = 1) -> None:

@@ -18,12 +18,13 @@ class WeightLoader:
     def __init__(self, source: TensorSource, names: NameTable, *, dtype: torch.dtype, device: torch.device) -> None:
         self._source = source
         self._names = names
+        self._ours_to_theirs = {ours: name for name in source.shapes if (ours := names.ours(name)) is not None}
         self._dtype = dtype
         self._device = device
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint has our tensor."""
-        return self._names.theirs(name) in self._source.shapes
+        return name in self._ours_to_theirs
 
     def check(self, expected: Mapping[str, tuple[int, ...]], *, unread: frozenset[str] = frozenset()) -> None:
         """Compares the checkpoint with our names and shapes.
@@ -45,7 +46,7 @@ class WeightLoader:
         Raises:
             ModelFileError: it is stored in a type that cannot be read.
         """
-        weights = self._source.read(self._names.theirs(name))
+        weights = self._source.read(self._ours_to_theirs[name])
         return torch.from_numpy(weights).to(device=self._device, dtype=dtype or self._dtype)
 
     def _refuse_missing(self, expected: Mapping[str, tuple[int, ...]]) -> None:
@@ -61,7 +62,7 @@ class WeightLoader:
 
     def _refuse_misshapen(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         for name, shape in expected.items():
-            theirs = self._names.theirs(name)
+            theirs = self._ours_to_theirs[name]
             if self._source.shapes[theirs] != shape:
                 raise ModelFileError.about(
                     self._source.path,

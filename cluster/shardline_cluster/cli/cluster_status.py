@@ -1,0 +1,155 @@
+"""What `shardline status` knows of a cluster: read from the queue, put into rows. Prints nothing."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.deployment_store import DeploymentStore
+from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReportStore, PlaceReport
+from shardline_cluster.fleet.json_encoding import from_json
+from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
+from shardline_cluster.queue.records import LaneView, LeaderView
+from shardline_cluster.queue.request_queue import RequestQueue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplicaRow:
+    """One replica: with a lease, it speaks for itself; without one, the controller speaks for it."""
+
+    replica: str
+    state: str  # a name of fleet.ReplicaState, or UNKNOWN where the replica is of another version
+    num_requests: int = 0
+    lease_left_s: float | None = None  # negative: it is late; None: it has none
+    host: str = ""
+    pid: int = 0
+    reason: str = ""
+    incarnation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaneRow:
+    """One lane at one instant."""
+
+    lane: str
+    waiting_requests: int
+    waiting_tokens: int
+    running_requests: int
+    handed_back_requests: int  # of the waiting: those that have tokens already
+    oldest_wait_s: float
+    hold_left_s: float | None  # None: no hold
+    num_routers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentRow:
+    """One deployed model."""
+
+    name: str
+    model: str
+    desired_replicas: int
+    lane: LaneRow
+    replicas: tuple[ReplicaRow, ...]
+
+    @property
+    def ready_replicas(self) -> int:
+        """Replicas that take requests now."""
+        return sum(replica.state == ReplicaState.READY.value for replica in self.replicas)
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterStatus:
+    """Every deployment, by name."""
+
+    deployments: tuple[DeploymentRow, ...]
+
+
+async def observe(
+    store: DeploymentStore, reports: FleetReportStore, open_lane: Callable[[str], RequestQueue]
+) -> ClusterStatus:
+    """Reads the whole cluster once; `open_lane` connects to the lane of a name.
+
+    Raises:
+        QueueUnavailableError: the queue does not answer.
+    """
+    deployments = await store.all()
+    report = await reports.get()
+    rows = []
+    for name in sorted(deployments):
+        view = await _view(open_lane(deployments[name].lane))
+        rows.append(deployment_row(deployments[name], view, report.deployment(name) if report else None))
+    return ClusterStatus(tuple(rows))
+
+
+async def _view(queue: RequestQueue) -> LaneView:
+    try:
+        return (await queue.view()).value
+    finally:
+        await queue.close()
+
+
+def deployment_row(deployment: Deployment, view: LaneView, report: DeploymentReport | None) -> DeploymentRow:
+    """What lane and controller say of one deployment. `report` is None where no controller has written one."""
+    return DeploymentRow(
+        name=deployment.name,
+        model=deployment.model,
+        desired_replicas=deployment.num_replicas,
+        lane=_lane_row(deployment.lane, view),
+        replicas=_replica_rows(view, report.places if report else ()),
+    )
+
+
+def _lane_row(lane: str, view: LaneView) -> LaneRow:
+    """A lane's view in seconds from now instead of instants."""
+    hold_left_s = None if view.hold_ends_ms is None else max(0, view.hold_ends_ms - view.now_ms) / 1000
+    return LaneRow(
+        lane=lane,
+        waiting_requests=view.waiting_requests,
+        waiting_tokens=view.waiting_tokens,
+        running_requests=view.running_requests,
+        handed_back_requests=view.handed_back_requests,
+        oldest_wait_s=view.oldest_wait_ms / 1000,
+        hold_left_s=hold_left_s or None,
+        num_routers=view.num_routers,
+    )
+
+
+def _replica_rows(view: LaneView, places: Sequence[PlaceReport]) -> tuple[ReplicaRow, ...]:
+    """Replicas with a lease, and the places that none of them fills, by name."""
+    present = [_replica_row(leader, view.now_ms) for leader in view.leaders]
+    names, incarnations = {row.replica for row in present}, {row.incarnation for row in present}
+    absent = [
+        _place_row(place) for place in places if place.place not in names and place.incarnation not in incarnations
+    ]
+    return tuple(sorted((*present, *absent), key=lambda row: row.replica))
+
+
+def _place_row(place: PlaceReport) -> ReplicaRow:
+    """A place whose replica holds no lease: it is being started, or it died."""
+    reason = place.reason
+    if place.failures:
+        wait = f"; next try in {place.next_start_s:.0f} s" if place.next_start_s is not None else ""
+        reason = f"{reason} (failed {place.failures} times in a row{wait})"
+    return ReplicaRow(replica=place.place, state=place.state.value, reason=reason, incarnation=place.incarnation)
+
+
+def _replica_row(leader: LeaderView, now_ms: int) -> ReplicaRow:
+    status = _status_of(leader)
+    return ReplicaRow(
+        replica=status.replica if status else leader.incarnation,
+        state=status.state.value if status else "UNKNOWN",
+        num_requests=leader.num_held,
+        lease_left_s=(leader.lease_ends_ms - now_ms) / 1000,
+        host=status.host if status else "",
+        pid=status.pid if status else 0,
+        reason=status.reason if status else "",
+        incarnation=leader.incarnation,
+    )
+
+
+def _status_of(leader: LeaderView) -> ReplicaStatus | None:
+    """What the replica says of itself; one of another version may say it in other words."""
+    try:
+        return from_json(ReplicaStatus, leader.status)
+    except ConfigurationError:
+        return None

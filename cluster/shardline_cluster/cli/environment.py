@@ -1,0 +1,98 @@
+"""Flags from the environment: `--max-tokens` of any command is also SHARDLINE_MAX_TOKENS. The command line goes first.
+
+A flag that may be repeated takes a list separated by commas, a switch takes 1, true, yes, on or 0, false, no, off. An
+empty variable counts as absent. No flag may be called `--port`: Kubernetes sets SHARDLINE_PORT beside a service of that
+name.
+"""
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from shardline_cluster.errors import ConfigurationError
+
+PREFIX = "SHARDLINE_"
+_SWITCH_WORDS = {
+    **dict.fromkeys(("1", "true", "yes", "on"), True),
+    **dict.fromkeys(("0", "false", "no", "off"), False),
+}
+
+
+def parse_arguments(
+    parser: argparse.ArgumentParser,
+    commands: Mapping[str, argparse.ArgumentParser],
+    given: Sequence[str],
+    environment: Mapping[str, str],
+) -> argparse.Namespace:
+    """Parses a command line; what it leaves out comes from the environment, else from the flags' defaults.
+
+    `commands` are the parsers of the subcommands by name; only the variables of the one that is given are looked at.
+
+    Raises:
+        ConfigurationError: a variable's value is not what its flag takes.
+        SystemExit: by argparse, after its help or its error.
+    """
+    command = commands.get(given[0]) if given else None
+    lists = _apply(command, environment) if command else []
+    arguments = parser.parse_args(given)
+    for action in lists:
+        # argparse appends to a default; here the line replaces the environment as everywhere else.
+        value = getattr(arguments, action.dest)
+        if value is not action.default:
+            setattr(arguments, action.dest, value[len(action.default) :])
+    return arguments
+
+
+def _apply(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> list[argparse.Action]:
+    """Makes the variables defaults and returns the flags that collect a list and got one."""
+    lists: list[argparse.Action] = []
+    # argparse has no public way to list a parser's flags.
+    for action in parser._actions:
+        flag = _long_flag(action)
+        text = environment.get(variable_of(flag), "").strip() if flag else ""
+        if text and not isinstance(action, argparse._HelpAction):
+            action.default = _value_of(action, flag, text)
+            action.required = False
+            if isinstance(action, argparse._AppendAction):
+                lists.append(action)
+    return lists
+
+
+def variable_of(flag: str) -> str:
+    """The variable of a long flag: `--grpc-port` is SHARDLINE_GRPC_PORT."""
+    return PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+
+
+def _long_flag(action: argparse.Action) -> str:
+    return next((option for option in action.option_strings if option.startswith("--")), "")
+
+
+def _value_of(action: argparse.Action, flag: str, text: str) -> Any:
+    if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
+        return _switch(flag, text)
+    if isinstance(action, argparse._AppendAction) or action.nargs in ("*", "+"):
+        return [_converted(action, flag, part.strip()) for part in text.split(",") if part.strip()]
+    return _converted(action, flag, text)
+
+
+def _switch(flag: str, text: str) -> bool:
+    value = _SWITCH_WORDS.get(text.lower())
+    if value is None:
+        raise ConfigurationError(
+            f"{variable_of(flag)} is {text!r}, but {flag} is a switch: set it to 1 or 0, or leave it out"
+        )
+    return value
+
+
+def _converted(action: argparse.Action, flag: str, text: str) -> Any:
+    try:
+        value = action.type(text) if callable(action.type) else text
+    except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
+        reason = f": {error}" if isinstance(error, argparse.ArgumentTypeError) else ""
+        raise ConfigurationError(
+            f"{variable_of(flag)} is {text!r}, which {flag} does not take{reason} (see --help)"
+        ) from None
+    if action.choices is not None and value not in action.choices:
+        allowed = ", ".join(str(choice) for choice in action.choices)
+        raise ConfigurationError(f"{variable_of(flag)} is {text!r}, but {flag} is one of: {allowed}")
+    return value

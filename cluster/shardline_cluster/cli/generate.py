@@ -1,0 +1,118 @@
+"""`shardline generate`: continues a text and streams it to standard output."""
+
+import argparse
+import json
+import sys
+from typing import Any
+
+from shardline import Client, Completion, CompletionStream
+from shardline_cluster.cli.answer_printing import print_answer, read_answer
+from shardline_cluster.cli.router_address import add_router_flags, connect
+from shardline_cluster.cli.sampling_flags import add_sampling_flags, number_from, sampling_options
+from shardline_cluster.cli.token_meter import TokenMeter
+from shardline_cluster.errors import InvalidRequestError
+
+_DESCRIPTION = """\
+Continues a text and streams the output as it comes. The prompt is taken as it is, without a chat template; to talk with
+a model, use `shardline chat`.
+"""
+_EPILOG = """\
+examples:
+  shardline generate "Once upon a time" --max-tokens 64
+  cat prompt.txt | shardline generate - --stats
+  shardline generate "2 + 2 =" --temperature 0 --json
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command and its flags."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "generate",
+        help="continue a text",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "prompt", nargs="?", default="-", metavar="PROMPT", help="the text; - or nothing reads it from standard input"
+    )
+    add_sampling_flags(parser)
+    parser.add_argument("--n", type=number_from(1, 128, whole=True), help="number of outputs (default: 1)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object at the end instead of the text")
+    parser.add_argument("--stats", action="store_true", help="print how fast it went to standard error")
+    add_router_flags(parser)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Generates; Ctrl-C cancels the request.
+
+    Raises:
+        ShardlineError: of the client, in words for people.
+    """
+    prompt = _prompt(arguments.prompt)
+    with connect(arguments) as client:
+        meter = TokenMeter()
+        with _open(client, prompt, arguments) as stream:
+            completion = (print_answer if _streams_text(arguments) else read_answer)(stream, meter)
+    if arguments.json:
+        print(json.dumps(completion_as_json(completion, meter)))
+    elif not _streams_text(arguments):
+        _print_outputs(completion)
+    if arguments.stats:
+        print(meter.summary(), file=sys.stderr)
+    return 0
+
+
+def completion_as_json(completion: Completion, meter: TokenMeter) -> dict[str, Any]:
+    """A completion for programs. Times are seconds, as this command saw them."""
+    return {
+        "request_id": completion.request_id,
+        "model": completion.model,
+        "state": completion.state.value,
+        "outputs": [
+            {
+                "sequence": output.sequence,
+                "text": output.text,
+                "token_ids": list(output.token_ids),
+                "finish_reason": output.finish_reason.value if output.finish_reason else None,
+                "stop": output.stop,
+            }
+            for output in completion.outputs
+        ],
+        "usage": {
+            "prompt_tokens": completion.usage.prompt_tokens,
+            "completion_tokens": completion.usage.completion_tokens,
+            "cached_prompt_tokens": completion.usage.cached_prompt_tokens,
+        },
+        "first_token_s": meter.first_token_s,
+        "tokens_per_s": meter.tokens_per_s,
+    }
+
+
+def _prompt(given: str) -> str:
+    if given != "-":
+        return given
+    if sys.stdin.isatty():
+        raise InvalidRequestError(
+            'no prompt is given: write it after the command, as in `shardline generate "Once upon a time"`, '
+            "or pipe it into standard input",
+            field="prompt",
+        )
+    return sys.stdin.read()
+
+
+def _open(client: Client, prompt: str, arguments: argparse.Namespace) -> CompletionStream:
+    options = sampling_options(arguments)
+    options["n"] = arguments.n
+    return client.stream(prompt, model=arguments.model, **options)
+
+
+def _streams_text(arguments: argparse.Namespace) -> bool:
+    """Several outputs at once would mix on a terminal."""
+    return not arguments.json and arguments.n in (None, 1)
+
+
+def _print_outputs(completion: Completion) -> None:
+    for output in completion.outputs:
+        print(f"[{output.sequence}] {output.text}")

@@ -1,0 +1,127 @@
+"""The command `shardline`: finds the command's module, reads its flags, and turns errors into one clear line.
+
+Each command is a module of this package with `add_parser(subparsers)` and `run(arguments) -> int`.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, cast
+
+from shardline.errors import ShardlineError as ClientError
+from shardline_cluster.cli.environment import parse_arguments
+from shardline_cluster.errors import ConfigurationError, ShardlineError
+
+COMMANDS = ("serve", "generate", "chat", "status", "version")
+
+FAILED = 1
+WRONG_USAGE = 2  # as argparse has it
+INTERRUPTED = 130  # as shells have it: 128 + SIGINT
+
+_DESCRIPTION = "Serve large language models on many machines; a request that was accepted is never lost."
+_EPILOG = """\
+Run `shardline COMMAND --help` for the flags of a command. Every flag can also be set in the environment:
+--max-tokens 64 is SHARDLINE_MAX_TOKENS=64; a flag on the command line goes first.
+"""
+
+
+class Command(Protocol):
+    """A module that is a command."""
+
+    def add_parser(self, subparsers: Any) -> argparse.ArgumentParser:
+        """Adds the command's own parser to `subparsers` and returns it."""
+        ...
+
+    def run(self, arguments: argparse.Namespace) -> int:
+        """Does what the command does and returns its exit code."""
+        ...
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code: 0, 1 for a failure, 2 for wrong flags, 130 after Ctrl-C."""
+    commands = {name: _load(name) for name in COMMANDS}
+    try:
+        arguments = _parse(list(sys.argv[1:] if argv is None else argv), commands, os.environ)
+    except ConfigurationError as error:
+        return _complain(error, WRONG_USAGE)
+    except SystemExit as end:  # argparse has printed its help, or what is wrong
+        return end.code if isinstance(end.code, int) else WRONG_USAGE
+    return _run(commands[arguments.command], arguments)
+
+
+def _run(command: Command, arguments: argparse.Namespace) -> int:
+    try:
+        return command.run(arguments)
+    except (ShardlineError, ClientError) as error:
+        return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_left()
+
+
+def _load(name: str) -> Command:
+    """The command's module, or a stand-in where a package that it needs is not installed: the others work without."""
+    try:
+        return cast("Command", importlib.import_module(f"shardline_cluster.cli.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("shardline"):
+            raise
+        return MissingCommand(name, error.name.partition(".")[0])
+
+
+class MissingCommand:
+    """A command that this installation cannot run, which says so instead of going missing."""
+
+    def __init__(self, name: str, package: str) -> None:
+        self._name = name
+        self._package = package
+
+    def add_parser(self, subparsers: Any) -> argparse.ArgumentParser:
+        """Takes any flags as plain words, since no flag begins with this character: the answer is the same."""
+        parser: argparse.ArgumentParser = subparsers.add_parser(
+            self._name, help="(not installed: pip install 'shardline[all]')", prefix_chars="\0", add_help=False
+        )
+        parser.add_argument("ignored", nargs="*")
+        return parser
+
+    def run(self, _arguments: argparse.Namespace) -> int:
+        """Says what to install.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(
+            f"`shardline {self._name}` needs the package {self._package!r}, which is not installed: "
+            f"`pip install 'shardline[all]'` brings it"
+        )
+
+
+def _parse(given: Sequence[str], commands: Mapping[str, Command], environment: Mapping[str, str]) -> argparse.Namespace:
+    """The command line of all commands together."""
+    parser = argparse.ArgumentParser(
+        prog="shardline", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    parsers = {name: command.add_parser(subparsers) for name, command in commands.items()}
+    return parse_arguments(parser, parsers, given, environment)
+
+
+def _complain(error: Exception, exit_code: int) -> int:
+    print(f"shardline: {error}", file=sys.stderr)
+    return exit_code
+
+
+def _reader_left() -> int:
+    """Whoever read our output (`| head`) has gone; the interpreter must not stumble when it flushes the rest."""
+    if sys.__stdout__ is not None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.__stdout__.fileno())
+        os.close(nowhere)
+    return FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

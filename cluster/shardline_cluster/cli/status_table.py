@@ -1,0 +1,88 @@
+"""A cluster's status as text for a terminal. Pure: rows in, text out."""
+
+from collections.abc import Sequence
+
+from shardline_cluster.cli.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
+
+_NOTHING = "No model is deployed.\n"
+
+
+def render(status: ClusterStatus) -> str:
+    """Tables of the deployments and of their replicas, and a word on every lane on hold."""
+    if not status.deployments:
+        return _NOTHING
+    parts = [_deployment_table(status.deployments), _replica_table(status.deployments)]
+    parts.extend(_hold_note(deployment.lane) for deployment in status.deployments)
+    return "\n".join(part for part in parts if part)
+
+
+def _deployment_table(deployments: Sequence[DeploymentRow]) -> str:
+    header = ("MODEL", "SOURCE", "READY", "WAITING", "RUNNING", "OLDEST WAIT", "ROUTERS")
+    return _table(header, [_deployment_cells(deployment) for deployment in deployments])
+
+
+def _deployment_cells(deployment: DeploymentRow) -> tuple[str, ...]:
+    lane = deployment.lane
+    return (
+        deployment.name,
+        deployment.model,
+        f"{deployment.ready_replicas}/{deployment.desired_replicas}",
+        str(lane.waiting_requests),
+        str(lane.running_requests),
+        duration(lane.oldest_wait_s) if lane.waiting_requests else "-",
+        str(lane.num_routers),
+    )
+
+
+def _replica_table(deployments: Sequence[DeploymentRow]) -> str:
+    rows = [_replica_cells(replica, deployment.name) for deployment in deployments for replica in deployment.replicas]
+    if not rows:
+        return ""
+    return _table(("REPLICA", "MODEL", "STATE", "REQUESTS", "LEASE", "PROCESS", "REASON"), rows)
+
+
+def _replica_cells(replica: ReplicaRow, model: str) -> tuple[str, ...]:
+    return (
+        replica.replica,
+        model,
+        replica.state,
+        str(replica.num_requests),
+        _lease(replica.lease_left_s),
+        f"{replica.host}:{replica.pid}" if replica.pid else "-",
+        replica.reason,
+    )
+
+
+def _lease(left_s: float | None) -> str:
+    if left_s is None:
+        return "-"
+    return f"{duration(left_s)} left" if left_s >= 0 else "over"
+
+
+def _hold_note(lane: LaneRow) -> str:
+    if lane.hold_left_s is None:
+        return ""
+    return (
+        f"Lane {lane.lane} is on hold for {duration(lane.hold_left_s)} more: Redis was started or changed, "
+        f"and everybody tells it what it may have forgotten.\n"
+    )
+
+
+def duration(seconds: float) -> str:
+    """A span of time in two units at most: 0.4 s, 42 s, 3 min 5 s, 2 h 10 min."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, *rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
+    )

@@ -1,0 +1,60 @@
+"""The controller as a detached Ray actor, which Ray restarts wherever there is room.
+
+It runs on an event loop of its own in a thread of its own; the actor's methods only ask how it is and tell it to end.
+Ray knows no way to notice that a thread died: so the whole process ends with it.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+
+from shardline_cluster.controller.controller import Controller
+from shardline_cluster.controller.controller_config import ControllerConfig
+from shardline_cluster.controller.ray_launcher import RayLauncher
+from shardline_cluster.controller.redis_controller import controller_on_redis
+from shardline_cluster.fleet.json_encoding import from_json
+
+LOG = logging.getLogger(__name__)
+
+
+class ControllerActor:
+    """Made into an actor by `ray_controller_process`."""
+
+    def __init__(self, config_json: str) -> None:
+        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s controller %(message)s")
+        self._config_json = config_json
+        self._config = from_json(ControllerConfig, config_json)
+        self._loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self._controller: Controller | None = None
+        self._thread = threading.Thread(target=self._run, name="controller", daemon=True)
+        self._thread.start()
+
+    def pid(self) -> int:
+        """This actor's process; an answer means that it is there."""
+        return os.getpid()
+
+    def config(self) -> str:
+        """The configuration with which it was made."""
+        return self._config_json
+
+    def stop_replicas(self, grace_s: float) -> None:
+        """Ends the rounds, lets all replicas drain, and kills what is left after `grace_s`."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()
+        if self._controller is not None:
+            self._loop.run_until_complete(self._controller.stop_replicas(grace_s))
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._loop.run_until_complete(self._live())
+        except BaseException:
+            LOG.exception("the controller failed")
+            os._exit(1)
+
+    async def _live(self) -> None:
+        self._controller = controller_on_redis(self._config, RayLauncher())
+        await self._controller.run(self._stop)

@@ -1,0 +1,99 @@
+"""A router as a process.
+
+    SHARDLINE_ROUTER_CONFIG='{…}' python -m shardline_cluster.router.router_process
+
+When it listens it writes one line to standard output, `{"host": …, "port": …}`; its log goes to standard error. SIGTERM
+ends it within ten seconds: it takes no new calls, sends open streams to other routers, and lets their requests live on.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import secrets
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.json_encoding import from_json
+from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
+from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
+from shardline_cluster.router.model_directory import ModelDirectory
+from shardline_cluster.router.router_config import RouterConfig
+from shardline_cluster.router.router_server import RouterServer
+from shardline_cluster.router.text_loading import load_deployed_text
+
+CONFIG_VARIABLE = "SHARDLINE_ROUTER_CONFIG"
+STOP_LIMIT_S = 9.0
+
+log = logging.getLogger(__name__)
+
+
+async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Callable[[int], None]) -> None:
+    """Serves until `stop` is set. `listening` is told the port.
+
+    Raises:
+        ConfigurationError: the address cannot be had, or the URL of Redis is none.
+    """
+    store = RedisDeploymentStore(
+        config.redis_url, prefix=config.prefix, call_timeout_s=config.terms.call_timeout_ms / 1000
+    )
+    directory = ModelDirectory(
+        store,
+        open_queue=lambda lane: RedisRequestQueue(config.redis_url, lane, prefix=config.prefix, terms=config.terms),
+        load=lambda deployment: load_deployed_text(deployment, Path(config.cache_folder)),
+        incarnation=f"router-{secrets.token_hex(8)}",
+    )
+    server = RouterServer(config, directory)
+    try:
+        listening(await server.start())
+        await stop.wait()
+        await asyncio.wait_for(server.stop(), STOP_LIMIT_S)
+    finally:
+        await store.close()
+
+
+def main() -> None:
+    """Runs the router that the environment describes. Exits with 0 after SIGTERM or SIGINT."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s router %(levelname)s %(message)s")
+    try:
+        config = from_json(RouterConfig, os.environ[CONFIG_VARIABLE])
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_run_until_signalled(config))
+            sys.stderr.flush()
+            os._exit(0)  # a model that is being fetched in a thread would hold up an orderly exit
+    except KeyError:
+        sys.exit(f"{CONFIG_VARIABLE} is not set, but must hold the router's configuration as JSON")
+    except ConfigurationError as error:
+        sys.exit(str(error))
+
+
+async def _run_until_signalled(config: RouterConfig) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await run_router(config, stop, listening=lambda port: _tell(config.host, port))
+    except TimeoutError:
+        log.warning("stopping took longer than %g s: some streams were cut off", STOP_LIMIT_S)
+
+
+def _tell(host: str, port: int) -> None:
+    print(json.dumps({"host": host, "port": port}), flush=True)
+    log.info("listening on %s, port %d", host, port)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed: it makes a streamed message cheaper."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+if __name__ == "__main__":
+    main()

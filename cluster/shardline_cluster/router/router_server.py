@@ -1,0 +1,106 @@
+"""A router's gRPC server: the services, health, reflection, limits, and the order in which it goes away."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health_pb2
+from grpc_health.v1._async import HealthServicer
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
+from grpc_reflection.v1alpha import reflection
+
+from shardline_cluster.errors import ConfigurationError, ShuttingDownError
+from shardline_cluster.router.generation import Generation
+from shardline_cluster.router.generation_service import GenerationService
+from shardline_cluster.router.model_catalogue import ModelCatalogue
+from shardline_cluster.router.model_directory import ModelDirectory
+from shardline_cluster.router.router_config import RouterConfig
+from shardline_protos import generation_pb2 as pb
+from shardline_protos.generation_pb2_grpc import add_GenerationServicer_to_server
+
+log = logging.getLogger(__name__)
+
+GENERATION_SERVICE = pb.DESCRIPTOR.services_by_name["Generation"].full_name
+SERVED_NAMES = ("", GENERATION_SERVICE)  # the empty name is the whole server
+MAX_MESSAGE_BYTES = 16 << 20
+NUM_TEXT_THREADS = 4  # tokenizers let go of the interpreter lock; templates do not
+HEALTH_PERIOD_S = 0.5
+STOP_GRACE_S = 2.0  # for handlers to tell their clients where to go
+_OPTIONS: Sequence[tuple[str, int]] = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # A client whose network went away says nothing: it is noticed within a minute and a half.
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # clients may ping so often
+    ("grpc.http2.max_ping_strikes", 0),
+)
+
+
+class RouterServer:
+    """Serves a directory of models over gRPC."""
+
+    def __init__(self, config: RouterConfig, directory: ModelDirectory) -> None:
+        self._directory = directory
+        self._pool = ThreadPoolExecutor(NUM_TEXT_THREADS, thread_name_prefix="router-text")
+        self._health = HealthServicer()
+        self._server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))])
+        self._add_services()
+        self._address = config.address
+        self._watching: asyncio.Task[None] | None = None
+
+    def _add_services(self) -> None:
+        service = GenerationService(
+            Generation(self._directory, self._pool), ModelCatalogue(self._directory, self._pool)
+        )
+        add_GenerationServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
+        add_HealthServicer_to_server(self._health, self._server)
+        names = (GENERATION_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+
+    async def start(self) -> int:
+        """Listens; returns the port.
+
+        Raises:
+            ConfigurationError: the address cannot be had.
+        """
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"cannot listen on {self._address}: the port is taken, or this machine has no such address; "
+                "choose another --grpc-port (0 takes any free one) or --host"
+            ) from error
+        self._directory.start()
+        await self._tell_health(serving=False)
+        await self._server.start()
+        self._watching = asyncio.get_running_loop().create_task(self._watch_health())
+        return int(port)
+
+    async def stop(self) -> None:
+        """Goes away within seconds: no new calls, then every open stream is told to go on elsewhere, then the rest."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
+        await self._tell_health(serving=False)
+        stopping = asyncio.get_running_loop().create_task(self._server.stop(STOP_GRACE_S))
+        await asyncio.sleep(0)  # the server refuses new calls from here on
+        await self._directory.close(ShuttingDownError("this router shuts down: go on through another one"))
+        await stopping
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    async def _watch_health(self) -> None:
+        """Serving means that Redis answers: without it nothing can be accepted."""
+        while True:
+            await self._tell_health(serving=self._directory.available)
+            await asyncio.sleep(HEALTH_PERIOD_S)
+
+    async def _tell_health(self, *, serving: bool) -> None:
+        status: Any = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in SERVED_NAMES:
+            await self._health.set(name, status)

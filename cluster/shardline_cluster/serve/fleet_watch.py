@@ -1,0 +1,45 @@
+"""Tells in words what changes in the fleet, from one report to the next. Pure."""
+
+from collections.abc import Iterator
+
+from shardline_cluster.fleet.fleet_report import DeploymentReport, PlaceReport
+from shardline_cluster.fleet.replica_state import ReplicaState
+
+FAILURES_BEFORE_GIVING_UP = 3  # of a place that has never been ready, at the first start only
+
+_NEWS = {
+    ReplicaState.STARTING: "starting",
+    ReplicaState.LOADING: "loading the model",
+    ReplicaState.WARMING: "warming up",
+    ReplicaState.READY: "ready",
+    ReplicaState.DRAINING: "draining",
+}
+
+
+def changes(before: DeploymentReport | None, after: DeploymentReport) -> Iterator[str]:
+    """A line for each replica whose state is another one, or that has failed once more."""
+    known = {place.place: place for place in before.places} if before is not None else {}
+    for place in after.places:
+        line = _change(known.get(place.place), place)
+        if line:
+            yield line
+
+
+def hopeless(report: DeploymentReport) -> str:
+    """Why none of the replicas will ever come up, as far as one can tell; empty where there is hope.
+
+    Only sensible before the first replica was ready: afterwards the controller tries for ever.
+    """
+    tried = report.places and all(place.failures >= FAILURES_BEFORE_GIVING_UP for place in report.places)
+    return report.places[0].reason if tried else ""
+
+
+def _change(before: PlaceReport | None, after: PlaceReport) -> str:
+    if after.failures and (before is None or after.failures > before.failures):
+        often = f" ({after.failures} times in a row)" if after.failures > 1 else ""
+        pause = f"; next try in {after.next_start_s:.0f} s" if after.next_start_s else ""
+        return f"{after.place} failed{often}: {after.reason}{pause}"
+    if before is not None and (before.state, before.incarnation) == (after.state, after.incarnation):
+        return ""
+    news = _NEWS.get(after.state)
+    return f"{after.place}: {news}" if news else ""

@@ -1,0 +1,201 @@
+"""Everything on this machine: started in order, kept, and taken along at the end.
+
+    serve ─┬─ Redis                    unless it is somebody else's
+           ├─ Ray head ── GCS …        ┐
+           ├─ Ray node ── the actors   │ launcher ray; head and node unless another cluster is joined
+           ├─ controller's keeper      ┘
+           │   or: controller          launcher local; replicas live in this process's lifetime
+           └─ router × N               on one port
+
+Starting goes from what others need to what needs others. Every child is restarted when it ends; none outlives this
+process, after its SIGKILL too.
+"""
+
+import asyncio
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from shardline_cluster.controller.controller_config import ControllerConfig
+from shardline_cluster.controller.ray_controller_config import HEAD_DOES_NOT_ANSWER, RayControllerConfig
+from shardline_cluster.queue.server_check import check_server
+from shardline_cluster.router.router_config import RouterConfig
+from shardline_cluster.serve.commands import DRAIN_S, Commands
+from shardline_cluster.serve.ports import free_port
+from shardline_cluster.serve.private_folder import PrivateFolder
+from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP, RECONNECT_VARIABLES, STARTED, RayPlan
+from shardline_cluster.serve.redis_child import EmbeddedRedis
+from shardline_cluster.serve.router_health import wait_until_serving
+from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
+from shardline_cluster.serve.supervised_child import ChildFailedError, ChildPlan, SupervisedChild
+
+RAY_START_S = 90.0  # a loaded machine needs long; a quiet one 3 s
+ROUTER_START_S = 60.0
+HEAD_SETTLE_S = 30.0  # a head that is younger is still coming up, and not to be blamed for silence
+
+
+class LocalCluster:
+    """The processes of one `serve`. `start`, `kept` while it serves, and `stop`, whatever happened."""
+
+    def __init__(self, options: ServeOptions, *, folder: PrivateFolder, port: int, say: Callable[[str], None]) -> None:
+        self._options = options
+        self._folder = folder
+        self._port = port
+        self._say = say
+        self._commands = Commands(logs=folder.make("logs"))
+        self._redis = EmbeddedRedis(options.durability, say=say) if options.redis_url is None else None
+        self._ray: RayPlan | None = None
+        self._head: SupervisedChild | None = None
+        self._node: SupervisedChild | None = None
+        self._controller: SupervisedChild | None = None
+        self._routers: list[SupervisedChild] = []
+        self._keeping: list[asyncio.Task[None]] = []
+
+    @property
+    def redis_url(self) -> str:
+        """Where everybody finds Redis; may hold a password."""
+        return self._redis.url if self._redis is not None else str(self._options.redis_url)
+
+    @property
+    def endpoint(self) -> str:
+        """Where clients on this machine find the routers."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._options.host, self._options.host)
+        return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
+
+    async def start_redis(self) -> None:
+        """Starts Redis, or looks whether a given one will do.
+
+        Raises:
+            ShardlineError: it cannot be started, does not answer, or is set up so that promises would break.
+        """
+        if self._redis is not None:
+            await self._redis.start()
+            self._keep(self._redis.keep())
+        await check_server(self.redis_url, self._options.durability)
+
+    async def start_fleet(self) -> None:
+        """Starts what starts replicas.
+
+        Raises:
+            ChildFailedError: Ray did not come up.
+        """
+        if self._options.launcher is LauncherKind.LOCAL:
+            folder = self._folder.make("replicas")
+            plan = self._commands.local_controller(self._controller_config(), folder=folder, owner_pid=os.getpid())
+        else:
+            if self._options.ray_address is None:
+                await self._start_ray()
+            plan = self._ray_controller()
+        self._controller = self._child(plan)
+        self._controller.start()
+        self._keep(self._controller.keep())
+
+    async def start_routers(self) -> None:
+        """Starts the routers and waits until one of them serves.
+
+        Raises:
+            ChildFailedError: none did.
+        """
+        config = RouterConfig(
+            host=self._options.host,
+            port=self._port,
+            redis_url=self.redis_url,
+            prefix=self._options.redis_prefix,
+            terms=self._options.terms,
+            reuse_port=True,
+            allow_unauthenticated=self._options.allow_unauthenticated,
+            cache_folder=self._options.cache_folder,
+        )
+        for plan in self._commands.routers(config, self._options.num_routers):
+            self._routers.append(self._child(plan))
+            self._routers[-1].start()
+            self._keep(self._routers[-1].keep())
+        if not await wait_until_serving(self.endpoint, within_s=ROUTER_START_S):
+            raise ChildFailedError(f"no router served within {ROUTER_START_S:.0f} s:\n{self._routers[0].last_words()}")
+
+    async def kept(self) -> None:
+        """Returns only if keeping a child has failed, which nothing should make it do; raises what it raised."""
+        done, _ = await asyncio.wait(self._keeping, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+
+    async def stop(self) -> None:
+        """Stops everything, in this order.
+
+        1. Routers: first nobody new may come in; clients keep their cursors and can resume elsewhere.
+        2. The controller: it lets the replicas drain, which needs Redis, and Ray to reach them.
+        3. Ray's node and head: what has not drained by now is killed with them.
+        4. Redis: everybody who writes is gone; an external one, and what lies in it, stays.
+        """
+        await _stop(self._routers)
+        await _stop([self._controller])
+        await _stop([self._node, self._head])
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        if self._redis is not None:
+            await self._redis.stop()
+
+    # --- Ray -----------------------------------------------------------------------------------------------------
+
+    async def _start_ray(self) -> None:
+        self._ray = plan = RayPlan(
+            ray_command=(sys.executable, "-m", "ray.scripts.scripts"),
+            folder=self._folder.make("r"),
+            gcs_port=free_port(HEAD_IP),
+            client_port=free_port(HEAD_IP),
+        )
+        plan.write_token()
+        self._say(f"starting Ray: head at {plan.address}, node at {NODE_IP}")
+        self._head = await self._started(self._commands.ray_head(plan))
+        self._node = await self._started(self._commands.ray_node(plan))
+
+    async def _started(self, plan: ChildPlan) -> SupervisedChild:
+        child = self._child(plan)
+        child.start()
+        try:
+            await child.printed(STARTED, within_s=RAY_START_S)
+        except BaseException:
+            await child.stop()
+            raise
+        self._keep(child.keep())
+        return child
+
+    def _ray_controller(self) -> ChildPlan:
+        address = self._ray.address if self._ray is not None else str(self._options.ray_address)
+        config = RayControllerConfig(
+            controller=self._controller_config(),
+            address=address,
+            namespace=f"shardline-{self._options.redis_prefix}-{self._options.name}",
+            node_ip=NODE_IP if self._ray is not None else None,
+            drain_at_exit_s=DRAIN_S,
+        )
+        environment = self._ray.environment() if self._ray is not None else RECONNECT_VARIABLES
+        return self._commands.ray_controller(config, environment, on_exit=self._controller_ended)
+
+    def _controller_ended(self, code: int) -> None:
+        """The keeper of the controller's actor also probes Ray's head; a head that hangs is replaced."""
+        if code == HEAD_DOES_NOT_ANSWER and self._head is not None and self._head.up_for_s > HEAD_SETTLE_S:
+            self._say("Ray's head does not answer: it is replaced")
+            self._keep(self._head.replace())
+
+    # --- pieces --------------------------------------------------------------------------------------------------
+
+    def _controller_config(self) -> ControllerConfig:
+        return ControllerConfig(
+            redis_url=self.redis_url,
+            prefix=self._options.redis_prefix,
+            terms=self._options.terms,
+            deployments=(self._options.served_model_name,),
+        )
+
+    def _child(self, plan: ChildPlan) -> SupervisedChild:
+        return SupervisedChild(plan, say=self._say)
+
+    def _keep(self, keeping: Coroutine[Any, Any, None]) -> None:
+        self._keeping.append(asyncio.create_task(keeping))
+
+
+async def _stop(children: Iterable[SupervisedChild | None]) -> None:
+    await asyncio.gather(*(child.stop() for child in children if child is not None))

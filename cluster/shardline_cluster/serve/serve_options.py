@@ -1,0 +1,76 @@
+"""What a user asks of `shardline serve`, checked."""
+
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from enum import Enum
+
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.queue.durability import Durability
+from shardline_cluster.queue.terms import QueueTerms
+
+SIMULATED = "simulated"
+
+
+class LauncherKind(Enum):
+    """Who starts replicas."""
+
+    RAY = "ray"
+    LOCAL = "local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeOptions:
+    """All of it, apart from where Redis keeps what."""
+
+    model: str
+    served_model_name: str
+    launcher: LauncherKind
+    host: str = "127.0.0.1"
+    grpc_port: int = 50051
+    num_routers: int = 1
+    num_replicas: int = 1
+    engine: EngineOptions = field(default_factory=EngineOptions)
+    redis_url: str | None = None  # None: an embedded server
+    redis_prefix: str = "shardline"
+    ray_address: str | None = None  # None: a Ray cluster of its own
+    durability: Durability = Durability.RELAXED
+    terms: QueueTerms = field(default_factory=QueueTerms)
+    name: str = "default"
+    allow_unauthenticated: bool = False
+    cache_folder: str  # of downloaded models and digests
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.num_routers <= 64:
+            raise ConfigurationError(f"--routers is {self.num_routers}, but must be 1 to 64")
+        if not 0 <= self.num_replicas <= 1024:
+            raise ConfigurationError(f"--replicas is {self.num_replicas}, but must be 0 to 1024")
+        if self.ray_address is not None and self.launcher is LauncherKind.LOCAL:
+            raise ConfigurationError(
+                "--ray-address joins a Ray cluster, but --launcher local starts plain processes: leave one of them out"
+            )
+
+
+def choose_launcher(asked: str | None, *, ray_address: str | None) -> tuple[LauncherKind, str]:
+    """Who starts replicas, and a line that says so where it is not what one would expect.
+
+    Raises:
+        ConfigurationError: Ray was asked for and is not here.
+    """
+    if asked == LauncherKind.LOCAL.value:
+        return LauncherKind.LOCAL, ""
+    missing = _why_no_ray(ray_address)
+    if not missing:
+        return LauncherKind.RAY, ""
+    if asked is not None or ray_address is not None:
+        raise ConfigurationError(f"Ray cannot start replicas here: {missing}")
+    return LauncherKind.LOCAL, f"replicas run as plain processes: {missing}"
+
+
+def _why_no_ray(ray_address: str | None) -> str:
+    if importlib.util.find_spec("ray") is None:
+        return "Ray is not installed (pip install 'shardline[ray]' brings it)"
+    if sys.platform != "linux" and ray_address is None:
+        return "a Ray cluster on one machine needs Linux's loopback addresses; --ray-address joins one elsewhere"
+    return ""

@@ -1,0 +1,89 @@
+"""From the MODEL on the command line to the deployment that goes into Redis."""
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import Deployment, EngineOptions
+from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions
+from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.files.model_source import ALIASES, resolve_model
+from shardline_workers.text.chat_template import ChatTemplateError
+from shardline_workers.text.load_text_model import given_template, load_text_model
+from shardline_workers.text.simulated_text import simulated_text_model
+from shardline_workers.text.text_model import TextModel
+
+DEFAULT_SIMULATED_LEN = 4_096
+LONGEST_LANE_NAME = 80  # characters of the served name in a lane's name
+DIGEST_CHARACTERS = 8
+PACKAGE = "pypi:"
+
+
+def plan_deployment(options: ServeOptions, *, cache_folder: Path, say: Callable[[str], None]) -> Deployment:
+    """Finds the model, reads all of it but the tensors, and says how it is to be deployed. May download for minutes.
+
+    Raises:
+        ConfigurationError: the model cannot be served; the text says why.
+    """
+    engine = _with_template_text(options.engine)
+    try:
+        model, text = _text_model(options, engine, cache_folder=cache_folder, say=say)
+    except (ModelFileError, ChatTemplateError) as error:
+        raise ConfigurationError(str(error)) from error
+    return Deployment(
+        name=options.served_model_name,
+        model=model,
+        lane=lane_name(options.served_model_name, text.weights_digest),
+        weights_digest=text.weights_digest,
+        max_model_len=_max_model_len(engine.max_model_len, text),
+        num_replicas=options.num_replicas,
+        options=engine,
+    )
+
+
+def served_name(model: str) -> str:
+    """The name for clients where none was given: the alias, the package, or the name of the file or folder."""
+    if model in ALIASES or model == SIMULATED:
+        return model
+    if model.startswith(PACKAGE):
+        return model.removeprefix(PACKAGE).partition("==")[0]
+    path = Path(model).expanduser()
+    return path.stem if path.suffix == ".gguf" else path.resolve().name
+
+
+def lane_name(name: str, weights_digest: str) -> str:
+    """The lane of a model: other weights under the same name get another one."""
+    safe = re.sub(r"[^A-Za-z0-9._]+", "-", name).strip("-._")[:LONGEST_LANE_NAME]
+    return f"{safe or 'model'}-{weights_digest[:DIGEST_CHARACTERS]}"
+
+
+def _text_model(
+    options: ServeOptions, engine: EngineOptions, *, cache_folder: Path, say: Callable[[str], None]
+) -> tuple[str, TextModel]:
+    """Where replicas find the model, and its text side."""
+    if engine.engine == SIMULATED:
+        return SIMULATED, simulated_text_model(engine.max_model_len or DEFAULT_SIMULATED_LEN)
+    files = resolve_model(options.model, cache_folder=cache_folder, report=say)
+    text = load_text_model(files, name=options.served_model_name, chat_template=engine.chat_template)
+    named = options.model in ALIASES or options.model.startswith(PACKAGE)
+    return options.model if named else str(files.path.resolve()), text
+
+
+def _max_model_len(asked: int | None, text: TextModel) -> int:
+    if asked is not None and not 1 <= asked <= text.max_model_len:
+        raise ConfigurationError(
+            f"--max-model-len is {asked}, but must be 1 to {text.max_model_len}, the longest context of this model"
+        )
+    return asked or text.max_model_len
+
+
+def _with_template_text(engine: EngineOptions) -> EngineOptions:
+    """The chat template itself instead of the path of its file, which only this machine has."""
+    if engine.chat_template is None:
+        return engine
+    try:
+        return replace(engine, chat_template=given_template(engine.chat_template))
+    except ModelFileError as error:
+        raise ConfigurationError(f"--chat-template: {error}") from error

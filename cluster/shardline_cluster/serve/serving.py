@@ -1,0 +1,123 @@
+"""The life of one `shardline serve`: start, say what happens, end in order."""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any
+
+from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
+from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport
+from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
+from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
+from shardline_cluster.serve.fleet_watch import changes, hopeless
+from shardline_cluster.serve.local_cluster import LocalCluster
+from shardline_cluster.serve.private_folder import PrivateFolder
+from shardline_cluster.serve.serve_options import ServeOptions
+
+WATCH_PERIOD_S = 0.3
+IMPATIENT = 130  # exit code after a second signal
+
+Say = Callable[[str], None]
+Announce = Callable[[str, str], None]
+
+
+async def serve(options: ServeOptions, deployment: Deployment, *, port: int, say: Say, announce: Announce) -> None:
+    """Serves `deployment` on the reserved `port` until SIGTERM, SIGINT or SIGHUP.
+
+    `say` gets a line a step; `announce` the endpoint and the address of Redis, once routers serve. A second signal ends
+    this process at once: everything that it started dies with it.
+
+    Raises:
+        ShardlineError: something did not start, or no replica ever will.
+    """
+    stop = _stop_signals()
+    folder = PrivateFolder()
+    cluster = LocalCluster(options, folder=folder, port=port, say=say)
+    try:
+        serving = _Serving(options, deployment, cluster=cluster, say=say)
+        await _first_end(stop.wait(), serving.run(announce))
+        say("stopping: routers, replicas, Redis")
+    finally:
+        await cluster.stop()
+        folder.remove()
+
+
+class _Serving:
+    """The steps between starting and being told to stop."""
+
+    def __init__(self, options: ServeOptions, deployment: Deployment, *, cluster: LocalCluster, say: Say) -> None:
+        self._options = options
+        self._deployment = deployment
+        self._cluster = cluster
+        self._say = say
+        self._seen: DeploymentReport | None = None
+        self._was_ready = False
+
+    async def run(self, announce: Announce) -> None:
+        """Starts everything and tells the fleet's news for ever."""
+        await self._cluster.start_redis()
+        await self._deploy()
+        await self._cluster.start_fleet()
+        await self._cluster.start_routers()
+        announce(self._cluster.endpoint, self._cluster.redis_url)
+        await _first_end(self._watch(), self._cluster.kept())
+
+    async def _deploy(self) -> None:
+        store = RedisDeploymentStore(self._cluster.redis_url, prefix=self._options.redis_prefix)
+        try:
+            await store.put(self._deployment)
+        finally:
+            await store.close()
+
+    async def _watch(self) -> None:
+        reports = RedisFleetReportStore(self._cluster.redis_url, prefix=self._options.redis_prefix)
+        try:
+            while True:
+                with suppress(QueueUnavailableError):  # whoever keeps Redis says so
+                    self._tell(await reports.get())
+                await asyncio.sleep(WATCH_PERIOD_S)
+        finally:
+            await reports.close()
+
+    def _tell(self, fleet: FleetReport | None) -> None:
+        """Says what is new; the first time that all is well, how to reach it."""
+        report = fleet.deployment(self._deployment.name) if fleet is not None else None
+        if report is None:
+            return
+        for line in changes(self._seen, report):
+            self._say(line)
+        self._seen = report
+        if not self._was_ready and (reason := hopeless(report)):
+            raise ConfigurationError(f"{self._deployment.name} cannot be served: {reason}")
+        if not self._was_ready and report.num_ready == len(report.places):
+            self._was_ready = True
+            self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}")
+
+
+def _stop_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+
+    def told() -> None:
+        if stop.is_set():
+            os._exit(IMPATIENT)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, told)
+    return stop
+
+
+async def _first_end(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Waits until one of them has ended, cancels the others, and raises what the first one raised."""
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

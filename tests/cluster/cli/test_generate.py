@@ -1,0 +1,165 @@
+"""`shardline generate` against a scripted router."""
+
+import io
+import json
+import time
+
+import grpc
+import pytest
+
+from shardline_cluster.cli.main import main
+from shardline_cluster.cli.run_file import RunFile, write_run_file
+from shardline_protos import generation_pb2 as pb
+from tests.cluster.cli.interrupting import interrupt_when
+from tests.cluster.client.conftest import StartRouter
+from tests.cluster.client.scripted_router import Fault, ScriptedCluster
+
+TEXT = "Hello, world!"
+
+
+def test_the_text_is_streamed_to_standard_output(start_router: StartRouter, capsys: pytest.CaptureFixture[str]) -> None:
+    router = start_router()
+
+    assert main(["generate", "Hi", "--endpoint", router.address]) == 0
+
+    output = capsys.readouterr()
+    assert (output.out, output.err) == (f"{TEXT}\n", "")
+    assert router.calls[0][1].text == "Hi"
+
+
+def test_flags_become_fields_of_the_request(start_router: StartRouter) -> None:
+    router = start_router()
+    flags = (
+        "--model scripted --max-tokens 5 --temperature 0 --top-p 0.5 --top-k 3 --min-p 0.1 --seed 7 --stop a --stop b"
+    )
+
+    main(
+        [
+            "generate",
+            "Hi",
+            "--endpoint",
+            router.address,
+            *flags.split(),
+            "--ignore-eos",
+            "--timeout",
+            "9",
+            "--priority",
+            "-5",
+        ]
+    )
+
+    request = router.calls[0][1]
+    sampling = request.sampling
+    assert (request.model, request.priority, request.timeout.seconds) == ("scripted", -5, 9)
+    assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k) == (5, 0.0, 0.5, 3)
+    assert (sampling.min_p, sampling.seed, list(sampling.stop), sampling.ignore_eos) == (0.1, 7, ["a", "b"], True)
+
+
+def test_what_is_left_out_is_left_to_the_model(start_router: StartRouter) -> None:
+    router = start_router()
+
+    main(["generate", "Hi", "--endpoint", router.address])
+
+    assert not router.calls[0][1].HasField("sampling")
+
+
+@pytest.mark.parametrize("argument", [[], ["-"]])
+def test_the_prompt_can_come_from_standard_input(
+    argument: list[str], start_router: StartRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = start_router()
+    monkeypatch.setattr("sys.stdin", io.StringIO("from a pipe\n"))
+
+    assert main(["generate", *argument, "--endpoint", router.address]) == 0
+
+    assert router.calls[0][1].text == "from a pipe\n"
+
+
+def test_no_prompt_at_a_terminal_says_what_to_do(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", terminal)
+
+    assert main(["generate"]) == 1
+
+    assert 'shardline generate "Once upon a time"' in capsys.readouterr().err
+
+
+def test_json_is_one_object(start_router: StartRouter, capsys: pytest.CaptureFixture[str]) -> None:
+    router = start_router(ScriptedCluster(["one", "two!"]))
+
+    assert main(["generate", "Hi", "--endpoint", router.address, "--json", "--n", "2"]) == 0
+
+    answer = json.loads(capsys.readouterr().out)
+    assert [output["text"] for output in answer["outputs"]] == ["one", "two!"]
+    assert answer["outputs"][0]["finish_reason"] == "stop"
+    assert answer["outputs"][1]["token_ids"] == [1100, 1101, 1102, 1103]
+    assert (answer["state"], answer["usage"]["completion_tokens"]) == ("DONE", 7)
+    assert answer["first_token_s"] > 0
+
+
+def test_several_outputs_are_printed_apart(start_router: StartRouter, capsys: pytest.CaptureFixture[str]) -> None:
+    router = start_router(ScriptedCluster(["one", "two!"]))
+
+    main(["generate", "Hi", "--endpoint", router.address, "--n", "2"])
+
+    assert capsys.readouterr().out == "[0] one\n[1] two!\n"
+
+
+def test_stats_go_to_standard_error(start_router: StartRouter, capsys: pytest.CaptureFixture[str]) -> None:
+    main(["generate", "Hi", "--endpoint", start_router().address, "--stats"])
+
+    output = capsys.readouterr()
+    assert output.out == f"{TEXT}\n"
+    assert output.err.startswith("3 prompt tokens, 13 tokens, first after ")
+
+
+def test_the_run_file_names_the_routers_and_the_text_survives_one_of_them(
+    start_router: StartRouter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = ScriptedCluster()
+    routers = [start_router(cluster, faults=[Fault(after=6)]) for _ in range(2)]
+    write_run_file(
+        RunFile(
+            name="mine",
+            endpoints=tuple(router.address for router in routers),
+            redis_url="redis://x",
+            redis_prefix="p",
+            pid=1,
+            started=time.time(),
+        )
+    )
+
+    assert main(["generate", "Hi", "--name", "mine"]) == 0
+
+    assert capsys.readouterr().out == f"{TEXT}\n"
+
+
+def test_a_refused_request_is_one_line(start_router: StartRouter, capsys: pytest.CaptureFixture[str]) -> None:
+    fault = Fault(code=grpc.StatusCode.INVALID_ARGUMENT, details="sampling.top_p is 2, but must be at most 1")
+
+    assert main(["generate", "Hi", "--endpoint", start_router(faults=[fault]).address]) == 1
+
+    assert capsys.readouterr().err == "shardline: sampling.top_p is 2, but must be at most 1\n"
+
+
+def test_a_failed_request_says_so_after_its_text(start_router: StartRouter, capsys: pytest.CaptureFixture[str]) -> None:
+    router = start_router(ScriptedCluster(["half"], state=pb.REQUEST_STATE_FAILED, error="three crashes"))
+
+    assert main(["generate", "Hi", "--endpoint", router.address]) == 1
+
+    output = capsys.readouterr()
+    assert output.out == "half\n"
+    assert "failed: three crashes" in output.err
+
+
+def test_ctrl_c_cancels_the_request(start_router: StartRouter, capsys: pytest.CaptureFixture[str]) -> None:
+    router = start_router(pause_after=6)
+
+    with interrupt_when(router.paused):
+        assert main(["generate", "Hi", "--endpoint", router.address]) == 130
+
+    assert router.methods == ["Generate", "Cancel"]
+    assert capsys.readouterr().out == f"{TEXT[:3]}\n"

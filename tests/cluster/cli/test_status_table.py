@@ -1,0 +1,81 @@
+"""A status as text."""
+
+import pytest
+
+from shardline_cluster.cli.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
+from shardline_cluster.cli.status_table import duration, render
+
+
+def a_replica(*, lease_left_s: float = 4.2, reason: str = "") -> ReplicaRow:
+    return ReplicaRow(
+        replica="smollm2-0",
+        state="READY",
+        num_requests=3,
+        lease_left_s=lease_left_s,
+        host="node-1",
+        pid=4711,
+        reason=reason,
+        incarnation="x",
+    )
+
+
+def a_status(*replicas: ReplicaRow, hold_left_s: float | None = None, waiting: int = 2) -> ClusterStatus:
+    lane = LaneRow(
+        lane="smollm2-1a",
+        waiting_requests=waiting,
+        waiting_tokens=60,
+        running_requests=3,
+        handed_back_requests=0,
+        oldest_wait_s=91,
+        hold_left_s=hold_left_s,
+        num_routers=1,
+    )
+    deployment = DeploymentRow(name="smollm2", model="smollm2:135m", desired_replicas=2, lane=lane, replicas=replicas)
+    return ClusterStatus((deployment,))
+
+
+def test_models_and_replicas_stand_in_two_tables() -> None:
+    assert render(a_status(a_replica())) == (
+        "MODEL    SOURCE        READY  WAITING  RUNNING  OLDEST WAIT  ROUTERS\n"
+        "smollm2  smollm2:135m  1/2    2        3        1 min 31 s   1\n"
+        "\n"
+        "REPLICA    MODEL    STATE  REQUESTS  LEASE       PROCESS      REASON\n"
+        "smollm2-0  smollm2  READY  3         4.2 s left  node-1:4711\n"
+    )
+
+
+def test_without_replicas_there_is_no_second_table() -> None:
+    assert render(a_status(waiting=0)) == (
+        "MODEL    SOURCE        READY  WAITING  RUNNING  OLDEST WAIT  ROUTERS\n"
+        "smollm2  smollm2:135m  0/2    0        3        -            1\n"
+    )
+
+
+def test_a_late_lease_and_a_reason_are_shown() -> None:
+    text = render(a_status(a_replica(lease_left_s=-1, reason="out of memory")))
+
+    assert text.splitlines()[-1] == "smollm2-0  smollm2  READY  3         over   node-1:4711  out of memory"
+
+
+def test_a_replica_without_a_process_is_shown_with_its_reason() -> None:
+    text = render(a_status(ReplicaRow(replica="smollm2-1", state="FAILED", reason="out of memory")))
+
+    assert text.splitlines()[-1] == "smollm2-1  smollm2  FAILED  0         -      -        out of memory"
+
+
+def test_a_hold_is_explained() -> None:
+    assert "Lane smollm2-1a is on hold for 3.5 s more: Redis was started or changed" in render(
+        a_status(a_replica(), hold_left_s=3.5)
+    )
+
+
+def test_nothing_deployed_is_said() -> None:
+    assert render(ClusterStatus(())) == "No model is deployed.\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0.0 s"), (0.44, "0.4 s"), (42.3, "42 s"), (185, "3 min 5 s"), (7_800, "2 h 10 min"), (59.7, "1 min 0 s")],
+)
+def test_spans_of_time_take_two_units_at_most(seconds: float, text: str) -> None:
+    assert duration(seconds) == text

@@ -1,0 +1,191 @@
+"""What is deployed is found by name and by request id, also while models load, fail to load, and go."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from shardline_cluster.errors import (
+    ConfigurationError,
+    ModelNotLoadedError,
+    QueueUnavailableError,
+    ShuttingDownError,
+    UnknownModelError,
+    UnknownRequestError,
+)
+from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
+from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
+from shardline_cluster.queue.request_ids import draw_request_id
+from shardline_cluster.router import model_directory
+from shardline_cluster.router.model_directory import ModelDirectory
+from shardline_workers.text.simulated_text import simulated_text_model
+from shardline_workers.text.text_model import TextModel
+from tests.cluster.router.router_bench import deployment
+
+OpenDirectory = Callable[[Callable[[Deployment], TextModel]], ModelDirectory]
+
+
+def _load(wanted: Deployment) -> TextModel:
+    return simulated_text_model(wanted.max_model_len)
+
+
+@pytest.fixture
+def store() -> MemoryDeploymentStore:
+    return MemoryDeploymentStore()
+
+
+@pytest.fixture
+async def open_directory(store: MemoryDeploymentStore) -> AsyncIterator[OpenDirectory]:
+    server, opened = MemoryServer(), []
+
+    def open_one(load: Callable[[Deployment], TextModel]) -> ModelDirectory:
+        directory = ModelDirectory(
+            store, open_queue=lambda lane: MemoryRequestQueue(server, lane), load=load, incarnation="router-1"
+        )
+        opened.append(directory)
+        return directory
+
+    yield open_one
+    for directory in opened:
+        await directory.close(ShuttingDownError("the test is over"))
+
+
+async def test_a_model_is_found_by_its_name_and_by_none_where_it_is_the_only_one(
+    store: MemoryDeploymentStore, open_directory: OpenDirectory
+) -> None:
+    directory = open_directory(_load)
+    await store.put(deployment("a", "a-1"))
+    await directory.refresh()
+
+    assert directory.find("a").deployment == directory.find("").deployment == deployment("a", "a-1")
+    await store.put(deployment("b", "b-1"))
+    await directory.refresh()
+    with pytest.raises(UnknownModelError, match=r"model is empty.*a, b"):
+        directory.find("")
+
+
+async def test_before_the_store_has_answered_nothing_is_known_to_be_unknown(
+    store: MemoryDeploymentStore, open_directory: OpenDirectory
+) -> None:
+    directory = open_directory(_load)
+    store.is_down = True
+    await directory.refresh()
+
+    with pytest.raises(QueueUnavailableError):
+        directory.find("a")
+    with pytest.raises(QueueUnavailableError):
+        directory.of_request(draw_request_id("a-1"))
+    assert not directory.available
+
+
+async def test_what_is_known_stays_known_while_the_store_is_away(
+    store: MemoryDeploymentStore, open_directory: OpenDirectory
+) -> None:
+    directory = open_directory(_load)
+    await store.put(deployment("a", "a-1"))
+    await directory.refresh()
+    store.is_down = True
+    await directory.refresh()
+
+    assert directory.find("a").deployment.name == "a"
+    assert not directory.available
+
+
+async def test_requests_of_a_deployment_that_is_gone_are_still_found(
+    store: MemoryDeploymentStore, open_directory: OpenDirectory
+) -> None:
+    directory = open_directory(_load)
+    await store.put(deployment("a", "a-1"))
+    await directory.refresh()
+    await store.delete("a")
+    await directory.refresh()
+
+    assert directory.of_request(draw_request_id("a-1")).streams.queue.lane == "a-1"
+    with pytest.raises(UnknownModelError, match="deployed are: none"):
+        directory.find("a")
+    with pytest.raises(UnknownRequestError):
+        directory.of_request(draw_request_id("b-1"))
+
+
+async def test_while_a_model_loads_it_is_unavailable_and_not_unknown(
+    store: MemoryDeploymentStore, open_directory: OpenDirectory
+) -> None:
+    may_load, asked = threading.Event(), threading.Event()
+
+    def slowly(wanted: Deployment) -> TextModel:
+        asked.set()
+        assert may_load.wait(20)
+        return _load(wanted)
+
+    directory = open_directory(slowly)
+    await store.put(deployment("a", "a-1"))
+    loading = asyncio.create_task(directory.refresh())
+    await asyncio.to_thread(asked.wait, 20)
+
+    with pytest.raises(ModelNotLoadedError, match="is being loaded"):
+        directory.find("a")
+    with pytest.raises(ModelNotLoadedError):
+        directory.of_request(draw_request_id("a-1"))
+    may_load.set()
+    await loading
+    assert directory.find("a").deployment.name == "a"
+
+
+async def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_again_later(
+    store: MemoryDeploymentStore, open_directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries = 0
+
+    def second_time(wanted: Deployment) -> TextModel:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise ValueError("the file is cut off")
+        return _load(wanted)
+
+    directory = open_directory(second_time)
+    await store.put(deployment("a", "a-1"))
+    await directory.refresh()
+    with pytest.raises(ModelNotLoadedError, match="cannot load its tokenizer: the file is cut off"):
+        directory.find("a")
+
+    await directory.refresh()  # too early for another try
+    early = tries
+    now = asyncio.get_running_loop().time
+    monkeypatch.setattr(model_directory, "_now_s", lambda: now() + model_directory.RELOAD_PAUSE_S)
+    await directory.refresh()
+
+    assert early == 1
+    assert directory.find("a").deployment.name == "a"
+
+
+async def test_another_number_of_replicas_does_not_load_a_model_again(
+    store: MemoryDeploymentStore, open_directory: OpenDirectory
+) -> None:
+    loads = []
+    directory = open_directory(lambda wanted: loads.append(wanted) or _load(wanted))  # type: ignore[func-returns-value]
+    await store.put(deployment("a", "a-1"))
+    await directory.refresh()
+    await store.put(deployment("a", "a-1", num_replicas=7))
+    await directory.refresh()
+
+    assert len(loads) == 1
+    assert directory.find("a").deployment.num_replicas == 7
+
+
+async def test_deployments_that_cannot_be_read_change_nothing(
+    store: MemoryDeploymentStore, open_directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = open_directory(_load)
+    await store.put(deployment("a", "a-1"))
+    await directory.refresh()
+
+    async def unreadable() -> dict[str, Deployment]:
+        raise ConfigurationError("written by another version")
+
+    monkeypatch.setattr(store, "all", unreadable)
+    await directory.refresh()
+
+    assert directory.find("a").deployment.name == "a"

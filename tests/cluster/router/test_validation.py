@@ -1,0 +1,153 @@
+"""Every rule of validation, as a table: what is set, which field is named, and what the message says."""
+
+import math
+from typing import Any
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from shardline_cluster.errors import InvalidRequestError
+from shardline_cluster.router.validation import ModelLimits, check_against_model, check_request
+from shardline_protos import generation_pb2 as pb
+
+LIMITS = ModelLimits(vocab_size=100, max_model_len=50)
+
+
+def _request(**fields: Any) -> pb.GenerateRequest:
+    return pb.GenerateRequest(**({"text": "hi"} | fields))
+
+
+def _sampling(**fields: Any) -> pb.GenerateRequest:
+    return _request(sampling=pb.SamplingParams(**fields))
+
+
+def _unknown_field(message: Any) -> Any:
+    message.MergeFromString(b"\xf8\x7f\x01")  # field 2047, varint 1
+    return message
+
+
+WRONG: list[tuple[pb.GenerateRequest, str, str]] = [
+    # The prompt.
+    (pb.GenerateRequest(), "prompt", "is missing: set one of text, token_ids and chat"),
+    (_request(text=""), "text", "is empty"),
+    (pb.GenerateRequest(token_ids=pb.TokenIds()), "token_ids.ids", "is empty"),
+    (pb.GenerateRequest(chat=pb.Chat()), "chat.messages", "is empty"),
+    (pb.GenerateRequest(chat=pb.Chat(messages=[pb.ChatMessage()])), "chat.messages[0].role", "is empty"),
+    (_request(model="m" * 257), "model", "has 257 characters: at most 256"),
+    # Sampling: ranges.
+    (_sampling(temperature=-0.1), "sampling.temperature", "is -0.1: must be 0 … 10"),
+    (_sampling(temperature=10.5), "sampling.temperature", "is 10.5"),
+    (_sampling(temperature=math.nan), "sampling.temperature", "is nan"),
+    (_sampling(temperature=math.inf), "sampling.temperature", "is inf"),
+    (_sampling(top_p=0.0), "sampling.top_p", "is 0.0: must be more than 0"),
+    (_sampling(top_p=1.01), "sampling.top_p", "is 1.01"),
+    (_sampling(top_p=math.nan), "sampling.top_p", "is nan"),
+    (_sampling(min_p=-0.5), "sampling.min_p", "is -0.5: must be 0 … 1"),
+    (_sampling(min_p=1.5), "sampling.min_p", "is 1.5"),
+    (_sampling(n=0), "sampling.n", "is 0: must be 1 … 64"),
+    (_sampling(n=65), "sampling.n", "is 65"),
+    (_sampling(max_tokens=0), "sampling.max_tokens", "is 0: must be at least 1"),
+    (_sampling(logprobs=21), "sampling.logprobs", "is 21: must be 0 … 20"),
+    (_sampling(stop=["x"] * 65), "sampling.stop", "has 65 entries: at most 64"),
+    (_sampling(stop=["x", ""]), "sampling.stop[1]", "has 0 characters: must have 1 … 1024"),
+    (_sampling(stop=["x" * 1025]), "sampling.stop[0]", "has 1025 characters"),
+    (_sampling(stop_token_ids=[1] * 65), "sampling.stop_token_ids", "has 65 entries: at most 64"),
+    # Sampling: what the engine has not.
+    (_sampling(min_tokens=1), "sampling.min_tokens", "not supported yet: leave it out"),
+    (_sampling(prompt_logprobs=0), "sampling.prompt_logprobs", "not supported yet"),
+    (_sampling(echo=True), "sampling.echo", "not supported yet"),
+    (_sampling(presence_penalty=0.5), "sampling.presence_penalty", "is set (0.5), but is not supported yet"),
+    (_sampling(frequency_penalty=-0.5), "sampling.frequency_penalty", "not supported yet"),
+    (_sampling(repetition_penalty=1.1), "sampling.repetition_penalty", "not supported yet"),
+    (_sampling(presence_penalty=math.nan), "sampling.presence_penalty", "not supported yet"),
+    (_sampling(logit_bias={1: 2.0}), "sampling.logit_bias", "not supported yet"),
+    (_sampling(bad_words=["x"]), "sampling.bad_words", "not supported yet"),
+    (_sampling(constraint=pb.Constraint(regex="a")), "sampling.constraint", "is set (regex)"),
+    (_sampling(constraint=pb.Constraint()), "sampling.constraint", "is set (empty)"),
+    # The rest.
+    (_request(priority=101), "priority", "is 101: must be -100 … 100"),
+    (_request(priority=-101), "priority", "is -101"),
+    (_request(idempotency_key="é" * 129), "idempotency_key", "has 258 bytes: must have 1 … 256"),
+    (_request(timeout=Duration()), "timeout", "is 0 s: must be more than 0 s"),
+    (_request(timeout=Duration(seconds=-1)), "timeout", "is -1 s"),
+    (_request(timeout=Duration(seconds=40 * 86400)), "timeout", "at most 2592000 s"),
+    (_request(max_queue_time=Duration(nanos=-5)), "max_queue_time", "must be more than 0 s"),
+    (_request(on_disconnect=pb.OnDisconnect(grace=Duration(seconds=-1))), "on_disconnect.grace", "is -1 s"),
+    (_request(on_disconnect=pb.OnDisconnect(cancel=False)), "on_disconnect.cancel", "is false"),
+    (_request(on_disconnect=pb.OnDisconnect(keep_going=False)), "on_disconnect.keep_going", "is false"),
+    (_request(metadata={str(i): "" for i in range(17)}), "metadata", "has 17 entries: at most 16"),
+    (_request(metadata={"": "x"}), "metadata", "has the key ''"),
+    (_request(metadata={"k": "v" * 513}), "metadata['k']", "has 513 bytes: at most 512"),
+    # What only a newer client knows.
+    (_unknown_field(_request()), "2047", "is field number 2047 of the request, which this router does not know"),
+    (
+        _request(sampling=_unknown_field(pb.SamplingParams())),
+        "sampling.2047",
+        "is field number 2047 of sampling",
+    ),
+    (
+        pb.GenerateRequest(chat=pb.Chat(messages=[_unknown_field(pb.ChatMessage(role="user"))])),
+        "chat.messages.2047",
+        "of chat.messages",
+    ),
+]
+
+
+@pytest.mark.parametrize(("request_", "field", "words"), WRONG, ids=[f"{w[1]}-{i}" for i, w in enumerate(WRONG)])
+def test_what_is_wrong_is_refused_by_field_value_bound_and_remedy(
+    request_: pb.GenerateRequest, field: str, words: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as error:
+        check_request(request_)
+
+    assert error.value.field == field
+    assert words in str(error.value)
+    assert str(error.value).startswith(field)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        _request(),
+        pb.GenerateRequest(token_ids=pb.TokenIds(ids=[0])),
+        pb.GenerateRequest(chat=pb.Chat(messages=[pb.ChatMessage(role="user")])),
+        _sampling(temperature=0, top_k=0, top_p=1, min_p=0, seed=2**64 - 1, n=64, max_tokens=1, logprobs=0),
+        _sampling(temperature=10, top_k=2**32 - 1, top_p=1e-9, min_p=1, seed=0, n=1, logprobs=20),
+        _sampling(stop=["x" * 1024] * 64, stop_token_ids=[1] * 64, ignore_eos=True, include_stop_in_output=True),
+        # Values that ask for nothing are no wish that could be dropped.
+        _sampling(
+            min_tokens=0, echo=False, presence_penalty=0, frequency_penalty=0, repetition_penalty=1, logit_bias={}
+        ),
+        _request(priority=100, idempotency_key="k" * 256, metadata={"k" * 64: "v" * 512}),
+        _request(timeout=Duration(nanos=1), max_queue_time=Duration(seconds=30 * 86400)),
+        _request(on_disconnect=pb.OnDisconnect(grace=Duration())),
+        _request(on_disconnect=pb.OnDisconnect(cancel=True), store=False, background=True),
+    ],
+)
+def test_what_is_allowed_passes_up_to_its_bounds(request_: pb.GenerateRequest) -> None:
+    check_request(request_)
+
+
+@pytest.mark.parametrize(
+    ("request_", "num_prompt_tokens", "field", "words"),
+    [
+        (_request(), 0, "prompt", "has no tokens"),
+        (_request(), 50, "prompt", "has 50 tokens, but the context holds 50 with at least one of output"),
+        (_request(), 60, "prompt", "shorten the prompt by 11 tokens"),
+        (_sampling(max_tokens=41), 10, "sampling.max_tokens", "is 41, but a prompt of 10 tokens leaves 40 of"),
+        (_sampling(stop_token_ids=[5, 100]), 10, "sampling.stop_token_ids[1]", "is 100: must be below the vocab"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_told_with_its_numbers(
+    request_: pb.GenerateRequest, num_prompt_tokens: int, field: str, words: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as error:
+        check_against_model(request_, num_prompt_tokens, LIMITS)
+
+    assert error.value.field == field
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize("request_", [_request(), _sampling(max_tokens=40, stop_token_ids=[99])])
+def test_what_just_fits_the_model_passes(request_: pb.GenerateRequest) -> None:
+    check_against_model(request_, 10, LIMITS)

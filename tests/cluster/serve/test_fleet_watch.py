@@ -1,0 +1,53 @@
+"""News of the fleet in words: each once, failures with their reason, and despair only when it is due."""
+
+from dataclasses import replace
+
+from shardline_cluster.fleet.fleet_report import DeploymentReport, PlaceReport
+from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.serve.fleet_watch import changes, hopeless
+
+LOADING = PlaceReport(place="tiny-1-0", incarnation="a", state=ReplicaState.LOADING)
+READY = replace(LOADING, state=ReplicaState.READY)
+FAILED = PlaceReport(
+    place="tiny-1-0", state=ReplicaState.FAILED, failures=1, reason="exited with 1: no memory", next_start_s=1.0
+)
+
+
+def _report(*places: PlaceReport) -> DeploymentReport:
+    return DeploymentReport(name="tiny", lane="tiny-1", places=places)
+
+
+def _lines(before: PlaceReport | None, after: PlaceReport) -> list[str]:
+    return list(changes(None if before is None else _report(before), _report(after)))
+
+
+def test_each_state_is_told_once() -> None:
+    assert _lines(None, LOADING) == ["tiny-1-0: loading the model"]
+    assert _lines(LOADING, LOADING) == []
+    assert _lines(LOADING, READY) == ["tiny-1-0: ready"]
+
+
+def test_a_failure_is_told_with_its_reason_and_the_next_try() -> None:
+    assert _lines(READY, FAILED) == ["tiny-1-0 failed: exited with 1: no memory; next try in 1 s"]
+    assert _lines(FAILED, replace(FAILED, next_start_s=0.5)) == []
+
+
+def test_a_crash_loop_is_shown_as_one() -> None:
+    again = replace(FAILED, failures=4, next_start_s=8.0)
+
+    assert _lines(FAILED, again) == ["tiny-1-0 failed (4 times in a row): exited with 1: no memory; next try in 8 s"]
+
+
+def test_the_successor_is_told_by_its_state_although_the_failure_is_still_known() -> None:
+    successor = replace(FAILED, incarnation="b", state=ReplicaState.STARTING, next_start_s=None)
+
+    assert _lines(FAILED, successor) == ["tiny-1-0: starting"]
+
+
+def test_there_is_hope_while_any_place_has_failed_less_than_three_times() -> None:
+    thrice = replace(FAILED, failures=3)
+
+    assert hopeless(_report(FAILED)) == ""
+    assert hopeless(_report(thrice, replace(READY, place="tiny-1-1"))) == ""
+    assert hopeless(_report(thrice)) == "exited with 1: no memory"
+    assert hopeless(_report()) == ""

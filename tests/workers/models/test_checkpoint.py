@@ -1,0 +1,169 @@
+"""One model in both formats is one model; and what a GGUF file's metadata says is what is built."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gguf import GGUFWriter
+
+from shardline_workers.engine import EngineRequest, Sampling
+from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.kernels.kernels import RotaryPairing
+from shardline_workers.models.checkpoint import Checkpoint, open_checkpoint
+from shardline_workers.models.rotary import LinearScaling
+from shardline_workers.sharded_engine import EngineConfig, load_engine
+from shardline_workers.weights.tensor_names import GGUF_LLAMA, HUGGING_FACE_LLAMA
+from tests.workers import tiny_checkpoint as tiny
+
+Metadata = Mapping[str, int | float | str | list[int]]
+METADATA: Metadata = {
+    "block_count": tiny.NUM_LAYERS,
+    "context_length": tiny.MAX_LEN,
+    "embedding_length": tiny.HIDDEN,
+    "feed_forward_length": tiny.INTERMEDIATE,
+    "attention.head_count": tiny.NUM_HEADS,
+    "attention.head_count_kv": tiny.NUM_KV_HEADS,
+    "attention.layer_norm_rms_epsilon": 1e-5,
+    "rope.dimension_count": tiny.HEAD_DIM,
+    "rope.freq_base": 10000.0,
+}
+
+
+def float32_tensors() -> dict[str, np.ndarray]:
+    return {name: tensor.astype(np.float32) for name, tensor in tiny.tiny_tensors().items()}
+
+
+def gguf_tensors() -> dict[str, np.ndarray]:
+    """As llama.cpp's converter writes them: rows of queries and keys reordered, so that neighbours turn together."""
+    tensors = {}
+    for name, tensor in float32_tensors().items():
+        ours = HUGGING_FACE_LLAMA.ours(name)
+        assert ours is not None
+        num_heads = {"query": tiny.NUM_HEADS, "key": tiny.NUM_KV_HEADS}.get(ours.split(".")[-1])
+        if num_heads is not None:
+            halves = tensor.reshape(num_heads, 2, tiny.HEAD_DIM // 2, tiny.HIDDEN)
+            tensor = halves.swapaxes(1, 2).reshape(tensor.shape)
+        tensors[GGUF_LLAMA.theirs(ours)] = np.ascontiguousarray(tensor)
+    return tensors
+
+
+def write_gguf(
+    path: Path,
+    *,
+    metadata: Metadata = METADATA,
+    tensors: Mapping[str, np.ndarray] | None = None,
+    architecture: str = "llama",
+) -> Path:
+    writer = GGUFWriter(path, architecture)
+    for key, value in metadata.items():
+        name = f"{architecture}.{key}"
+        match value:
+            case int():
+                writer.add_uint32(name, value)
+            case float():
+                writer.add_float32(name, value)
+            case str():
+                writer.add_string(name, value)
+            case list():
+                writer.add_array(name, value)
+    for name, tensor in (gguf_tensors() if tensors is None else tensors).items():
+        writer.add_tensor(name, tensor)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def opened(path: Path) -> Checkpoint:
+    with open_checkpoint(tiny.model_files(path)) as checkpoint:
+        return checkpoint
+
+
+def greedy_tokens(path: Path) -> list[int]:
+    config = EngineConfig(
+        files=tiny.model_files(path), dtype="float64", kv_cache_tokens=256, block_size=16, replicas_on_host=64
+    )
+    engine = load_engine(config, report=lambda _: None)
+    sampling = Sampling(temperature=0.0, max_tokens=40)
+    engine.add(EngineRequest(request_id="r", prompt_ids=tuple(range(30)), sampling=sampling))
+    tokens: list[int] = []
+    while engine.has_work():
+        tokens.extend(token for step in engine.step().sequences for token in step.token_ids)
+    return tokens
+
+
+def test_a_model_gives_the_same_tokens_from_a_gguf_file_and_from_a_folder(tmp_path: Path) -> None:
+    tiny.write_tiny_checkpoint(tmp_path / "folder", tensors=float32_tensors())
+    gguf = write_gguf(tmp_path / "m.gguf")
+
+    tokens = greedy_tokens(gguf)
+
+    assert len(set(tokens)) > 10
+    assert tokens == greedy_tokens(tmp_path / "folder")
+
+
+def test_the_shape_follows_from_the_metadata(tmp_path: Path) -> None:
+    shape = opened(write_gguf(tmp_path / "m.gguf")).shape
+
+    assert (shape.hidden_size, shape.num_layers, shape.vocab_size, shape.max_len) == (32, 2, 96, 256)
+    assert shape.rotary.pairing is RotaryPairing.NEIGHBOURS
+    assert not shape.is_tied
+
+
+def test_a_gguf_file_without_an_output_matrix_is_tied(tmp_path: Path) -> None:
+    tensors = gguf_tensors()
+    del tensors["output.weight"]
+
+    gguf = write_gguf(tmp_path / "m.gguf", tensors=tensors)
+
+    assert opened(gguf).shape.is_tied
+    assert len(greedy_tokens(gguf)) == 40
+
+
+def test_factors_of_a_gguf_file_stretch_the_angles(tmp_path: Path) -> None:
+    plain = write_gguf(tmp_path / "plain.gguf")
+    factors = np.full(tiny.HEAD_DIM // 2, 2, np.float32)
+
+    stretched = write_gguf(tmp_path / "stretched.gguf", tensors=gguf_tensors() | {"rope_freqs.weight": factors})
+    linear = write_gguf(
+        tmp_path / "linear.gguf", metadata={**METADATA, "rope.scaling.type": "linear", "rope.scaling.factor": 2.0}
+    )
+
+    assert opened(linear).shape.rotary.scaling == LinearScaling(factor=2.0)
+    assert greedy_tokens(stretched) == greedy_tokens(linear) != greedy_tokens(plain)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"expert_count": 8}, "llama.expert_count: found 8, expected 0: nothing else is supported for llama yet"),
+        ({"rope.scaling.type": "yarn"}, "llama.rope.scaling.type: found 'yarn', expected none or linear"),
+        ({"attention.head_count": [4, 4]}, r"head_count: found \(4, 4\), expected an integer, the same for all layers"),
+        ({"rope.freq_base": "high"}, "llama.rope.freq_base: found 'high', expected a number"),
+        ({"attention.head_count_kv": 3}, "m.gguf: 4 heads cannot share 3"),
+        ({"embedding_length": 64}, "shape of token_embd.weight"),
+    ],
+)
+def test_metadata_that_is_not_supported_is_refused_by_name(
+    tmp_path: Path, changes: dict[str, int | str], message: str
+) -> None:
+    path = write_gguf(tmp_path / "m.gguf", metadata={**METADATA, **changes})
+
+    with pytest.raises(ModelFileError, match=message):
+        greedy_tokens(path)
+
+
+def test_an_unknown_architecture_is_refused_with_the_list(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", architecture="mamba")
+
+    with pytest.raises(ModelFileError, match=r"general.architecture: found 'mamba', expected one of llama"):
+        opened(path)
+
+
+def test_a_gguf_file_without_an_embedding_is_refused(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", tensors={"output_norm.weight": np.ones(32, np.float32)})
+
+    with pytest.raises(ModelFileError, match=r"tensor token_embd\.weight"):
+        opened(path)

@@ -1,0 +1,56 @@
+import math
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig
+from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
+
+from shardline_workers.kernels.kernels import RotaryPairing
+from shardline_workers.models.rotary import LinearScaling, Llama3Scaling, RotarySpec, rotary_table
+
+CPU = torch.device("cpu")
+LLAMA3 = Llama3Scaling(factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_len=8192)
+
+
+def spec(scaling: LinearScaling | Llama3Scaling | None = None) -> RotarySpec:
+    return RotarySpec(theta=500000.0, rotary_dim=128, pairing=RotaryPairing.HALVES, scaling=scaling)
+
+
+@pytest.mark.parametrize(
+    ("scaling", "parameters"),
+    [
+        (None, {"rope_type": "default"}),
+        (LinearScaling(factor=3.0), {"rope_type": "linear", "factor": 3.0}),
+        (
+            LLAMA3,
+            {
+                "rope_type": "llama3",
+                "factor": 8.0,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0,
+                "original_max_position_embeddings": 8192,
+            },
+        ),
+    ],
+    ids=["none", "linear", "llama3"],
+)
+def test_the_table_is_that_of_transformers(
+    scaling: LinearScaling | Llama3Scaling | None, parameters: dict[str, Any]
+) -> None:
+    config = LlamaConfig(hidden_size=128, num_attention_heads=1, rope_parameters=parameters | {"rope_theta": 500000.0})
+
+    table = rotary_table(spec(scaling), 20_000, dtype=torch.float32, device=CPU)
+
+    cosines, sines = LlamaRotaryEmbedding(config)(torch.zeros(1), torch.arange(20_000)[None])
+    torch.testing.assert_close(table.cosines, cosines[0, :, :64], rtol=0, atol=0)
+    torch.testing.assert_close(table.sines, sines[0, :, :64], rtol=0, atol=0)
+
+
+def test_factors_divide_the_frequencies() -> None:
+    small = RotarySpec(theta=100.0, rotary_dim=4, pairing=RotaryPairing.NEIGHBOURS)
+
+    table = rotary_table(small, 4, dtype=torch.float64, device=CPU, factors=torch.tensor([1.0, 2.0]))
+
+    assert table.pairing is RotaryPairing.NEIGHBOURS
+    assert table.cosines[3].tolist() == pytest.approx([math.cos(3.0), math.cos(3.0 / 10 / 2)], abs=1e-7)

@@ -1,0 +1,71 @@
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.weights.tensor_names import HUGGING_FACE_LLAMA
+from shardline_workers.weights.tensor_source import Weights
+from shardline_workers.weights.weight_loader import WeightLoader
+
+EXPECTED = {"embedding": (4, 2), "layers.0.query": (2, 2)}
+STORED = {"model.embed_tokens.weight": (4, 2), "model.layers.0.self_attn.q_proj.weight": (2, 2)}
+
+
+class StoredOnes:
+    """A checkpoint of ones."""
+
+    path = Path("some/model")
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self.shapes = shapes
+
+    def read(self, name: str) -> Weights:
+        return np.ones(self.shapes[name], np.float32)
+
+
+def loader(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype = torch.float32) -> WeightLoader:
+    return WeightLoader(StoredOnes(shapes), HUGGING_FACE_LLAMA, dtype=dtype, device=torch.device("cpu"))
+
+
+def test_a_checkpoint_with_all_that_is_expected_passes() -> None:
+    loader(STORED).check(EXPECTED)
+
+
+def test_a_missing_tensor_is_told_by_the_checkpoints_own_name() -> None:
+    del (shapes := dict(STORED))["model.layers.0.self_attn.q_proj.weight"]
+
+    with pytest.raises(ModelFileError, match=r"1 tensors are missing: found \['model.layers.0.self_attn.q_proj"):
+        loader(shapes).check(EXPECTED)
+
+
+def test_a_misshapen_tensor_is_told_with_both_shapes() -> None:
+    shapes = STORED | {"model.embed_tokens.weight": (5, 2)}
+
+    with pytest.raises(ModelFileError, match=r"embed_tokens.weight: found \(5, 2\), expected \(4, 2\)"):
+        loader(shapes).check(EXPECTED)
+
+
+def test_a_tensor_that_would_not_be_used_is_refused() -> None:
+    shapes = STORED | {"model.layers.0.self_attn.q_proj.bias": (2,)}
+
+    with pytest.raises(ModelFileError, match=r"1 tensors would not be used: found \['.*q_proj.bias'\]"):
+        loader(shapes).check(EXPECTED)
+
+
+def test_tensors_that_need_not_be_read_may_be_there() -> None:
+    shapes = STORED | {"lm_head.weight": (4, 2), "model.layers.0.self_attn.rotary_emb.inv_freq": (1,)}
+
+    loader(shapes).check(EXPECTED, unread=frozenset({"lm_head"}))
+    with pytest.raises(ModelFileError, match=r"found \['lm_head.weight'\]"):
+        loader(shapes).check(EXPECTED)
+
+
+def test_tensors_come_in_the_loaders_dtype_unless_another_is_asked_for() -> None:
+    loaded = loader(STORED, torch.bfloat16)
+
+    assert loaded.tensor("embedding").dtype is torch.bfloat16
+    assert loaded.tensor("embedding", dtype=torch.float32).dtype is torch.float32
+    assert (loaded.has("embedding"), loaded.has("lm_head")) == (True, False)

@@ -1,0 +1,72 @@
+"""From what was asked of an engine to the bounds that its scheduler keeps."""
+
+import torch
+
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.memory_budget import MIB, HostResources, KvDemand, kv_blocks
+from shardline_workers.models.decoder_shape import DecoderShape
+from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
+
+# Keys and values of 64k tokens: eight long conversations. On CPUs a larger cache would rather serve the page cache.
+_MAX_KV_TOKENS_CPU = 64 * 1024
+
+
+def decide_limits(
+    config: EngineConfig, shape: DecoderShape, *, host: HostResources, dtype: torch.dtype, used_bytes: int
+) -> SchedulerLimits:
+    """The bounds that a scheduler gets: what was asked for, filled up with what model and machine allow.
+
+    Args:
+        config: what was asked for.
+        shape: of the model.
+        host: cores and memory of all replicas here together.
+        dtype: of the KV cache.
+        used_bytes: memory of weights and buffers.
+
+    Raises:
+        ValueError: it cannot be met; the text says what could.
+    """
+    asked = config.max_model_len
+    if asked is not None and not 1 <= asked <= shape.max_len:
+        raise ValueError(f"max_model_len is {asked}; this model was made for 1 to {shape.max_len} tokens")
+    num_blocks = _num_blocks(config, shape, host=host, dtype=dtype, used_bytes=used_bytes)
+    kv_cache_tokens = num_blocks * config.block_size
+    if asked is not None and asked > kv_cache_tokens:
+        raise ValueError(
+            f"max_model_len is {asked}, but the KV cache holds {kv_cache_tokens} tokens; lower it, raise"
+            " kv_cache_tokens, or give more memory"
+        )
+    return SchedulerLimits(
+        max_model_len=asked or min(shape.max_len, kv_cache_tokens),
+        max_num_seqs=config.max_num_seqs,
+        max_num_batched_tokens=config.max_num_batched_tokens,
+        num_blocks=num_blocks,
+        block_size=config.block_size,
+        enable_prefix_caching=config.enable_prefix_caching,
+    )
+
+
+def _num_blocks(
+    config: EngineConfig, shape: DecoderShape, *, host: HostResources, dtype: torch.dtype, used_bytes: int
+) -> int:
+    if config.kv_cache_tokens is not None:
+        return config.kv_cache_tokens // config.block_size
+    max_tokens = config.max_num_seqs * (config.max_model_len or shape.max_len)
+    on_cpu = torch.device(config.device).type == "cpu"
+    demand = KvDemand(
+        bytes_per_token=shape.kv_values_per_token * dtype.itemsize,
+        max_tokens=max(config.block_size, min(max_tokens, _MAX_KV_TOKENS_CPU) if on_cpu else max_tokens),
+        block_size=config.block_size,
+    )
+    memory_bytes = host.memory_bytes if on_cpu else torch.cuda.mem_get_info(config.device)[1]
+    return kv_blocks(demand, memory_bytes=memory_bytes, used_bytes=used_bytes, replicas_on_host=config.replicas_on_host)
+
+
+def kv_cache_line(limits: SchedulerLimits, shape: DecoderShape, dtype: torch.dtype) -> str:
+    """What a user should know of the KV cache, in a line."""
+    size_mib = limits.kv_cache_tokens * shape.kv_values_per_token * dtype.itemsize / MIB
+    concurrency = limits.kv_cache_tokens / limits.max_model_len
+    return (
+        f"KV cache: {limits.kv_cache_tokens} tokens ({size_mib:.0f} MiB), enough for {concurrency:.1f} requests of"
+        f" {limits.max_model_len} tokens at once; at most {limits.max_num_seqs} sequences run together"
+    )

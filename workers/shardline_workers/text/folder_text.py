@@ -1,0 +1,102 @@
+"""The text side of a model in a folder as Hugging Face lays it out.
+
+tokenizer.json           the tokenizer, its post-processor writes BOS where the model wants one
+tokenizer_config.json    which tokens are BOS and EOS, maybe the chat template
+chat_template.jinja      the chat template, before the one in tokenizer_config.json
+config.json              context length, vocabulary; inside `text_config` where the model also sees or hears
+generation_config.json   end-of-text ids and sampling defaults
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shardline_workers.files.model_facts import ModelFacts
+from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.text.hf_tokenizer import HfTokenizer, load_hf_tokenizer
+from shardline_workers.text.text_facts import TextFacts
+from shardline_workers.text.text_model import SamplingDefaults
+
+_ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
+
+
+def read_folder_text(folder: Path) -> TextFacts:
+    """Reads the folder's small files.
+
+    Raises:
+        ModelFileError: one is missing or broken.
+    """
+    tokenizer_config = ModelFacts.read_json(folder / "tokenizer_config.json")
+    config = _text_config(ModelFacts.read_json(folder / "config.json"))
+    generation = ModelFacts.read_json(folder / "generation_config.json")
+    special_tokens = _special_tokens(tokenizer_config)
+    tokenizer = load_hf_tokenizer(folder / "tokenizer.json", bos_token=special_tokens.get("bos_token"))
+    return TextFacts(
+        tokenizer=tokenizer,
+        chat_template=_chat_template(folder, tokenizer_config),
+        special_tokens=special_tokens,
+        eos_ids=_eos_ids(tokenizer, generation, config, special_tokens),
+        max_model_len=_context_length(config),
+        vocab_size=config.whole("vocab_size", least=1) or tokenizer.vocab_size,
+        defaults=SamplingDefaults(
+            temperature=generation.number("temperature"),
+            top_k=generation.whole("top_k"),
+            top_p=generation.number("top_p"),
+            min_p=generation.number("min_p"),
+        ),
+    )
+
+
+def _text_config(config: ModelFacts) -> ModelFacts:
+    inner = config.part("text_config")
+    return ModelFacts(config.path, {**config.values, **inner.values})
+
+
+def _special_tokens(tokenizer_config: ModelFacts) -> Mapping[str, str]:
+    """Each is a string, or an object with its string in `content`."""
+    tokens = {}
+    for role in _ROLES:
+        content = tokenizer_config.part(role).text("content")
+        token = content if content is not None else tokenizer_config.text(role)
+        if token is not None:
+            tokens[role] = token
+    return tokens
+
+
+def _eos_ids(
+    tokenizer: HfTokenizer, generation: ModelFacts, config: ModelFacts, special_tokens: Mapping[str, str]
+) -> frozenset[int]:
+    """Those for generation, or else the model's; the tokenizer's end of text always counts."""
+    ids = generation.wholes("eos_token_id") or config.wholes("eos_token_id")
+    own = tokenizer.token_id(special_tokens.get("eos_token", ""))
+    return frozenset(ids) | (frozenset() if own is None else {own})
+
+
+def _context_length(config: ModelFacts) -> int:
+    length = config.whole("max_position_embeddings", least=1)
+    if length is None:
+        raise config.refusal("max_position_embeddings", value=None, bound="the number of tokens it was made for")
+    return length
+
+
+def _chat_template(folder: Path, tokenizer_config: ModelFacts) -> str | None:
+    path = folder / "chat_template.jinja"
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        value = tokenizer_config.values.get("chat_template")
+    except (OSError, UnicodeDecodeError) as error:
+        remedy = "Fetch the file again."
+        raise ModelFileError.about(
+            path, "the chat template cannot be read", value=str(error), bound="UTF-8 text", remedy=remedy
+        ) from error
+    return _default_template(value) if isinstance(value, list) else tokenizer_config.text("chat_template")
+
+
+def _default_template(templates: list[Any]) -> str | None:
+    """Of several named ones, the one called `default`."""
+    for entry in templates:
+        match entry:
+            case {"name": "default", "template": str(source)}:
+                return source
+    return None

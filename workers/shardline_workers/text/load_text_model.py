@@ -1,0 +1,59 @@
+"""Loads everything about a model that is not a tensor. No torch, and no process until a chat is rendered."""
+
+from pathlib import Path
+
+from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.files.model_source import ModelFiles, ModelKind
+from shardline_workers.text.folder_text import read_folder_text
+from shardline_workers.text.gguf_text import read_gguf_text
+from shardline_workers.text.jinja_chat_template import MAX_TEMPLATE_CHARACTERS, JinjaChatTemplate
+from shardline_workers.text.text_model import TextModel
+
+# What marks a template given as such and not as a path.
+_JINJA_MARKS = ("{{", "{%", "{#")
+
+
+def load_text_model(files: ModelFiles, *, name: str, chat_template: str | None) -> TextModel:
+    """The text side of the model at `files`, served under `name`.
+
+    `chat_template` replaces the model's own: a path, or the template itself (it holds `{{` or `{%`). A model without
+    one, a base model, has None.
+
+    Raises:
+        ModelFileError: a file is missing, broken or of a kind that is not supported.
+        ChatTemplateError: the chat template is no valid Jinja.
+    """
+    facts = read_gguf_text(files.path) if files.kind is ModelKind.GGUF else read_folder_text(files.path)
+    source = facts.chat_template if chat_template is None else given_template(chat_template)
+    return TextModel(
+        name=name,
+        tokenizer=facts.tokenizer,
+        chat_template=None if source is None else JinjaChatTemplate(source, special_tokens=facts.special_tokens),
+        eos_ids=facts.eos_ids,
+        max_model_len=facts.max_model_len,
+        vocab_size=facts.vocab_size,
+        weights_digest=files.digest,
+        defaults=facts.defaults,
+    )
+
+
+def given_template(text: str) -> str:
+    """The template that a user gave: `text` itself where it looks like one, else the content of the file it names.
+
+    Raises:
+        ModelFileError: there is no such file, or it holds no text.
+    """
+    if any(mark in text for mark in _JINJA_MARKS):
+        return text
+    path = Path(text).expanduser()
+    try:
+        with path.open(encoding="utf-8") as file:
+            return file.read(MAX_TEMPLATE_CHARACTERS + 1)
+    except (OSError, ValueError) as error:
+        raise ModelFileError.about(
+            text,
+            "no chat template",
+            value=str(error),
+            bound="a file with a Jinja template, or the template itself",
+            remedy="Check the path; a template given as text holds {{ or {%.",
+        ) from error
