@@ -23,6 +23,7 @@ from shardline_cluster.queue.records import (
     CommitCode,
     CommitEntry,
     Ended,
+    Gone,
     LaneFull,
     Published,
     RequestState,
@@ -333,3 +334,25 @@ async def test_an_ended_request_has_an_expiry_on_each_key(lane: RedisLaneHarness
     dead = [await raw.execute("PTTL", name) for name in names]
     assert (len(names), alive) == (3, [-1, -1, -1])
     assert all(0 < ttl <= 600_000 for ttl in dead)
+
+
+async def test_a_request_without_retention_is_gone_after_its_end_was_told(lane: RedisLaneHarness) -> None:
+    identity = await lane.identity()
+    first, second = (a_submission(identity, n, retention_ms=0) for n in (1, 2))
+    for submission in (first, second):
+        await lane.queue().submit("router-1", 1, submission)
+
+    ended = (await lane.queue().cancel(first.id, TENANT)).value
+    assert isinstance(ended, Ended)
+    call = RestoreCall(
+        incarnation="router-1",
+        info=replace(ended.info, submission=second),
+        logs=(SequenceLog(pack_ids([1]), finish=STOP),),
+        end=replace(ended.end, offsets=(1,)),
+    )
+    restored = (await lane.queue().restore(call)).value
+    looks = [(await lane.queue().look(s.id, TENANT)).value for s in (first, second)]
+
+    assert restored.code is RestoreCode.OK
+    assert looks == [Gone(), Gone()]
+    assert [key for key in await lane.keys() if first.id in key or second.id in key] == []

@@ -113,9 +113,8 @@ local function end_by_restore(r, finishes)
   for i, finish in ipairs(told.finishes) do
     finishes[i] = finish ~= '' and finish or finishes[i]
   end
+  told.noted = finishes
   end_request(r, told.state, told)
-  r.finishes = pack_texts(finishes)
-  redis.call('HSET', request_key(r.id), 'finishes', r.finishes)
 end
 
 local function adopt(r, given, is_new, total)

@@ -175,7 +175,7 @@ local function keep_for_a_while(r)
   r.expires = NOW + r.keep_ms
   redis.call('HSET', request_key(r.id), 'expires', text(r.expires))
   each_key(r, function(name)
-    redis.call('PEXPIRE', name, r.keep_ms)
+    redis.call('PEXPIRE', name, math.max(1, r.keep_ms)) -- zero would delete it under this script's hands
   end)
 end
 
