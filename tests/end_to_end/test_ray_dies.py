@@ -27,8 +27,8 @@ LARGEST_GAP_S = 2.0  # the lease of these clusters: a pause beyond it would be a
 def _replica_pids(cluster: ServedCluster) -> set[int]:
     told = cluster.command("status", "--name", cluster.name, "--json")
     assert told.returncode == 0, told.stderr
-    replicas = json.loads(told.stdout)["replicas"]
-    return {replica["pid"] for replica in replicas if replica["state"] == "READY"}
+    (deployment,) = json.loads(told.stdout)["deployments"]
+    return {replica["pid"] for replica in deployment["replicas"] if replica["state"] == "READY"}
 
 
 async def _hear_timed(stream: object, heard: Heard, *, until_tokens: int) -> float:
