@@ -420,7 +420,7 @@ class LaneWorld:
 
     def finish(self) -> None:
         """Nothing fails any more; time goes on until everything has ended, and everything is judged."""
-        self.up = True
+        self.up, self._up_at_ms = True, self.clock.now_ms - 1
         for slot, process in list(self.processes.items()):
             if process is not None:
                 process.paused = False

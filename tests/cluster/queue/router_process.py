@@ -18,7 +18,6 @@ from shardline_cluster.queue.records import (
     QueueMessage,
     RequestEnd,
     RequestInfo,
-    Snapshot,
     Submission,
 )
 from shardline_cluster.queue.request_queue import Reply
@@ -73,7 +72,6 @@ class RouterProcess:
         self.mail: list[Published] = []  # published, not yet read
         self.clients: list[Client] = []  # that it serves
         self._cancels_refused: list[tuple[int, Client]] = []  # by a hold, with the instant to ask again
-        self._attached: set[str] = set()  # requests whose attach was answered
         self._terms, self._witness = terms, witness
 
     @property
@@ -87,9 +85,10 @@ class RouterProcess:
         return self.lane.identity is not None
 
     def streams(self, request_id: str) -> bool:
-        """Whether a client reads this request here, and was shown that it can."""
-        read = any(c.reader is not None and c.info and c.info.id == request_id for c in self.clients if not c.over)
-        return read and request_id in self._attached
+        """Whether a client reads this request here, and its newest attach was answered."""
+        readers = [c.reader for c in self.clients if c.reader is not None and c.info and c.info.id == request_id]
+        streams = [self.lane.stream_of(reader) for reader in readers]
+        return any(s.info is not None and not s.attaching and not s.restoring for s in streams)
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
@@ -138,15 +137,12 @@ class RouterProcess:
             if isinstance(call, AttachStream):
                 self._attach(call)
             elif isinstance(call, DetachStream):
-                self._attached.discard(call.request_id)
                 self._detach(call)
             else:
                 self._restore(call.call)
 
     def _attach(self, call: AttachStream) -> None:
         def handle(reply: Reply[Any]) -> None:
-            if isinstance(reply.value, Snapshot):
-                self._attached.add(call.request_id)
             self._carry_out(self.lane.attached(call, reply.value, in_hold=reply.in_hold, now_ms=self.clock.now_ms))
 
         self._send(
