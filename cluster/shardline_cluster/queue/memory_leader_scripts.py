@@ -128,7 +128,7 @@ def _commit_entry(lane: MemoryLane, entry: CommitEntry) -> CommitResult:
     if record.end is not None:
         code = CommitCode.OK if _is_ending_commit(record, entry) else CommitCode.ENDED
         return CommitResult(entry.id, code, record.end.offsets, end=record.end)
-    if record.grant != entry.grant:
+    if not _owns(record, entry.grant):
         return CommitResult(entry.id, CommitCode.FENCED, epoch=record.epoch)
     if record.info.deadline_ms is not None and record.info.deadline_ms <= lane.now_ms:
         return _past_deadline(lane, record)
@@ -137,6 +137,11 @@ def _commit_entry(lane: MemoryLane, entry: CommitEntry) -> CommitResult:
     if any(_conflicts(record, s) for s in entry.sequences):
         return CommitResult(entry.id, CommitCode.CONFLICT)
     return _append(lane, record, entry)
+
+
+def _owns(record: MemoryRecord, grant: Grant) -> bool:
+    """Whether this grant gives the right to write; the nonce too, since a counter is no fence where servers forget."""
+    return record.grant == grant
 
 
 def _is_ending_commit(record: MemoryRecord, entry: CommitEntry) -> bool:

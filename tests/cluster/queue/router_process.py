@@ -85,8 +85,10 @@ class RouterProcess:
         return self.lane.identity is not None
 
     def streams(self, request_id: str) -> bool:
-        """Whether a client reads this request here, and was shown that it can."""
-        return any(c.reader is not None and c.info and c.info.id == request_id for c in self.clients if not c.over)
+        """Whether a client reads this request here, and its newest attach was answered."""
+        readers = [c.reader for c in self.clients if c.reader is not None and c.info and c.info.id == request_id]
+        streams = [self.lane.stream_of(reader) for reader in readers]
+        return any(s.info is not None and not s.attaching and not s.restoring for s in streams)
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
