@@ -23,7 +23,7 @@ from shardline_cluster.queue.server_check import check_server
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.serve.commands import DRAIN_S, Commands
 from shardline_cluster.serve.ports import free_port
-from shardline_cluster.serve.private_folder import PrivateFolder
+from shardline_cluster.serve.private_folder import RAY_FOLDER, PrivateFolder
 from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP, RECONNECT_VARIABLES, STARTED, RayPlan
 from shardline_cluster.serve.redis_child import EmbeddedRedis
 from shardline_cluster.serve.router_health import wait_until_serving
@@ -142,7 +142,7 @@ class LocalCluster:
     async def _start_ray(self) -> None:
         self._ray = plan = RayPlan(
             ray_command=(sys.executable, "-m", "ray.scripts.scripts"),
-            folder=self._folder.make("r"),
+            folder=self._folder.make(RAY_FOLDER),
             gcs_port=free_port(HEAD_IP),
             client_port=free_port(HEAD_IP),
         )
