@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from shardline_workers.engine import (
+    Engine,
     EngineRequest,
     FinishReason,
     RequestTooLargeError,
@@ -96,7 +97,7 @@ def run(engine: ShardedEngine, *requests: EngineRequest) -> dict[tuple[str, int]
     return outputs
 
 
-def steps(engine: ShardedEngine) -> Iterator[SequenceStep]:
+def steps(engine: Engine) -> Iterator[SequenceStep]:
     for _ in range(10_000):
         if not engine.has_work():
             return

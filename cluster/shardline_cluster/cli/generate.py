@@ -13,12 +13,13 @@ from shardline_cluster.cli.token_meter import TokenMeter
 from shardline_cluster.errors import InvalidRequestError
 
 _DESCRIPTION = """\
-Continues a text and streams the output as it comes. The prompt is taken as it is, without a chat template; to talk with
-a model, use `shardline chat`.
+Continues a text and streams the output as it comes. The prompt is taken as it is, unless --chat asks it as a user's
+message; for a conversation, use `shardline chat`.
 """
 _EPILOG = """\
 examples:
   shardline generate "Once upon a time" --max-tokens 64
+  shardline generate --chat "Why is the sky blue?"
   cat prompt.txt | shardline generate - --stats
   shardline generate "2 + 2 =" --temperature 0 --json
 """
@@ -38,6 +39,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add_sampling_flags(parser)
     parser.add_argument("--n", type=number_from(1, 128, whole=True), help="number of outputs (default: 1)")
+    parser.add_argument(
+        "--chat", action="store_true", help="ask PROMPT as a user's message in the model's chat template"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end instead of the text")
     parser.add_argument("--stats", action="store_true", help="print how fast it went to standard error")
     add_router_flags(parser)
@@ -105,6 +109,8 @@ def _prompt(given: str) -> str:
 def _open(client: Client, prompt: str, arguments: argparse.Namespace) -> CompletionStream:
     options = sampling_options(arguments)
     options["n"] = arguments.n
+    if arguments.chat:
+        return client.stream_chat([{"role": "user", "content": prompt}], model=arguments.model, **options)
     return client.stream(prompt, model=arguments.model, **options)
 
 

@@ -63,7 +63,40 @@ def _run(command: Command, arguments: argparse.Namespace) -> int:
 
 
 def _load(name: str) -> Command:
-    return cast("Command", importlib.import_module(f"shardline_cluster.cli.{name}"))
+    """The command's module, or a stand-in where a package that it needs is not installed: the others work without."""
+    try:
+        return cast("Command", importlib.import_module(f"shardline_cluster.cli.{name}"))
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.startswith("shardline"):
+            raise
+        return MissingCommand(name, error.name.partition(".")[0])
+
+
+class MissingCommand:
+    """A command that this installation cannot run, which says so instead of going missing."""
+
+    def __init__(self, name: str, package: str) -> None:
+        self._name = name
+        self._package = package
+
+    def add_parser(self, subparsers: Any) -> argparse.ArgumentParser:
+        """Takes any flags as plain words, since no flag begins with this character: the answer is the same."""
+        parser: argparse.ArgumentParser = subparsers.add_parser(
+            self._name, help="(not installed: pip install 'shardline[all]')", prefix_chars="\0", add_help=False
+        )
+        parser.add_argument("ignored", nargs="*")
+        return parser
+
+    def run(self, _arguments: argparse.Namespace) -> int:
+        """Says what to install.
+
+        Raises:
+            ConfigurationError: always.
+        """
+        raise ConfigurationError(
+            f"`shardline {self._name}` needs the package {self._package!r}, which is not installed: "
+            f"`pip install 'shardline[all]'` brings it"
+        )
 
 
 def _parse(given: Sequence[str], commands: Mapping[str, Command], environment: Mapping[str, str]) -> argparse.Namespace:

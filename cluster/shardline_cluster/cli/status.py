@@ -87,8 +87,9 @@ async def read_status(address: QueueAddress) -> ClusterStatus:
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("shardline"):
             raise
+        package = error.name.partition(".")[0]
         raise ConfigurationError(
-            f"`shardline status` needs the package {error.name!r}: install it with `pip install 'shardline[cluster]'`"
+            f"`shardline status` needs the package {package!r}: install it with `pip install 'shardline[cluster]'`"
         ) from None
     store = RedisDeploymentStore(address.redis_url, prefix=address.prefix)
     reports = RedisFleetReportStore(address.redis_url, prefix=address.prefix)

@@ -82,7 +82,8 @@ class MemoryMembers:
     def drop_long_gone(self, now_ms: int, keep_ms: int) -> None:
         """Forgets leaders without a lease of whom nothing was heard for `keep_ms`."""
         for name, leader in list(self.leaders.items()):
-            if leader.lease_ends_ms is None and leader.renewed_ms + keep_ms <= now_ms:
+            last_ms = max(leader.renewed_ms, leader.last_message)  # mail for one that is yet to come is kept too
+            if leader.lease_ends_ms is None and last_ms + keep_ms <= now_ms:
                 del self.leaders[name]
 
     def view(self, incarnation: str, num_held: int) -> LeaderView:

@@ -202,7 +202,7 @@ def view(lane: MemoryLane) -> LaneView:
         waiting_tokens=sum(r.bound_tokens for r in waiting),
         running_requests=sum(r.state is RequestState.RUNNING for r in lane.records.values()),
         handed_back_requests=len(lane.handed_back()),
-        oldest_wait_ms=lane.now_ms - oldest_ms,
+        oldest_wait_ms=max(0, lane.now_ms - oldest_ms),
         hold_ends_ms=lane.hold_until_ms if lane.in_hold else None,
         now_ms=lane.now_ms,
         leaders=tuple(lane.members.view(name, len(lane.held(name))) for name in lane.members.with_lease()),

@@ -19,10 +19,10 @@ from shardline_cluster.router.client_events import (
     readable_logs,
     status_of,
 )
+from shardline_cluster.router.client_stream import ClientStream
 from shardline_cluster.router.model_directory import ModelDirectory, ServedLane, ServedModel
 from shardline_cluster.router.prompt import prompt_ids
 from shardline_cluster.router.text_assembly import STATES, TextAssembly
-from shardline_cluster.router.token_streams import ClientStream
 from shardline_cluster.router.validation import ModelLimits, check_against_model, check_request
 from shardline_protos import generation_pb2 as pb
 

@@ -26,22 +26,22 @@ from shardline_cluster.queue.records import (
     Published,
     RequestEnd,
     RequestInfo,
-    SequenceLog,
     Snapshot,
     Submission,
     SubmitAnswer,
 )
 from shardline_cluster.queue.request_queue import Reply, RequestQueue
+from shardline_cluster.router.background_tasks import BackgroundTasks
+from shardline_cluster.router.client_stream import ClientStream
 from shardline_cluster.router.lane_calls import AttachStream, DetachStream, LaneCall, RestoreRequest
 from shardline_cluster.router.lane_streams import LaneStreams, unknown_request
-from shardline_cluster.router.open_stream import OpenStream
-from shardline_cluster.router.stream_reader import StreamReader, StreamUpdate
+from shardline_cluster.router.queue_caller import FIRST_PAUSE_S, QueueCaller
+from shardline_cluster.router.stream_reader import StreamReader
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
-MOST_CALLS_AT_ONCE = 64  # of the duties that a new server identity brings; clients' own calls are not counted
-FIRST_PAUSE_S = 0.05  # before a call that got no answer is sent again; doubles up to the terms' reconnect_ms
+MOST_CALLS_AT_ONCE = 64  # attaches, detaches and restores: a new server identity brings one for each stream
 
 
 @dataclass(slots=True)
@@ -52,68 +52,15 @@ class _Pending:
     wanted: bool = True
 
 
-class ClientStream:
-    """What one client reads: first the logs that it has already, then update after update."""
-
-    def __init__(
-        self, streams: "TokenStreams", stream: OpenStream, reader: StreamReader, changed: asyncio.Event
-    ) -> None:
-        self._streams = streams
-        self._stream = stream
-        self._reader = reader
-        self._changed = changed
-
-    async def opened(self) -> tuple[RequestInfo, tuple[SequenceLog, ...], tuple[bool, ...]]:
-        """Waits until the log is known to continue the cursor; gives the record, the logs up to the cursor, and
-        which sequences' finishes the client has.
-
-        Raises:
-            ShardlineError: the stream cannot go on from this cursor.
-        """
-        while not self._reader.verified or self._stream.info is None:
-            await self._wait()
-        logs = zip(self._stream.logs, self._reader.taken, strict=True)
-        before = tuple(SequenceLog(held.ids(0, taken), held.logprobs(0, taken)) for held, taken in logs)
-        return self._stream.info, before, tuple(self._reader.closed)
-
-    async def next_update(self) -> StreamUpdate | None:
-        """What follows, as soon as there is something and no sooner than the caller asks; None after the end.
-
-        Raises:
-            ShardlineError: the stream cannot go on.
-        """
-        while not self._reader.ended:
-            self._changed.clear()
-            update = self._stream.take(self._reader)
-            if not update.empty:
-                return update
-            await self._changed.wait()
-        return None
-
-    def skip_position(self, position: int) -> None:
-        """The client knows this place in the queue already."""
-        self._reader.position = position
-
-    def leave(self) -> None:
-        """The client reads no more. To be called once, in any case."""
-        self._streams.leave(self._reader)
-
-    async def _wait(self) -> None:
-        if self._reader.failure is not None:
-            raise self._reader.failure
-        await self._changed.wait()
-        self._changed.clear()
-
-
 class TokenStreams:
     """All streams of one lane in this router."""
 
     def __init__(self, queue: RequestQueue, incarnation: str) -> None:
         self._queue = queue
         self._lane = LaneStreams(incarnation, queue.terms)
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks = BackgroundTasks(f"lane {queue.lane}")
         self._room = asyncio.Semaphore(MOST_CALLS_AT_ONCE)
-        self._failing_since_ms: float | None = None
+        self._caller = QueueCaller(queue, self._lane, self._carry_out)
         self._closed_by: ShardlineError | None = None
 
     @property
@@ -123,11 +70,8 @@ class TokenStreams:
 
     @property
     def available(self) -> bool:
-        """Whether new work can be taken: the queue has answered, and not failed to for longer than one time-out."""
-        if self._lane.identity is None:
-            return False
-        failing = self._failing_since_ms
-        return failing is None or _now_ms() - failing < self._queue.terms.call_timeout_ms
+        """Whether new work can be taken: the queue answers."""
+        return self._caller.available
 
     @property
     def identity(self) -> str:
@@ -136,26 +80,20 @@ class TokenStreams:
         Raises:
             QueueUnavailableError: nothing was answered yet, or not for a while.
         """
-        if self._lane.identity is None or not self.available:
-            raise QueueUnavailableError(
-                f"the queue of lane {self._queue.lane} does not answer; nothing was accepted, try again in a second"
-            )
-        return self._lane.identity
+        return self._caller.identity
 
     def start(self) -> None:
         """Registers, subscribes and sweeps from now on."""
         member = Member(incarnation=self._lane.incarnation, role=MemberRole.ROUTER)
-        self._spawn(self._ask(lambda: self._queue.register(member)))
-        self._spawn(self._listen())
-        self._spawn(self._sweep())
+        self._tasks.spawn(self._caller.ask(lambda: self._queue.register(member)))
+        self._tasks.spawn(self._listen())
+        self._tasks.spawn(self._sweep())
 
     async def close(self, error: ShardlineError) -> None:
         """Tells all readers to go on elsewhere, detaches their streams, ends all tasks. The queue stays open."""
         self._closed_by = error
         calls = self._lane.shut_down(error)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._tasks.cancel_all()
         limit = 2 * self._queue.terms.call_timeout_ms / 1000
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(asyncio.gather(*map(self._farewell, calls)), limit)
@@ -173,7 +111,7 @@ class TokenStreams:
         """
         self._require_open()
         pending = _Pending(submission)
-        task = self._spawn(self._submit(pending), for_client=True)
+        task = self._tasks.spawn(self._submit(pending), for_client=True)
         try:
             return await self._patiently(task, 3 * self._queue.terms.call_timeout_ms)
         except (asyncio.CancelledError, QueueUnavailableError):
@@ -194,11 +132,7 @@ class TokenStreams:
         changed = asyncio.Event()
         reader, calls = self._lane.open(request_id, tenant, cursor, info=info, on_change=changed.set, now_ms=_now_ms())
         self._carry_out(calls)
-        return ClientStream(self, self._lane.stream_of(reader), reader, changed)
-
-    def leave(self, reader: StreamReader) -> None:
-        """A client is gone, or has read the end."""
-        self._carry_out(self._lane.leave(reader, _now_ms()))
+        return ClientStream(self._lane.stream_of(reader), reader, changed=changed, leave=lambda: self._leave(reader))
 
     async def cancel(self, request_id: str, tenant: str) -> RequestEnd:
         """Ends a request, or tells the end that it has. Asked until it is answered, also if the caller gives up.
@@ -232,13 +166,16 @@ class TokenStreams:
         Raises:
             QueueUnavailableError: no answer.
         """
-        return (await self._answer_for_client(self._ask(self._queue.view))).value
+        return (await self._answer_for_client(self._caller.ask(self._queue.view))).value
 
     def forget_later(self, request_id: str, tenant: str, *, after_s: float) -> None:
         """Deletes an ended request after a while, if this router lives so long; else the sweep does it."""
-        self._spawn(self._forget_later(request_id, tenant, after_s))
+        self._tasks.spawn(self._forget_later(request_id, tenant, after_s))
 
     # --- pieces of the above ---
+
+    def _leave(self, reader: StreamReader) -> None:
+        self._carry_out(self._lane.leave(reader, _now_ms()))
 
     def _require_open(self) -> None:
         if self._closed_by is not None:
@@ -246,7 +183,7 @@ class TokenStreams:
 
     async def _submit(self, pending: _Pending) -> tuple[SubmitAnswer, ClientStream | None]:
         submission, number = pending.submission, self._lane.next_number()
-        reply = await self._ask(lambda: self._queue.submit(self._lane.incarnation, number, submission))
+        reply = await self._caller.ask(lambda: self._queue.submit(self._lane.incarnation, number, submission))
         answer = reply.value
         if not isinstance(answer, Accepted | Duplicate):
             return answer, None
@@ -272,7 +209,7 @@ class TokenStreams:
         return reply.value
 
     async def _forget(self, request_id: str, tenant: str) -> None:
-        code = (await self._ask(lambda: self._queue.forget(request_id, tenant))).value
+        code = (await self._caller.ask(lambda: self._queue.forget(request_id, tenant))).value
         if code is ForgetCode.NOT_ENDED:
             raise RequestNotEndedError(f"request {request_id} has not ended: cancel it first, or wait for its end")
         self._lane.forgotten(request_id)
@@ -282,7 +219,7 @@ class TokenStreams:
     async def _settled(self, attempt: Callable[[], Awaitable[Reply[T | OnHold | Gone]]]) -> Reply[T | OnHold | Gone]:
         """Asks again for as long as the lane is in a hold and the server may have forgotten the answer."""
         while True:
-            reply = await self._ask(attempt)
+            reply = await self._caller.ask(attempt)
             if not isinstance(reply.value, OnHold):
                 return reply
             await asyncio.sleep(self._queue.terms.call_timeout_ms / 1000)
@@ -295,7 +232,7 @@ class TokenStreams:
     async def _answer_for_client(self, work: Coroutine[Any, Any, T], *, goes_on: bool = False) -> T:
         """Waits for an answer for as long as a hold may last; `goes_on`: the work does not end with the waiting."""
         terms = self._queue.terms
-        task = self._spawn(work, for_client=True)
+        task = self._tasks.spawn(work, for_client=True)
         try:
             return await self._patiently(task, terms.hold_ms + 3 * terms.call_timeout_ms)
         finally:
@@ -304,6 +241,8 @@ class TokenStreams:
 
     async def _patiently(self, task: "asyncio.Task[T]", patience_ms: int) -> T:
         done, _ = await asyncio.wait([task], timeout=patience_ms / 1000)
+        if task.cancelled():
+            self._require_open()
         if not done or task.cancelled():
             raise QueueUnavailableError(
                 f"the queue of lane {self._queue.lane} did not answer within {patience_ms / 1000:g} s; the call may "
@@ -313,50 +252,23 @@ class TokenStreams:
 
     # --- calls and answers ---
 
-    async def _ask(self, attempt: Callable[[], Awaitable[Reply[T]]]) -> Reply[T]:
-        """Sends a call until it is answered. Duties that the answer's identity brings come before the answer."""
-        pause_s = FIRST_PAUSE_S
-        while True:
-            asked_in = self._lane.generation
-            try:
-                reply = await attempt()
-            except QueueUnavailableError:
-                self._failed()
-                await asyncio.sleep(pause_s * random.uniform(0.5, 1))
-                pause_s = min(2 * pause_s, self._queue.terms.reconnect_ms / 1000)
-                continue
-            if self._heard(reply, asked_in):
-                return reply
-
-    def _heard(self, reply: Reply[Any], asked_in: int) -> bool:
-        """Handles who has answered; False where it was an earlier server and the call must be sent again."""
-        if self._lane.stale(reply.identity, asked_in=asked_in):
-            return False
-        self._failing_since_ms = None
-        self._carry_out(self._lane.answered(reply.identity, _now_ms()))
-        return True
-
-    def _failed(self) -> None:
-        if self._failing_since_ms is None:
-            self._failing_since_ms = _now_ms()
-
     def _carry_out(self, calls: Iterable[LaneCall]) -> None:
         for call in calls:
             if self._closed_by is None:
-                self._spawn(self._answer_of(call))
+                self._tasks.spawn(self._answer_of(call))
 
     async def _answer_of(self, call: LaneCall) -> None:
         async with self._room:
             if isinstance(call, AttachStream):
                 await self._attach(call)
             elif isinstance(call, DetachStream):
-                await self._ask(lambda: self._detach(call))
+                await self._caller.ask(lambda: self._detach(call))
             else:
                 await self._restore(call)
 
     async def _attach(self, call: AttachStream) -> None:
         try:
-            reply = await self._ask(
+            reply = await self._caller.ask(
                 lambda: self._queue.attach(self._lane.incarnation, call.number, call.request_id, call.tenant)
             )
         except ShardlineError as error:
@@ -367,7 +279,7 @@ class TokenStreams:
     async def _restore(self, request: RestoreRequest) -> None:
         answer = None
         try:
-            answer = (await self._ask(lambda: self._queue.restore(request.call))).value
+            answer = (await self._caller.ask(lambda: self._queue.restore(request.call))).value
         finally:
             self._carry_out(self._lane.restored(request.call, answer, _now_ms()))
 
@@ -399,33 +311,13 @@ class TokenStreams:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(self._queue.terms.sweep_ms / 1000 * random.uniform(0.75, 1.25))
-            asked_in = self._lane.generation
             try:
-                reply = await self._queue.sweep(self._lane.incarnation)
+                answered = await self._caller.try_once(lambda: self._queue.sweep(self._lane.incarnation))
             except ShardlineError as error:
-                self._failed()
-                if not isinstance(error, QueueUnavailableError):
-                    log.error("sweeping lane %s failed: %s", self._queue.lane, error)
+                log.error("sweeping lane %s failed: %s", self._queue.lane, error)
                 continue
-            if self._heard(reply, asked_in):
+            if answered is not None:
                 self._carry_out(self._lane.look_after(_now_ms()))
-
-    def _spawn(self, work: Coroutine[Any, Any, T], *, for_client: bool = False) -> "asyncio.Task[T]":
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(_look_at if for_client else self._complain)
-        return task
-
-    def _complain(self, task: "asyncio.Task[Any]") -> None:
-        if not task.cancelled() and (error := task.exception()):
-            log.error("a task of lane %s failed", self._queue.lane, exc_info=error)
-
-
-def _look_at(task: "asyncio.Task[Any]") -> None:
-    """A client that is gone misses an error; that is no reason for a warning."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _leave_unread(task: "asyncio.Task[tuple[SubmitAnswer, ClientStream | None]]") -> None:

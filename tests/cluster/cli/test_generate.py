@@ -27,6 +27,16 @@ def test_the_text_is_streamed_to_standard_output(start_router: StartRouter, caps
     assert router.calls[0][1].text == "Hi"
 
 
+def test_a_chat_is_one_message_of_a_user(start_router: StartRouter) -> None:
+    router = start_router()
+
+    assert main(["generate", "--chat", "Hi", "--endpoint", router.address]) == 0
+
+    request = router.calls[0][1]
+    assert request.WhichOneof("prompt") == "chat"
+    assert [(m.role, m.content) for m in request.chat.messages] == [("user", "Hi")]
+
+
 def test_flags_become_fields_of_the_request(start_router: StartRouter) -> None:
     router = start_router()
     flags = (

@@ -1,5 +1,8 @@
 """The command as a whole: help for newcomers, one line for errors, exit codes for scripts."""
 
+import importlib
+from types import SimpleNamespace
+
 import pytest
 
 from shardline_cluster.cli.main import COMMANDS, main
@@ -81,3 +84,24 @@ def test_interrupts_and_readers_that_leave_are_no_tracebacks(
     assert main(["version"]) == code
 
     assert capfd.readouterr().err == ""
+
+
+def test_a_command_whose_packages_are_missing_says_which_and_the_others_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def import_module(name: str) -> object:
+        if name == "shardline_cluster.cli.serve":
+            raise ModuleNotFoundError("No module named 'redis.asyncio'", name="redis.asyncio")
+        return importlib.import_module(name)
+
+    monkeypatch.setattr("shardline_cluster.cli.main.importlib", SimpleNamespace(import_module=import_module))
+
+    assert main(["serve", "smollm2:135m", "--replicas", "2"]) == 1
+    assert main(["version"]) == 0
+    assert main(["--help"]) == 0
+
+    output = capsys.readouterr()
+    assert output.err == (
+        "shardline: `shardline serve` needs the package 'redis', which is not installed: "
+        "`pip install 'shardline[all]'` brings it\n"
+    )

@@ -1,5 +1,6 @@
 """`shardline status`: where it looks, and what it prints."""
 
+import asyncio
 import json
 import os
 import sys
@@ -13,7 +14,12 @@ from shardline_cluster.cli.main import main
 from shardline_cluster.cli.run_file import RunFile, write_run_file
 from shardline_cluster.cli.status import QueueAddress
 from shardline_cluster.errors import QueueUnavailableError
-from tests.cluster.cli.example_cluster import working_cluster
+from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport, PlaceReport
+from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
+from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
+from shardline_cluster.fleet.replica_state import ReplicaState
+from tests.cluster.cli.example_cluster import ExampleCluster, working_cluster
+from tests.cluster.queue.redis_servers import running_server, server_binaries
 
 
 @pytest.fixture
@@ -94,9 +100,48 @@ def test_an_installation_of_the_client_alone_says_what_is_missing(
     for name in [name for name in sys.modules if name.partition(".")[0] == "redis"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "redis", None)
-    for name in ("fleet.redis_deployment_store", "queue.redis_request_queue", "queue.redis_connection"):
+    for name in (
+        "fleet.redis_deployment_store",
+        "fleet.redis_fleet_report",
+        "queue.redis_request_queue",
+        "queue.redis_connection",
+    ):
         monkeypatch.delitem(sys.modules, f"shardline_cluster.{name}", raising=False)
 
     assert main(["status", "--redis-url", "redis://x"]) == 1
 
     assert "pip install 'shardline[cluster]'" in capsys.readouterr().err
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("kind", server_binaries())
+def test_a_real_server_is_read(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with running_server(server_binaries()[kind]) as server:
+        asyncio.run(_deploy(server.url))
+
+        assert main(["status", "--redis-url", server.url]) == 0
+        assert main(["status", "--redis-url", server.url, "--redis-prefix", "other"]) == 0
+        url = server.url
+    assert main(["status", "--redis-url", url]) == 1
+
+    output = capsys.readouterr()
+    header, row, *_, nothing = output.out.splitlines()
+    assert header.split()[:3] == ["MODEL", "SOURCE", "READY"]
+    assert row.split()[:4] == ["smollm2", "smollm2:135m", "0/2", "0"]
+    assert "smollm2-1  smollm2  FAILED" in output.out
+    assert nothing == "No model is deployed."
+    assert output.err.startswith("shardline: ")
+    assert output.err.count("\n") == 1
+
+
+async def _deploy(url: str) -> None:
+    store, reports = RedisDeploymentStore(url, prefix="shardline"), RedisFleetReportStore(url, prefix="shardline")
+    example = ExampleCluster()
+    await example.deploy()
+    for deployment in (await example.store.all()).values():
+        await store.put(deployment)
+    place = PlaceReport(place="smollm2-1", state=ReplicaState.FAILED, failures=1, reason="out of memory")
+    report = DeploymentReport(name="smollm2", lane="smollm2", places=(place,))
+    await reports.put(FleetReport(controller="c", written_at=0.0, deployments=(report,)))
+    await store.close()
+    await reports.close()

@@ -28,7 +28,7 @@ class ScriptedLeader:
         self._incarnation = incarnation
         self._claims = 0
         self.held: dict[str, GrantedRequest] = {}
-        self._lengths: dict[tuple[str, int], int] = {}
+        self.lengths: dict[tuple[str, int], int] = {}
 
     async def register(self) -> None:
         await self._queue.register(Member(incarnation=self._incarnation, role=MemberRole.LEADER))
@@ -49,7 +49,7 @@ class ScriptedLeader:
         for request in granted:
             self.held[request.info.id] = request
             for sequence, log in enumerate(request.logs):
-                self._lengths[request.info.id, sequence] = log.num_tokens
+                self.lengths[request.info.id, sequence] = log.num_tokens
         return granted
 
     async def commit(
@@ -62,18 +62,18 @@ class ScriptedLeader:
         logprobs: bytes = b"",
     ) -> CommitCode:
         """Appends to one sequence of a claimed request."""
-        offset = self._lengths[request_id, sequence]
+        offset = self.lengths[request_id, sequence]
         run = SequenceCommit(sequence, offset, pack_ids(ids), logprobs, finish)
         entry = CommitEntry(request_id, self.held[request_id].grant, (run,))
         answer = await self._queue.commit(CommitCall(incarnation=self._incarnation, inbox_seen=0, entries=(entry,)))
         code = answer.value.results[0].code
         if code in (CommitCode.OK, CommitCode.HELD):
-            self._lengths[request_id, sequence] += len(ids)
+            self.lengths[request_id, sequence] += len(ids)
         return code
 
     def length(self, request_id: str, sequence: int = 0) -> int:
         """Tokens that the log holds, as far as this leader knows."""
-        return self._lengths[request_id, sequence]
+        return self.lengths[request_id, sequence]
 
     async def release(self, request_id: str) -> None:
         """Hands a request back; of one that is not its own this does nothing."""

@@ -426,6 +426,26 @@ async def test_forgotten_tokens_are_restored_before_the_router_attaches_again(
     assert router.take(reader) == (4,)
 
 
+async def test_nothing_is_attached_while_its_restore_is_under_way(
+    world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    reader = await router.submit_and_open(submission(ID, _drawn(router)))
+    await router.settle()
+    world.server.rollback(None)
+    await router.sweep()
+    restore = router.calls[0]
+
+    await router.messages_come()
+    router.read_messages()  # the subscription is confirmed anew
+    router.open(ID)
+    during = list(router.calls)
+    await router.carry_out(restore)
+
+    assert during == [restore]
+    assert [type(call) for call in router.calls] == [AttachStream]
+    assert reader.failure is None
+
+
 @pytest.mark.parametrize("what", ["submit", "stream that was left", "cancel", "end"])
 async def test_what_a_router_saw_lately_is_restored_also_when_its_client_is_gone(
     world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader, what: str
@@ -573,6 +593,30 @@ async def test_a_router_that_slept_through_the_hold_does_not_join_its_tokens_to_
     assert router.take(fresh) == (7, 8)
 
 
+async def test_ids_from_which_the_log_differs_are_not_delivered_to_who_has_not_had_them(
+    world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    reader = await router.submit_and_open(submission(ID, _drawn(router)))
+    await router.settle()
+    await leader.claim()
+    await router.settle()
+    snapshot = world.server.snapshot()
+    await leader.commit(ID, [1])
+    await router.settle()
+    world.server.rollback(snapshot)
+    forgetful = ScriptedLeader(world.queue())
+    forgetful.held, forgetful.lengths = dict(leader.held), {(ID, 0): 0}
+    await forgetful.commit(ID, [7])
+
+    await router.sweep()
+    await router.carry_out(router.calls[0])  # the restore; the attach is still to come
+    between = router.take(reader)
+    await router.settle()
+
+    assert between == ()
+    assert router.take(reader) == (7,)
+
+
 async def test_in_a_hold_an_unknown_id_is_asked_for_again(
     world: SteppedServer, start: StartRouter, router: SteppedRouter
 ) -> None:
@@ -682,10 +726,12 @@ async def test_a_stream_that_was_never_read_goes_over_to_the_other_run(
     await router.sweep()
 
     again = await router.submit_and_open(keyed)
+    at_once = router.lane.stream_of(again).take(again)
     await router.settle()
     await leader.claim()
     await leader.commit(ID, [7])
     await router.settle()
 
+    assert at_once.end is None
     assert router.take(again) == (7,)
     assert router.take(reader) == (7,)

@@ -14,9 +14,19 @@ from shardline_cluster.errors import (
 )
 from shardline_cluster.queue.log_encoding import unpack_ids
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import Accepted, DisconnectAction, Duplicate, RequestState, Snapshot
+from shardline_cluster.queue.records import (
+    Accepted,
+    DisconnectAction,
+    Duplicate,
+    Gone,
+    OnHold,
+    RequestState,
+    Snapshot,
+)
+from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.router.token_streams import ClientStream, TokenStreams
+from shardline_cluster.router.client_stream import ClientStream
+from shardline_cluster.router.token_streams import TokenStreams
 from tests.cluster.router.router_bench import available
 from tests.cluster.router.scripted_leader import STOP, ScriptedLeader
 from tests.cluster.router.stepped_router import LANE, submission
@@ -34,12 +44,29 @@ TERMS = QueueTerms(
 )
 
 
+class _SlowLooks(MemoryRequestQueue):
+    """Answers to `look` are read when the test says so."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        super().__init__(server, LANE)
+        self.executed, self.may_read = asyncio.Event(), asyncio.Event()
+        self.num_asked = 0
+
+    async def look(self, request_id: str, tenant: str) -> Reply[Snapshot | OnHold | Gone]:
+        self.num_asked += 1
+        reply = await super().look(request_id, tenant)
+        self.executed.set()
+        await self.may_read.wait()
+        return reply
+
+
 class _Bench:
     def __init__(self) -> None:
         self.skew_ms = 0
         self.server = MemoryServer(TERMS, now_ms=lambda: time.time_ns() // 1_000_000 + self.skew_ms)
         self.queue = MemoryRequestQueue(self.server, LANE)
-        self.streams = TokenStreams(self.queue, "router-1")
+        self.slow = _SlowLooks(self.server)
+        self.streams = TokenStreams(self.slow, "router-1")
         self.leader = ScriptedLeader(self.queue)
 
     async def state(self) -> RequestState | None:
@@ -160,7 +187,25 @@ async def test_a_cancel_goes_on_where_its_client_does_not_wait(bench: _Bench) ->
     await bench.eventually(RequestState.CANCELLED)
 
 
+async def test_an_answer_of_an_earlier_server_that_is_read_late_is_dropped_and_the_call_sent_again(
+    bench: _Bench,
+) -> None:
+    await bench.streams.submit(submission(ID, bench.streams.identity, background=True))
+    looking = asyncio.create_task(bench.streams.look(ID, "default"))
+    await bench.slow.executed.wait()
+    bench.server.rollback(bench.server.snapshot())
+    await bench.streams.view()  # brings the news
+    bench.skew_ms += TERMS.hold_ms
+    await bench.queue.cancel(ID, "default")
+
+    bench.slow.may_read.set()
+
+    assert (await looking).state is RequestState.CANCELLED
+    assert bench.slow.num_asked == 2
+
+
 async def test_unknown_and_unended_requests_are_errors_of_their_own(bench: _Bench) -> None:
+    bench.slow.may_read.set()
     for call in (bench.streams.cancel, bench.streams.look, bench.streams.forget):
         with pytest.raises(UnknownRequestError):
             await call(ID, "default")

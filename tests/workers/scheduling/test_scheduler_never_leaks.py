@@ -34,8 +34,9 @@ class SchedulerLives(RuleBasedStateMachine):
         )
         self.scheduler = Scheduler(self.limits)
         self.owed: dict[SequenceKey, int] = {}  # tokens until max_tokens
-        self.computed: dict[SequenceKey, int] = {}
+        self.tokens: dict[SequenceKey, list[int]] = {}
         self.tables: dict[int, list[int]] = {}
+        self.cache: dict[tuple[int, int], tuple[int, ...]] = {}  # the prefix that was computed into each place
         self.num_added = 0
 
     @rule(
@@ -62,6 +63,7 @@ class SchedulerLives(RuleBasedStateMachine):
         assert fits
         for number, length in enumerate(lengths):
             self.owed[SequenceKey(request_id, number)] = max_tokens - length
+            self.tokens[SequenceKey(request_id, number)] = [*prompt, *[1] * length]
 
     @rule(tokens=st.lists(st.sampled_from([STOP_TOKEN, 1, 1, 1, 2]), min_size=4, max_size=4))
     def step(self, tokens: list[int]) -> None:
@@ -126,7 +128,7 @@ class SchedulerLives(RuleBasedStateMachine):
                 self._drop(step.request_id)
 
     def _mirror(self, plan: StepPlan) -> None:
-        """Keeps the ranks' tables as ranks do, and checks that no chunk writes where another one reads."""
+        """Keeps tables and cache as ranks do: every token must find all before it, and no place is written twice."""
         for start in plan.starts:
             self.tables[start.slot] = []
         written: set[tuple[int, int]] = set()
@@ -134,16 +136,25 @@ class SchedulerLives(RuleBasedStateMachine):
             table = self.tables[chunk.slot]
             assert len(table) >= chunk.first_new_block
             table[chunk.first_new_block :] = chunk.new_block_ids
+            tokens = self.tokens[chunk.key]
+            end = chunk.start + len(chunk.token_ids)
+            assert list(chunk.token_ids) == tokens[chunk.start : end] != []
+            assert chunk.samples == (end == len(tokens))
             size = self.limits.block_size
-            for position in range(chunk.start, chunk.start + len(chunk.token_ids)):
-                place = (table[position // size], position % size)
-                assert place not in written, f"two sequences write to {place}"
-                written.add(place)
+            places = [(table[position // size], position % size) for position in range(end)]
+            for position, place in enumerate(places[: chunk.start]):
+                assert self.cache[place] == tuple(tokens[: position + 1]), f"{chunk.key} reads another's tokens"
+            assert not written & set(places[chunk.start :]), "two sequences write to one place"
+            written.update(places[chunk.start :])
+            self.cache.update(
+                (place, tuple(tokens[: chunk.start + n + 1])) for n, place in enumerate(places[chunk.start :])
+            )
         slots = [chunk.slot for chunk in plan.chunks]
         assert len(slots) == len(set(slots))
 
     def _book(self, key: SequenceKey, token_ids: tuple[int, ...], finish: FinishReason | None) -> None:
         self.owed[key] -= len(token_ids)
+        self.tokens[key].extend(token_ids)
         assert self.owed[key] >= 0
         if finish is None:
             assert self.owed[key] > 0

@@ -1,16 +1,20 @@
 """Which kernels run on which device, and in which dtype where none was asked for."""
 
+from types import MappingProxyType
+
 import torch
 
 from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.kernels.reference_kernels import ReferenceKernels
 
-DTYPES = {
-    "float32": torch.float32,
-    "float64": torch.float64,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+_DTYPES = MappingProxyType(
+    {
+        "float32": torch.float32,
+        "float64": torch.float64,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }
+)
 
 
 def choose_kernels(device: torch.device) -> Kernels:
@@ -37,6 +41,6 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """
     if name == "auto":
         return torch.float32 if device.type == "cpu" else torch.bfloat16
-    if name not in DTYPES:
-        raise ValueError(f"dtype is {name!r}; it must be one of auto, {', '.join(DTYPES)}")
-    return DTYPES[name]
+    if name not in _DTYPES:
+        raise ValueError(f"dtype is {name!r}; it must be one of auto, {', '.join(_DTYPES)}")
+    return _DTYPES[name]

@@ -162,7 +162,7 @@ local function past_deadline(r)
   if held_back(r) then
     return 'HELD', (log_lengths(r))
   end
-  end_request(r, 'EXPIRED', { message = 'the deadline passed', by_owner = true })
+  end_request(r, 'EXPIRED', { message = "the request's timeout is over", by_owner = true })
   return 'ENDED', unpack_end(r['end']).offsets
 end
 

@@ -113,7 +113,7 @@ local function end_by_restore(r, finishes)
   for i, finish in ipairs(told.finishes) do
     finishes[i] = finish ~= '' and finish or finishes[i]
   end
-  end_request(r, told.state, { offsets = told.offsets, finishes = told.finishes, message = told.message })
+  end_request(r, told.state, told)
   r.finishes = pack_texts(finishes)
   redis.call('HSET', request_key(r.id), 'finishes', r.finishes)
 end

@@ -71,7 +71,7 @@ local function answer(body)
   return reply(body)
 end
 
--- Ends a request that has not ended. `how` may say: offsets and finishes (else: what the log holds), message,
+-- Ends a request that has not ended. `how` may say: offsets and finishes (else: what the log holds), message, instant,
 -- by_owner (its leader knows, and its grant is kept, so that a resent end is known), sequences (published with it).
 local function end_request(r, state, how)
   whole(r)
@@ -85,7 +85,7 @@ local function end_request(r, state, how)
   end
   local lengths, total = log_lengths(r)
   local finishes = how.finishes or finishes_of(r)
-  local packed = pack_end(state, how.offsets or lengths, finishes, how.message or '', NOW)
+  local packed = pack_end(state, how.offsets or lengths, finishes, how.message or '', how.instant or NOW)
   if how.by_owner then
     redis.call('HSET', request_key(r.id), 'last_epoch', r.epoch, 'last_nonce', r.nonce)
   end
@@ -121,7 +121,7 @@ local function drop_listener(r, router, is_dead)
   if is_dead then
     redis.call('ZADD', key('detached'), text(NOW + math.max(r.grace_ms, 2 * LEASE_MS)), r.id)
   elseif r.on_disconnect == 'cancel' and not held_back(r) then
-    end_request(r, 'CANCELLED', { message = 'the last client left' })
+    end_request(r, 'CANCELLED', { message = 'the client disconnected' })
   else
     redis.call('ZADD', key('detached'), text(NOW + grace), r.id)
   end

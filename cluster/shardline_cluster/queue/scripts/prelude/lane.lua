@@ -97,11 +97,14 @@ end
 
 -- Numbers rise even where the counter was rolled back: they are never below the clock.
 local function tell(incarnation, kind, id)
-  local last = tonumber(redis.call('HGET', LANE, 'inbox_number')) or 0
+  local last = tonumber(redis.call('HGET', replica_key(incarnation), 'inbox_number') or nil) or 0
   local number = math.max(last + 1, NOW)
-  redis.call('HSET', LANE, 'inbox_number', text(number))
+  redis.call('HSET', replica_key(incarnation), 'inbox_number', text(number))
   redis.call('RPUSH', key('inbox:' .. incarnation), struct.pack('<I8I4c0I4c0', number, #kind, kind, #id, id))
   redis.call('PEXPIRE', key('inbox:' .. incarnation), INBOX_LIFE_MS)
+  if not redis.call('ZSCORE', key('replicas'), incarnation) then
+    redis.call('PEXPIRE', replica_key(incarnation), INBOX_LIFE_MS)
+  end
   wake(incarnation)
 end
 
@@ -112,10 +115,8 @@ local function mail(incarnation, seen)
   if #entries == 0 then
     return struct.pack('<I4', 0)
   end
-  -- A number above the lane's last one was told before the server forgot: it acknowledges nothing that lies here.
-  local last = tonumber(redis.call('HGET', LANE, 'inbox_number')) or 0
   local read = 0
-  while seen <= last and read < #entries and struct.unpack('<I8', entries[read + 1]) <= seen do
+  while read < #entries and struct.unpack('<I8', entries[read + 1]) <= seen do
     read = read + 1
   end
   redis.call('LTRIM', inbox, read, -1)

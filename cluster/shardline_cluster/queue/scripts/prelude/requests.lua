@@ -132,7 +132,7 @@ local function unpack_submission(packed)
   s.priority = priority - 100
   s.logprob_bytes = 8 * logprobs
   s.timeout_ms = has_timeout == 1 and timeout or nil
-  s.keep_ms = store == 1 and s.retention_ms or math.min(s.retention_ms, UNSTORED_MS)
+  s.keep_ms = store == 1 and s.retention_ms or UNSTORED_MS
   s.key = has_key == 1 and s.key or nil
   s.background = background == 1
   if s.n < 1 or s.n > MAX_BATCH then

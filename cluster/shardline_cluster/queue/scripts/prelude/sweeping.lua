@@ -26,7 +26,9 @@ end
 
 local function fail_if_poisonous(r)
   if r.attempts >= MAX_CRASHES then
-    end_request(r, 'FAILED', { message = r.attempts .. ' replicas crashed while they ran it, and none added a token' })
+    end_request(r, 'FAILED', {
+      message = r.attempts .. ' leaders in a row crashed while they ran it, and none added a token',
+    })
   elseif r.fruitless >= MAX_FRUITLESS then
     end_request(r, 'FAILED', { message = 'it was claimed ' .. r.fruitless .. ' times in a row and got no token' })
   end
@@ -99,7 +101,7 @@ local function sweep_graces(budget)
       if due > NOW then
         redis.call('ZADD', key('detached'), text(due), id)
       else
-        end_request(r, 'CANCELLED', { message = 'no client came back within the grace' })
+        end_request(r, 'CANCELLED', { message = 'the client did not come back' })
       end
     end
   end
@@ -113,7 +115,7 @@ local function sweep_deadlines(budget)
       redis.call('ZREM', key('deadlines'), id)
     elseif not held_back(r) then
       local is_late = r.deadline and r.deadline <= NOW
-      end_request(r, 'EXPIRED', { message = is_late and 'the deadline passed' or 'it waited too long in the queue' })
+      end_request(r, 'EXPIRED', { message = is_late and "the request's timeout is over" or 'it waited too long in the queue' })
     end
   end
 end
