@@ -51,6 +51,7 @@ class LocalCluster:
         self._controller: SupervisedChild | None = None
         self._routers: list[SupervisedChild] = []
         self._keeping: list[asyncio.Task[None]] = []
+        self._replacing: asyncio.Task[None] | None = None  # of Ray's head
 
     @property
     def redis_url(self) -> str:
@@ -115,8 +116,8 @@ class LocalCluster:
             raise ChildFailedError(f"no router served within {ROUTER_START_S:.0f} s:\n{self._routers[0].last_words()}")
 
     async def kept(self) -> None:
-        """Returns only if keeping a child has failed, which nothing should make it do; raises what it raised."""
-        done, _ = await asyncio.wait(self._keeping, return_when=asyncio.FIRST_COMPLETED)
+        """Waits for ever, or until keeping a child fails, which nothing should make it do; raises what it raised."""
+        done, _ = await asyncio.wait(self._keeping, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             task.result()
 
@@ -177,8 +178,8 @@ class LocalCluster:
     def _controller_ended(self, code: int) -> None:
         """The keeper of the controller's actor also probes Ray's head; a head that hangs is replaced."""
         if code == HEAD_DOES_NOT_ANSWER and self._head is not None and self._head.up_for_s > HEAD_SETTLE_S:
-            self._say("Ray's head does not answer: it is replaced")
-            self._keep(self._head.replace())
+            self._say("Ray's head hangs: it is replaced")
+            self._replacing = asyncio.create_task(self._head.replace())
 
     # --- pieces --------------------------------------------------------------------------------------------------
 

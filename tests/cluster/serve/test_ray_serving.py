@@ -21,6 +21,7 @@ pytestmark = [
 
 SIMULATED = ("--engine", "simulated", "--launcher", "ray", "--simulated-step-s", "0.02")
 REPLICA = "ray::ReplicaActor"
+CONTROLLER = "ray::ControllerActor"
 
 
 def _kill(cluster: ServedCluster, words: str) -> int:
@@ -45,3 +46,17 @@ async def test_rays_head_dies_in_mid_stream_and_a_replica_that_dies_afterwards_i
     assert heard.ids == expected.ids
     assert second != [first]
     assert "Ray head exited" in log
+
+
+async def test_the_controllers_actor_dies_and_its_next_life_leaves_replicas_alone_but_replaces_dead_ones() -> None:
+    with served_cluster(*SIMULATED, "--replicas", "2") as cluster:
+        before = set(cluster.pids(REPLICA))
+
+        first = _kill(cluster, CONTROLLER)
+        cluster.wait_until(lambda: set(cluster.pids(CONTROLLER)) - {first} != set(), "another controller")
+        victim = _kill(cluster, REPLICA)
+        cluster.wait_until(lambda: len(set(cluster.pids(REPLICA)) - {victim}) == 2, "another replica")
+        after = set(cluster.pids(REPLICA))
+
+    assert len(before) == 2
+    assert before - {victim} <= after

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -59,3 +60,18 @@ async def test_a_server_that_was_never_started_can_be_stopped() -> None:
     redis = EmbeddedRedis(Durability.NONE, say=lambda _line: None)
 
     await redis.stop()
+
+
+async def test_a_server_whose_start_is_called_off_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    redis = EmbeddedRedis(Durability.NONE, say=lambda _line: None)
+    starting = asyncio.create_task(redis.start())
+    await asyncio.sleep(0)  # it has begun, and its thread works
+
+    starting.cancel()
+    await asyncio.gather(starting, return_exceptions=True)
+    await redis.stop()
+
+    assert list((tmp_path / "shardline").glob("redis-*")) == []
