@@ -12,7 +12,7 @@ from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport
 from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
-from shardline_cluster.serve.fleet_watch import changes, hopeless
+from shardline_cluster.serve.fleet_watch import changes, hopeless, is_up
 from shardline_cluster.serve.local_cluster import LocalCluster
 from shardline_cluster.serve.private_folder import PrivateFolder
 from shardline_cluster.serve.serve_options import ServeOptions
@@ -92,9 +92,10 @@ class _Serving:
         self._seen = report
         if not self._was_ready and (reason := hopeless(report)):
             raise ConfigurationError(f"{self._deployment.name} cannot be served: {reason}")
-        if not self._was_ready and report.num_ready == len(report.places):
+        if not self._was_ready and is_up(report):
             self._was_ready = True
-            self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}")
+            part = "" if report.num_ready == len(report.places) else f" with {report.num_ready} replicas so far"
+            self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
 
 
 def _stop_signals() -> asyncio.Event:

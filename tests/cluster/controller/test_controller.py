@@ -271,10 +271,11 @@ async def test_a_deleted_deployment_loses_its_replicas_in_order() -> None:
     assert (await cluster.report()).deployments == ()
 
 
-async def test_all_replicas_can_be_stopped_without_redis() -> None:
+async def test_all_replicas_can_be_stopped_without_redis_and_leave_nothing() -> None:
     cluster = _Cluster()
     await cluster.store.put(deployment(2))
     await cluster.pass_time(5)
+    replicas = set(cluster.launcher.fleet.replicas)
     cluster.server.go_down()
 
     async def live() -> None:
@@ -286,19 +287,20 @@ async def test_all_replicas_can_be_stopped_without_redis() -> None:
     await cluster.controller.stop_replicas(grace_s=5)
     living.cancel()
 
-    states = {replica.state for replica in cluster.launcher.fleet.replicas.values()}
-    assert states == {ReplicaState.STOPPED}
+    assert set(cluster.launcher.stopped) == set(cluster.launcher.forgotten) == replicas
+    assert cluster.launcher.killed == []
+    assert cluster.launcher.fleet.replicas == {}
 
 
 async def test_a_replica_that_does_not_stop_in_the_grace_is_killed() -> None:
     cluster = _Cluster()
     await cluster.store.put(deployment(1))
     await cluster.pass_time(5)
+    (incarnation,) = cluster.launcher.fleet.replicas
 
     await cluster.controller.stop_replicas(grace_s=0.0)
 
-    (replica,) = cluster.launcher.fleet.replicas.values()
-    assert replica.state is ReplicaState.FAILED
+    assert cluster.launcher.killed == cluster.launcher.forgotten == [incarnation]
 
 
 async def test_closing_lets_go_of_the_launcher_and_leaves_replicas_alone() -> None:
