@@ -16,14 +16,15 @@ class ModelFileError(ValueError):
     def about(cls, path: Path | str, what: str, *, value: object, bound: str, remedy: str) -> Self:
         """Builds the text in the order in which a reader needs it: where, what, value, bound, remedy.
 
-        `what` and `value` may quote a hostile file at any length: the text is one printable line all the same.
+        `what` and `value` may quote a hostile file at any length: the text is one short printable line all the same.
         """
-        return cls(f"{path}: {_told(what)}: found {_shown(value)}, expected {bound}. {remedy}")
+        what = _cut(_printable(what), _MAX_WHAT_CHARACTERS)
+        return cls(f"{_printable(str(path))}: {what}: found {_shown(value)}, expected {bound}. {remedy}")
 
 
-def _told(what: str) -> str:
-    """Names of keys and tensors may hold line breaks and what terminals take for commands."""
-    return _cut(what if what.isprintable() else repr(what)[1:-1], _MAX_WHAT_CHARACTERS)
+def _printable(text: str) -> str:
+    """Names of keys, tensors and shards may hold line breaks and what terminals take for commands."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _shown(value: object) -> str:
