@@ -66,7 +66,7 @@ def test_an_alias_stands_for_its_package(tmp_path: Path) -> None:
     assert files.path.read_bytes() == TINY_GGUF
 
 
-@pytest.mark.parametrize("source", ["no/such/model", "text.txt", "empty"])
+@pytest.mark.parametrize("source", ["no/such/model", "text.txt", "empty", "a" * 5000, "~nobody-of-that-name/m", "a\0b"])
 def test_an_unknown_source_is_refused_with_all_that_is_possible(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -88,7 +88,7 @@ def _refuse(path: Path, what: str, *, value: object, bound: str) -> NoReturn:
 
 def _header_bytes(path: Path, content: memoryview) -> int:
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
-    bound = min(MAX_HEADER_BYTES, len(content) - _LENGTH_BYTES)
+    bound = min(MAX_HEADER_BYTES, max(0, len(content) - _LENGTH_BYTES))
     if length > bound:
         _refuse(path, "length of the header", value=length, bound=f"at most {bound} bytes")
     return length
