@@ -4,23 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.answers import ClaimAnswer, CommitAnswer, CommitCode, CommitResult
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, CommitEntry, SequenceCommit
 from shardline_cluster.queue.held_digest import held_digest
 from shardline_cluster.queue.log_encoding import ID_BYTES
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_record import MemoryRecord
 from shardline_cluster.queue.memory_sweep import next_event_ms, sweep_lane
-from shardline_cluster.queue.records import (
-    ClaimAnswer,
-    ClaimCall,
-    CommitAnswer,
-    CommitCall,
-    CommitCode,
-    CommitEntry,
-    CommitResult,
-    Grant,
-    RequestState,
-    SequenceCommit,
-)
+from shardline_cluster.queue.records import Grant, RequestState
 
 MAX_GRANTS = 256  # of one claim: work of a script is bounded
 MAX_REPLY_BYTES = 4 << 20  # of one claim; one request always fits

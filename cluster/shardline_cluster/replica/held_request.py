@@ -3,18 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from shardline_cluster.queue.answers import GrantedRequest
+from shardline_cluster.queue.calls import CommitEntry, SequenceCommit
 from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
-from shardline_cluster.queue.records import (
-    CommitEntry,
-    Grant,
-    GrantedRequest,
-    RequestEnd,
-    RequestInfo,
-    RequestState,
-    SequenceCommit,
-    SequenceFinish,
-    SequenceLog,
-)
+from shardline_cluster.queue.records import Grant, RequestEnd, RequestInfo, RequestState, SequenceFinish, SequenceLog
 
 
 @dataclass(slots=True)

@@ -8,20 +8,10 @@ was seen lately is restored *before* it is attached again. Instants are millisec
 from collections.abc import Callable, Sequence
 
 from shardline_cluster.errors import ShardlineError, UnknownRequestError
-from shardline_cluster.queue.records import (
-    DisconnectAction,
-    Ended,
-    Gone,
-    OnHold,
-    Published,
-    RequestEnd,
-    RequestInfo,
-    RestoreAnswer,
-    RestoreCall,
-    RestoreCode,
-    SequenceLog,
-    Snapshot,
-)
+from shardline_cluster.queue.answers import Ended, Gone, OnHold, RestoreAnswer, RestoreCode, Snapshot
+from shardline_cluster.queue.calls import RestoreCall
+from shardline_cluster.queue.published import Published
+from shardline_cluster.queue.records import DisconnectAction, RequestEnd, RequestInfo, SequenceLog
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.lane_calls import AttachStream, DetachStream, LaneCall, RestoreRequest
 from shardline_cluster.router.open_stream import OpenStream, Taken, another_run

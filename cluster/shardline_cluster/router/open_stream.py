@@ -8,15 +8,10 @@ from collections.abc import Sequence
 from enum import Enum
 
 from shardline_cluster.errors import DataLossError, ShardlineError
+from shardline_cluster.queue.answers import Snapshot
 from shardline_cluster.queue.cursor import Cursor
-from shardline_cluster.queue.records import (
-    Published,
-    RequestEnd,
-    RequestInfo,
-    SequenceFinish,
-    SequenceLog,
-    Snapshot,
-)
+from shardline_cluster.queue.published import Published
+from shardline_cluster.queue.records import RequestEnd, RequestInfo, SequenceFinish, SequenceLog
 from shardline_cluster.router.held_log import Fit, HeldLog
 from shardline_cluster.router.stream_reader import SequenceUpdate, StreamReader, StreamUpdate
 

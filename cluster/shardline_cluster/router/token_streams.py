@@ -13,23 +13,20 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from shardline_cluster.errors import QueueUnavailableError, RequestNotEndedError, ShardlineError
-from shardline_cluster.queue.records import (
+from shardline_cluster.queue.answers import (
     Accepted,
     Duplicate,
     Ended,
     ForgetCode,
     Gone,
     LaneView,
-    Member,
-    MemberRole,
     OnHold,
-    Published,
-    RequestEnd,
-    RequestInfo,
     Snapshot,
-    Submission,
     SubmitAnswer,
 )
+from shardline_cluster.queue.calls import Member, MemberRole
+from shardline_cluster.queue.published import Published
+from shardline_cluster.queue.records import RequestEnd, RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply, RequestQueue
 from shardline_cluster.router.background_tasks import BackgroundTasks
 from shardline_cluster.router.client_stream import ClientStream

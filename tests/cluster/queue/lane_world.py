@@ -9,7 +9,9 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from shardline_cluster.queue.records import DeadMember, DisconnectAction, Snapshot
+from shardline_cluster.queue.answers import Snapshot
+from shardline_cluster.queue.calls import DeadMember
+from shardline_cluster.queue.records import DisconnectAction
 from shardline_cluster.queue.request_queue import Reply
 from tests.cluster.queue.lane_calls import TENANT, a_submission
 from tests.cluster.queue.lane_harness import LaneHarness

@@ -15,26 +15,13 @@ import pytest
 
 from shardline_cluster.errors import InvalidCallError, QueueUnavailableError
 from shardline_cluster.queue import call_encoding
+from shardline_cluster.queue.answers import Accepted, CommitCode, Ended, Gone, LaneFull, RestoreCode, Snapshot
+from shardline_cluster.queue.calls import CommitEntry, RestoreCall, SequenceCommit
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.embedded_server import EmbeddedServer
 from shardline_cluster.queue.log_encoding import pack_ids, pack_logprobs
-from shardline_cluster.queue.records import (
-    Accepted,
-    CommitCode,
-    CommitEntry,
-    Ended,
-    Gone,
-    LaneFull,
-    Published,
-    RequestState,
-    RestoreCall,
-    RestoreCode,
-    SequenceCommit,
-    SequenceLog,
-    Snapshot,
-    Subscribed,
-    Wake,
-)
+from shardline_cluster.queue.published import Published, Subscribed, Wake
+from shardline_cluster.queue.records import RequestState, SequenceLog
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, parse_info
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.queue.terms import QueueTerms

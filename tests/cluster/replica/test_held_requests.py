@@ -4,22 +4,19 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from shardline_cluster.queue.held_digest import held_digest
-from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
-from shardline_cluster.queue.records import (
-    CommitCall,
+from shardline_cluster.queue.answers import (
     CommitCode,
     CommitResult,
-    Grant,
     GrantedRequest,
     InboxEntry,
     InboxKind,
-    RequestEnd,
-    RequestState,
     RestoreAnswer,
     RestoreCode,
-    SequenceCommit,
 )
+from shardline_cluster.queue.calls import CommitCall, SequenceCommit
+from shardline_cluster.queue.held_digest import held_digest
+from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
+from shardline_cluster.queue.records import Grant, RequestEnd, RequestState
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.changes import Changes
 from shardline_cluster.replica.held_requests import HELD_RETRY_S, HeldRequests

@@ -15,8 +15,10 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.queue.answers import Gone, Snapshot
+from shardline_cluster.queue.calls import LaneBounds
 from shardline_cluster.queue.log_encoding import pack_logprobs
-from shardline_cluster.queue.records import Gone, LaneBounds, RequestState, SequenceFinish, Snapshot
+from shardline_cluster.queue.records import RequestState, SequenceFinish
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router import generation
 from shardline_cluster.router.model_directory import ModelDirectory

@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from shardline_cluster.errors import DataLossError, QueueUnavailableError, UnknownRequestError
+from shardline_cluster.queue.answers import Gone, OnHold
 from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
 from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
-from shardline_cluster.queue.records import DisconnectAction, Gone, OnHold, RequestState
+from shardline_cluster.queue.records import DisconnectAction, RequestState
 from shardline_cluster.router.lane_calls import AttachStream, DetachStream, RestoreRequest
 from tests.cluster.router.scripted_leader import LENGTH, STOP, ScriptedLeader
 from tests.cluster.router.stepped_router import LANE, SteppedRouter, SteppedServer, submission
