@@ -27,6 +27,7 @@ from shardline_cluster.errors import ConfigurationError, ShardlineError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_store import DeploymentStore
 from shardline_cluster.fleet.fleet_report import FleetReportStore
+from shardline_cluster.fleet.lasting_deployments import LastingDeployments
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaStatus
 from shardline_cluster.queue.calls import DeadMember, LaneBounds
@@ -62,6 +63,7 @@ class Controller:
         self._calls = LauncherCalls(config.call_deadline_s)
         self._lanes: dict[str, LaneWatch] = {}
         self._history = FleetHistory()
+        self._lasting = LastingDeployments()
         self._trouble = ""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -133,7 +135,7 @@ class Controller:
         )
 
     async def _desired(self) -> tuple[Deployment, ...]:
-        stored = await self._store.all()
+        stored = self._lasting.seen(await self._store.all(), self._clock())
         ours = self._config.deployments
         return tuple(deployment for name, deployment in sorted(stored.items()) if ours is None or name in ours)
 

@@ -67,7 +67,7 @@ T_co = TypeVar("T_co", covariant=True)
 class Reply(Generic[T_co]):
     """What a script answered, and by which server."""
 
-    identity: str  # the server's run id
+    identity: str  # the server's run id and the lane's birth in it
     in_hold: bool
     now_ms: int  # the server's clock
     value: T_co

@@ -12,6 +12,7 @@ from shardline_cluster.controller.launcher_calls import LauncherBusyError
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.fleet.fleet_report import FleetReport
 from shardline_cluster.fleet.json_encoding import to_json
+from shardline_cluster.fleet.lasting_deployments import KEPT_S
 from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
 from shardline_cluster.fleet.memory_fleet_report import MemoryFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaState
@@ -258,10 +259,25 @@ async def test_a_deleted_deployment_loses_its_replicas_in_order() -> None:
     await cluster.pass_time(10)
 
     await cluster.store.delete("tiny")
-    await cluster.pass_time(2)
+    await cluster.pass_time(KEPT_S + 2)
 
     assert cluster.launcher.fleet.replicas == {}
     assert (await cluster.report()).deployments == ()
+
+
+async def test_a_deployment_that_redis_forgets_and_is_told_again_loses_no_replica() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(2))
+    await cluster.pass_time(10)
+    before = dict(cluster.launcher.fleet.replicas)
+
+    await cluster.store.delete("tiny")
+    await cluster.pass_time(KEPT_S - 2)
+    await cluster.store.put(deployment(2))
+    await cluster.pass_time(KEPT_S + 2)
+
+    assert cluster.launcher.fleet.replicas == before
+    assert cluster.launcher.stopped == []
 
 
 async def test_all_replicas_can_be_stopped_without_redis_and_leave_nothing() -> None:
