@@ -72,3 +72,11 @@ def test_factors_divide_the_frequencies() -> None:
 def test_numbers_that_turn_nothing_are_refused(changed: Any, changes: dict[str, float], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         dataclasses.replace(changed, **changes)
+
+
+def test_a_length_of_any_size_is_computed_with() -> None:
+    endless = dataclasses.replace(LLAMA3, original_max_len=10**30)
+
+    table = rotary_table(spec(endless), 4, dtype=torch.float32, device=CPU)
+
+    assert torch.equal(table.cosines, rotary_table(spec(), 4, dtype=torch.float32, device=CPU).cosines)

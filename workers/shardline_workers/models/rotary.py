@@ -102,10 +102,11 @@ def _scaled(frequencies: Tensor, scaling: LinearScaling | Llama3Scaling | None) 
 
 
 def _llama3_scaled(frequencies: Tensor, scaling: Llama3Scaling) -> Tensor:
+    original_max_len = float(scaling.original_max_len)
     wavelengths = 2 * math.pi / frequencies
-    longest_fast = scaling.original_max_len / scaling.high_freq_factor
-    shortest_slow = scaling.original_max_len / scaling.low_freq_factor
-    share_kept = (scaling.original_max_len / wavelengths - scaling.low_freq_factor) / (
+    longest_fast = original_max_len / scaling.high_freq_factor
+    shortest_slow = original_max_len / scaling.low_freq_factor
+    share_kept = (original_max_len / wavelengths - scaling.low_freq_factor) / (
         scaling.high_freq_factor - scaling.low_freq_factor
     )
     blended = (1 - share_kept) * frequencies / scaling.factor + share_kept * frequencies
