@@ -142,6 +142,10 @@ class HeldRequest:
         """Everything that was generated."""
         return tuple(s.log(s.num_tokens, s.finish) for s in self.sequences)
 
+    def reaches(self, end: RequestEnd) -> bool:
+        """Whether everything up to an end is held here."""
+        return all(s.num_tokens >= offset for s, offset in zip(self.sequences, end.offsets, strict=True))
+
     def logs_until(self, end: RequestEnd) -> tuple[SequenceLog, ...]:
         """Everything up to an end."""
         cuts = zip(self.sequences, end.offsets, end.finishes, strict=True)

@@ -262,7 +262,8 @@ class HeldRequests:
             self._ended(held, result.end or held.own_end(), now=now, changes=changes)
 
     def _ended(self, held: HeldRequest, end: RequestEnd, *, now: float, changes: Changes) -> None:
-        self._recent.remember(held.info, held.logs_until(end), end, now=now)
+        if held.reaches(end):  # else another one wrote the rest: who has all of it tells this end to a new server
+            self._recent.remember(held.info, held.logs_until(end), end, now=now)
         self._drop(held, end.state.value, changes)
 
     def _drop(self, held: HeldRequest, reason: str, changes: Changes) -> None:

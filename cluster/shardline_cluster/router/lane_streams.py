@@ -75,7 +75,7 @@ class LaneStreams:
         stream.number = self.next_number()  # an answer to an older attach says nothing any more
         stream.attaching = stream.missed = False
         stream.restoring += 1
-        return [self._restore(stream.info, stream.frozen_logs(), stream.end)]
+        return [self._restore(stream.info, stream.frozen_logs(), stream.told_end)]
 
     # --- submits ---
 
@@ -116,7 +116,7 @@ class LaneStreams:
         stream.check_readers(whole=False, in_hold=True)
         return reader, self._attach(stream, now_ms)
 
-    def leave(self, reader: StreamReader, now_ms: float) -> Calls:
+    def leave(self, reader: StreamReader) -> Calls:
         """A client is gone, or has read the end."""
         stream = self._streams.get(reader.request_id)
         if stream is None or reader not in stream.readers:
@@ -143,7 +143,7 @@ class LaneStreams:
     def _close(self, stream: OpenStream) -> Calls:
         del self._streams[stream.request_id]
         if stream.info is not None:
-            self.recent.remember(stream.info, stream.frozen_logs(), stream.end)
+            self.recent.remember(stream.info, stream.frozen_logs(), stream.told_end)
         return [] if stream.end else [DetachStream(stream.request_id, stream.number)]
 
     # --- answers ---

@@ -50,6 +50,11 @@ class OpenStream:
             return False
         return all(log.num_tokens >= offset for log, offset in zip(self.logs, self.end.offsets, strict=True))
 
+    @property
+    def told_end(self) -> RequestEnd | None:
+        """The end, as far as a client may have heard of it and a server may be told it: with every id before it."""
+        return self.end if self.complete else None
+
     def know(self, info: RequestInfo, logs: Sequence[SequenceLog] = (), end: RequestEnd | None = None) -> None:
         """Begins with what the router knows of the request already."""
         self.info = info
@@ -135,7 +140,7 @@ class OpenStream:
             return self._progress(reader)
         taken = [self._take_sequence(reader, sequence) for sequence in range(len(self.logs))]
         progress = self._progress(reader)
-        end = self.end if self.complete and self._all_taken(reader) else None
+        end = self.told_end if self._all_taken(reader) else None
         reader.ended = end is not None
         return StreamUpdate(progress.position, progress.epoch, tuple(filter(None, taken)), end)
 

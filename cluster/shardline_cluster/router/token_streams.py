@@ -172,7 +172,7 @@ class TokenStreams:
     # --- pieces of the above ---
 
     def _leave(self, reader: StreamReader) -> None:
-        self._carry_out(self._lane.leave(reader, _now_ms()))
+        self._carry_out(self._lane.leave(reader))
 
     def _require_open(self) -> None:
         if self._closed_by is not None:

@@ -207,7 +207,7 @@ class RouterProcess:
         self.clients.remove(client)
         client.router = None
         if client.reader is not None:
-            self._carry_out(self.lane.leave(client.reader, self.clock.now_ms))
+            self._carry_out(self.lane.leave(client.reader))
             client.reader = None
 
     def serve(self) -> None:

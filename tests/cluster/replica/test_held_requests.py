@@ -402,6 +402,18 @@ def test_every_recent_end_is_restored_at_once_with_all_its_ids() -> None:
     ]
 
 
+def test_an_end_whose_ids_are_not_all_here_is_left_to_those_who_have_them() -> None:
+    """A router brought an earlier owner's ids late, and a client cancelled: the log ended past what is known here."""
+    state = LeaderState(granted("a", (1, 2)))
+    state.generate("a", 3)
+    end = RequestEnd(RequestState.CANCELLED, (5,), (None,))
+    state.answer(state.commit(), result("a", CommitCode.ENDED, end=end))
+
+    state.answer(state.commit(), identity="server-2")
+
+    assert state.held.take_restores() == []
+
+
 def test_an_end_is_forgotten_only_after_its_term_under_one_server() -> None:
     state = LeaderState(granted("a"), granted("b"))
     state.finish("a", 1)

@@ -113,7 +113,7 @@ class SteppedRouter:
         return self.open(info.id, info=info)
 
     def leave(self, reader: StreamReader) -> None:
-        self.calls += self.lane.leave(reader, self.now_ms)
+        self.calls += self.lane.leave(reader)
 
     def take(self, reader: StreamReader) -> tuple[int, ...]:
         """The ids of the first sequence that the reader had not had."""
