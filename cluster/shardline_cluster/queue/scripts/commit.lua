@@ -36,7 +36,12 @@ local function unpack_entries(packed)
 end
 
 local function check(e)
+  local sequences = {}
   for _, s in ipairs(e.sequences) do
+    if sequences[s.sequence] then
+      invalid(e.id .. ': sequence ' .. s.sequence .. ' is named twice')
+    end
+    sequences[s.sequence] = true
     if s.sequence >= e.r.n then
       invalid(e.id .. ' has ' .. e.r.n .. ' sequences, there is no sequence ' .. s.sequence)
     end
