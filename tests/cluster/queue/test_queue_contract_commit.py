@@ -265,3 +265,22 @@ async def test_a_malformed_entry_changes_nothing_in_the_whole_call(harness: Lane
 
     snapshot = await look(harness, good.info)
     assert (snapshot.state, log_ids(snapshot.logs)) == (RequestState.RUNNING, [])
+
+
+async def test_a_sequence_that_is_named_twice_changes_nothing(harness: LaneHarness) -> None:
+    leader, granted = await claimed(harness)
+
+    with pytest.raises(InvalidCallError, match="sequence 0 is named twice"):
+        await leader.commit(granted, some(0, [1]), some(0, [2, 3]))
+
+    assert log_ids((await look(harness, granted.info)).logs) == []
+
+
+async def test_a_request_that_is_named_twice_changes_nothing(harness: LaneHarness) -> None:
+    leader, granted = await claimed(harness)
+    entries = [CommitEntry(granted.info.id, granted.grant, (some(k, [k]),)) for k in range(2)]
+
+    with pytest.raises(InvalidCallError, match="named twice"):
+        await leader.commit_all(*entries)
+
+    assert log_ids((await look(harness, granted.info)).logs) == []

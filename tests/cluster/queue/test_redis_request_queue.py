@@ -322,7 +322,22 @@ async def test_requests_that_are_over_leave_no_keys(lane: RedisLaneHarness) -> N
         await queue.sweep(None)
         await lane.advance(1_000)
 
-    assert set(await lane.keys()) - {"shares", "resting"} == {"lane", "replica:leader-1"}
+    assert set(await lane.keys()) == {"lane", "replica:leader-1"}
+
+
+async def test_a_lane_that_is_never_idle_does_not_remember_every_tenant(
+    lane: RedisLaneHarness, raw: RedisConnections
+) -> None:
+    await lane.queue().submit("router-1", 1, a_submission(await lane.identity(), tenant="busy"))
+    [tenants] = await raw.execute("KEYS", "*:tenants")
+    resting = tenants.replace(b":tenants", b":resting")
+    await raw.execute("ZADD", resting, *(part for k in range(10_300) for part in (1 + k, f"t{k}")))
+
+    await lane.queue().sweep(None)
+    await lane.queue().sweep(None)
+
+    assert await raw.execute("ZCARD", resting) == 10_000
+    assert await raw.execute("ZRANGE", resting, 0, 0) == [b"t300"]
 
 
 async def test_an_ended_request_has_an_expiry_on_each_key(lane: RedisLaneHarness, raw: RedisConnections) -> None:

@@ -36,7 +36,12 @@ local function unpack_entries(packed)
 end
 
 local function check(e)
+  local sequences = {}
   for _, s in ipairs(e.sequences) do
+    if sequences[s.sequence] then
+      invalid(e.id .. ': sequence ' .. s.sequence .. ' is named twice')
+    end
+    sequences[s.sequence] = true
     if s.sequence >= e.r.n then
       invalid(e.id .. ' has ' .. e.r.n .. ' sequences, there is no sequence ' .. s.sequence)
     end
@@ -134,7 +139,7 @@ end
 -- Notes what has changed besides the logs, in one write.
 local function note(r, has_ids, has_finish, finishes)
   if has_ids and r.fruitless > 0 then
-    redis.call('HSET', request_key(r.id), 'fruitless', 0, 'suspect', 0)
+    redis.call('HSET', request_key(r.id), 'fruitless', 0)
   end
   if has_finish then
     r.finishes = pack_texts(finishes)

@@ -92,7 +92,7 @@ local function complete(r, logs, lengths, finishes)
     local length = append(r, i - 1, lengths[i], log.offset, log.ids, log.logprobs)
     if length > lengths[i] and r.fruitless > 0 then
       r.fruitless = 0
-      redis.call('HSET', request_key(r.id), 'fruitless', 0, 'suspect', 0)
+      redis.call('HSET', request_key(r.id), 'fruitless', 0)
     end
     lengths[i], total = length, total + length
     if stays_open and finishes[i] == '' and log.finish ~= '' then

@@ -204,9 +204,8 @@ local function create(s, submitted, deadline, fresh)
   local number = redis.call('HINCRBY', LANE, 'next_number', 1)
   local idempotency = s.key and idempotency_key(s.tenant, s.key) or ''
   redis.call('HSET', request_key(s.id), 'schema', SCHEMA, 'submission', s.packed, 'state', 'WAITING', 'epoch', 0,
-    'nonce', '', 'owner', '', 'attempts', 0, 'fruitless', 0, 'suspect', 0, 'passed_over', 0, 'prefer', '',
-    'prefer_until', 0, 'number', number, 'drawn', s.drawn, 'fresh', fresh, 'listeners', '', 'finishes', '', 'n', s.n,
-    'claimed', 0, 'tenant', s.tenant, 'priority', s.priority, 'prompt_tokens', s.prompt_tokens, 'max_tokens',
+    'nonce', '', 'owner', '', 'attempts', 0, 'fruitless', 0, 'number', number, 'fresh', fresh, 'listeners', '',
+    'finishes', '', 'n', s.n, 'claimed', 0, 'tenant', s.tenant, 'priority', s.priority, 'prompt_tokens', s.prompt_tokens, 'max_tokens',
     s.max_tokens, 'logprob_bytes', s.logprob_bytes, 'on_disconnect', s.on_disconnect, 'grace_ms', text(s.grace_ms),
     'retention_ms', text(s.retention_ms), 'max_queue_ms', text(s.max_queue_ms), 'keep_ms', text(s.keep_ms), 'charged',
     0, 'bytes', s.bytes, 'submitted', text(submitted), 'deadline', deadline and text(deadline) or '', 'digest',

@@ -20,7 +20,7 @@ local function count_loss(r, had_drained, renewed)
     count_hand_off(r)
   elseif total == r.claimed and renewed > HOLD_BEGAN then
     r.attempts = r.attempts + 1
-    redis.call('HSET', request_key(r.id), 'attempts', r.attempts, 'suspect', 1)
+    redis.call('HSET', request_key(r.id), 'attempts', r.attempts)
   end
 end
 
@@ -34,12 +34,13 @@ local function fail_if_poisonous(r)
   end
 end
 
--- Takes back what a dead leader held, at most `budget` requests. Returns how many it took.
+-- Takes back what a dead leader held, at most `budget` requests; the next sweep goes on. Returns how many it took.
 local function reclaim(incarnation, had_drained, budget)
   local renewed = tonumber(redis.call('HGET', replica_key(incarnation), 'renewed') or nil) or 0
   local taken = 0
   for _, id in ipairs(redis.call('HKEYS', held_key(incarnation))) do
     if taken >= budget then
+      redis.call('ZADD', key('replicas'), 'XX', text(NOW), incarnation)
       return taken
     end
     taken = taken + 1
