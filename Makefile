@@ -18,6 +18,7 @@ export SHARDLINE_TEST_MODEL_WHEEL := $(MODEL_WHEEL)
 
 SOURCES := protos workers cluster tests benchmarks
 TESTS ?= tests
+WORKERS ?= 2
 PYTEST_ARGS ?=
 
 .PHONY: help setup model demo test lint format protos parity chaos load clean
@@ -49,7 +50,7 @@ demo: setup model ## Serve a real model on this machine and ask it something
 	@.ci/demo $(BIN)
 
 test: setup model ## Run every test
-	@$(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: setup ## Check format, lint, types, layers and generated code
 	$(BIN)/ruff format --check .

@@ -16,7 +16,6 @@ import shutil
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -217,20 +216,3 @@ def _remove_leftovers(root: Path) -> None:
             continue
         shutil.rmtree(folder, ignore_errors=True)
         lock.close()
-
-
-def main() -> None:
-    """Runs a server in the foreground for people: `python -m shardline_cluster.queue.embedded_server [FOLDER]`."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    server = EmbeddedServer.start(folder, Durability.RELAXED)
-    print(server.url, flush=True)
-    try:
-        while server.exit_code() is None:
-            time.sleep(1)
-    except KeyboardInterrupt:
-        pass
-    server.stop()
-
-
-if __name__ == "__main__":
-    main()

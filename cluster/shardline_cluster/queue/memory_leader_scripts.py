@@ -4,23 +4,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.answers import ClaimAnswer, CommitAnswer, CommitCode, CommitResult
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, CommitEntry, SequenceCommit
 from shardline_cluster.queue.held_digest import held_digest
 from shardline_cluster.queue.log_encoding import ID_BYTES
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_record import MemoryRecord
 from shardline_cluster.queue.memory_sweep import next_event_ms, sweep_lane
-from shardline_cluster.queue.records import (
-    ClaimAnswer,
-    ClaimCall,
-    CommitAnswer,
-    CommitCall,
-    CommitCode,
-    CommitEntry,
-    CommitResult,
-    Grant,
-    RequestState,
-    SequenceCommit,
-)
+from shardline_cluster.queue.records import Grant, RequestState
 
 MAX_GRANTS = 256  # of one claim: work of a script is bounded
 MAX_REPLY_BYTES = 4 << 20  # of one claim; one request always fits
@@ -128,7 +119,7 @@ def _commit_entry(lane: MemoryLane, entry: CommitEntry) -> CommitResult:
     if record.end is not None:
         code = CommitCode.OK if _is_ending_commit(record, entry) else CommitCode.ENDED
         return CommitResult(entry.id, code, record.end.offsets, end=record.end)
-    if record.grant != entry.grant:
+    if not _owns(record, entry.grant):
         return CommitResult(entry.id, CommitCode.FENCED, epoch=record.epoch)
     if record.info.deadline_ms is not None and record.info.deadline_ms <= lane.now_ms:
         return _past_deadline(lane, record)
@@ -137,6 +128,11 @@ def _commit_entry(lane: MemoryLane, entry: CommitEntry) -> CommitResult:
     if any(_conflicts(record, s) for s in entry.sequences):
         return CommitResult(entry.id, CommitCode.CONFLICT)
     return _append(lane, record, entry)
+
+
+def _owns(record: MemoryRecord, grant: Grant) -> bool:
+    """Whether this grant gives the right to write; the nonce too, since a counter is no fence where servers forget."""
+    return record.grant == grant
 
 
 def _is_ending_commit(record: MemoryRecord, entry: CommitEntry) -> bool:

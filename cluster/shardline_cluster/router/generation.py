@@ -9,7 +9,8 @@ from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from shardline_cluster.queue.records import Accepted, Duplicate, RequestInfo, SequenceLog, Submission
+from shardline_cluster.queue.answers import Accepted, Duplicate
+from shardline_cluster.queue.records import RequestInfo, SequenceLog, Submission
 from shardline_cluster.router.admission import Admission, refusal, submission_of
 from shardline_cluster.router.client_events import (
     accepted_event,

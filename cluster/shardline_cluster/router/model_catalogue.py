@@ -8,7 +8,7 @@ from shardline_cluster.errors import ConfigurationError, InvalidRequestError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
-from shardline_cluster.queue.records import LeaderView
+from shardline_cluster.queue.answers import LeaderView
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.prompt import chat_ids, text_ids
 from shardline_cluster.router.validation import check_messages, check_token_ids

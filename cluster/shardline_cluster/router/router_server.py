@@ -30,15 +30,26 @@ MAX_MESSAGE_BYTES = 16 << 20
 NUM_TEXT_THREADS = 4  # tokenizers let go of the interpreter lock; templates do not
 HEALTH_PERIOD_S = 0.5
 STOP_GRACE_S = 2.0  # for handlers to tell their clients where to go
+PING_AFTER_MS = 60_000  # without a word of a client
+PING_TIMEOUT_MS = 20_000
+
+
+def keepalive_options(*, ping_after_ms: int, ping_timeout_ms: int) -> tuple[tuple[str, int], ...]:
+    """A client whose network went away says nothing, and its requests would go on for nobody: it is pinged."""
+    return (
+        ("grpc.keepalive_time_ms", ping_after_ms),
+        ("grpc.keepalive_timeout_ms", ping_timeout_ms),
+        ("grpc.http2.ping_timeout_ms", ping_timeout_ms),  # counts as well, and is a minute unless told otherwise
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # clients may ping so often
+        ("grpc.http2.max_ping_strikes", 0),
+    )
+
+
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A client whose network went away says nothing: it is noticed within a minute and a half.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # clients may ping so often
-    ("grpc.http2.max_ping_strikes", 0),
+    *keepalive_options(ping_after_ms=PING_AFTER_MS, ping_timeout_ms=PING_TIMEOUT_MS),
 )
 
 

@@ -13,23 +13,20 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from shardline_cluster.errors import QueueUnavailableError, RequestNotEndedError, ShardlineError
-from shardline_cluster.queue.records import (
+from shardline_cluster.queue.answers import (
     Accepted,
     Duplicate,
     Ended,
     ForgetCode,
     Gone,
     LaneView,
-    Member,
-    MemberRole,
     OnHold,
-    Published,
-    RequestEnd,
-    RequestInfo,
     Snapshot,
-    Submission,
     SubmitAnswer,
 )
+from shardline_cluster.queue.calls import Member, MemberRole
+from shardline_cluster.queue.published import Published
+from shardline_cluster.queue.records import RequestEnd, RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply, RequestQueue
 from shardline_cluster.router.background_tasks import BackgroundTasks
 from shardline_cluster.router.client_stream import ClientStream
@@ -175,7 +172,7 @@ class TokenStreams:
     # --- pieces of the above ---
 
     def _leave(self, reader: StreamReader) -> None:
-        self._carry_out(self._lane.leave(reader, _now_ms()))
+        self._carry_out(self._lane.leave(reader))
 
     def _require_open(self) -> None:
         if self._closed_by is not None:

@@ -8,9 +8,14 @@ from pathlib import Path
 from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.controller_process import CONFIG_VARIABLE as CONTROLLER_VARIABLE
 from shardline_cluster.controller.controller_process import LocalControllerConfig
-from shardline_cluster.controller.ray_controller_config import RAY_CONFIG_VARIABLE, RayControllerConfig
+from shardline_cluster.controller.ray_controller_config import (
+    HEAD_DOES_NOT_ANSWER,
+    RAY_CONFIG_VARIABLE,
+    RayControllerConfig,
+)
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.processes import process_tree
+from shardline_cluster.processes.child_process import describe_exit
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.serve.child_environment import child_environment
 from shardline_cluster.serve.ray_plan import RayPlan
@@ -51,7 +56,7 @@ class Commands:
         """The process that keeps the controller's actor."""
         environment = {**ray_environment, RAY_CONFIG_VARIABLE: to_json(config)}
         plan = self._module("controller", "controller.ray_controller_process", environment, CONTROLLER_GRACE_S)
-        return replace(plan, on_exit=on_exit)
+        return replace(plan, explain=_explain_keeper, on_exit=on_exit)
 
     def ray_head(self, plan: RayPlan) -> ChildPlan:
         """Ray's head, and all that it starts."""
@@ -78,3 +83,7 @@ class Commands:
             log=self.logs / f"{name.lower().replace(' ', '-')}.log",
             stop_grace_s=grace_s,
         )
+
+
+def _explain_keeper(code: int) -> str:
+    return "found no answer from Ray's head" if code == HEAD_DOES_NOT_ANSWER else describe_exit(code)

@@ -9,6 +9,7 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.router.router_config import is_loopback
 
 SIMULATED = "simulated"
 
@@ -50,6 +51,23 @@ class ServeOptions:
             raise ConfigurationError(
                 "--ray-address joins a Ray cluster, but --launcher local starts plain processes: leave one of them out"
             )
+        if self.ray_address is not None:
+            _check_ray_address(self.ray_address, has_redis_url=self.redis_url is not None)
+
+
+def _check_ray_address(address: str, *, has_redis_url: bool) -> None:
+    """Refuses what would only fail later, on another machine."""
+    if address.startswith("ray://"):
+        raise ConfigurationError(
+            f"--ray-address is {address}, but Ray's client protocol does not do: give HOST:PORT of the head, from a "
+            "machine that is a node of that cluster"
+        )
+    host = address.rpartition(":")[0] or address
+    if not has_redis_url and host != "auto" and not is_loopback(host):
+        raise ConfigurationError(
+            f"--ray-address {address} may place replicas on other machines, which an embedded Redis cannot serve: "
+            "give a --redis-url that all of them reach"
+        )
 
 
 def choose_launcher(asked: str | None, *, ray_address: str | None) -> tuple[LauncherKind, str]:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from shardline_cluster.queue.records import QueueMessage
+from shardline_cluster.queue.published import QueueMessage
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.queue.terms import QueueTerms
 

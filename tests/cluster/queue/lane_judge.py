@@ -4,17 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from shardline_cluster.queue.answers import ClaimAnswer, RestoreAnswer, RestoreCode, Snapshot
 from shardline_cluster.queue.log_encoding import unpack_ids
-from shardline_cluster.queue.records import (
-    ClaimAnswer,
-    DisconnectAction,
-    RequestEnd,
-    RequestInfo,
-    RequestState,
-    RestoreAnswer,
-    RestoreCode,
-    Snapshot,
-)
+from shardline_cluster.queue.records import DisconnectAction, RequestEnd, RequestInfo, RequestState
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 from tests.cluster.queue.leader_process import LeaderProcess, Tokens

@@ -9,7 +9,9 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from shardline_cluster.queue.records import DeadMember, DisconnectAction, Snapshot
+from shardline_cluster.queue.answers import Snapshot
+from shardline_cluster.queue.calls import DeadMember
+from shardline_cluster.queue.records import DisconnectAction
 from shardline_cluster.queue.request_queue import Reply
 from tests.cluster.queue.lane_calls import TENANT, a_submission
 from tests.cluster.queue.lane_harness import LaneHarness
@@ -78,6 +80,7 @@ class LaneWorld:
         self._ids: set[str] = set()
         self._saved: list[Saved] = []
         self._num_started = 0
+        self._num_ticks = 0
         for wish in wishes:
             self._invite(wish)
         for slot in ("L0", "L1", "R0", "R1"):
@@ -365,12 +368,17 @@ class LaneWorld:
         for process in self.alive():
             if not process.paused and self.up and self.clock.now_ms > self._up_at_ms:
                 self._do_duties(process)
+        self._num_ticks += 1
         self.clock.now_ms += TICK_MS
         self.run(self._harness.advance(TICK_MS))
 
-    def _do_duties(self, process: Process) -> None:
-        if process.wire.server != self.identity:
+    def reconnect(self, process: Process) -> None:
+        """A process notices that its server is gone, and finds the one that took over."""
+        if self.up and not process.paused and process.wire.server != self.identity:
             process.reconnect(self.identity)
+
+    def _do_duties(self, process: Process) -> None:
+        self.reconnect(process)
         for call in process.wire.unanswered():
             if call.waiting and self.clock.now_ms - call.sent_ms >= self.terms.call_timeout_ms:
                 self.push(process, call)
@@ -387,8 +395,7 @@ class LaneWorld:
         if not self.up or self.clock.now_ms <= self._up_at_ms:
             return
         for process in [p for p in self.alive() if not p.paused]:
-            if process.wire.server != self.identity:
-                process.reconnect(self.identity)
+            self.reconnect(process)
             for call in process.wire.unanswered():
                 if call.waiting:
                     self.push(process, call)
@@ -403,7 +410,7 @@ class LaneWorld:
         for client in self.clients:
             routers = [r for r in self.routers() if not r.paused]
             if routers and client.router is None:
-                self.open(client, routers[(client.number + self.clock.now_ms // TICK_MS) % len(routers)])
+                self.open(client, routers[(client.number + self._num_ticks) % len(routers)])
 
     def _work(self, leader: LeaderProcess) -> None:
         for held in list(leader.running.values()):
@@ -415,7 +422,7 @@ class LaneWorld:
 
     def finish(self) -> None:
         """Nothing fails any more; time goes on until everything has ended, and everything is judged."""
-        self.up = True
+        self.up, self._up_at_ms = True, self.clock.now_ms - 1
         for slot, process in list(self.processes.items()):
             if process is not None:
                 process.paused = False

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import QueueMessage, Subscribed
+from shardline_cluster.queue.published import QueueMessage, Subscribed
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.queue.terms import QueueTerms
 

@@ -3,7 +3,9 @@
 import pytest
 
 from shardline_cluster.errors import InvalidCallError
-from shardline_cluster.queue.records import ClaimCall, InboxKind, LaneBounds, RequestState
+from shardline_cluster.queue.answers import InboxKind
+from shardline_cluster.queue.calls import ClaimCall, LaneBounds
+from shardline_cluster.queue.records import RequestState
 from tests.cluster.queue.lane_calls import STOP, HandLeader, log_ids, look, some, submit
 from tests.cluster.queue.lane_harness import LaneHarness
 

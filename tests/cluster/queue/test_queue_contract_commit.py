@@ -5,18 +5,11 @@ import struct
 import pytest
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.answers import CommitCode, GrantedRequest, InboxKind
+from shardline_cluster.queue.calls import CommitEntry, SequenceCommit
 from shardline_cluster.queue.held_digest import held_digest
 from shardline_cluster.queue.log_encoding import pack_ids, pack_logprobs
-from shardline_cluster.queue.records import (
-    CommitCode,
-    CommitEntry,
-    Grant,
-    GrantedRequest,
-    InboxKind,
-    RequestState,
-    SequenceCommit,
-    SequenceFinish,
-)
+from shardline_cluster.queue.records import Grant, RequestState, SequenceFinish
 from tests.cluster.queue.lane_calls import STOP, HandLeader, grant_of, log_ids, look, some, submit
 from tests.cluster.queue.lane_harness import LaneHarness
 

@@ -7,8 +7,9 @@ import random
 import pytest
 
 from shardline_cluster.errors import QueueUnavailableError
+from shardline_cluster.queue.answers import Snapshot
 from shardline_cluster.queue.log_encoding import unpack_ids
-from shardline_cluster.queue.records import RequestEnd, RequestState, Snapshot
+from shardline_cluster.queue.records import RequestEnd, RequestState
 from shardline_workers.simulated_engine import SimulatedEngineConfig, SimulatedStepTimes
 from shardline_workers.simulated_tokens import TokenMode, check_chain
 from tests.cluster.replica.simulated_lane import PROMPT, RunningLeader, SimulatedLane

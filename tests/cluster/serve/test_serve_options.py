@@ -70,3 +70,30 @@ def test_what_cannot_be_is_refused_by_name(wrong: dict[str, object], words: str)
             cache_folder="/x",
             **wrong,  # type: ignore[arg-type]
         )
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [("ray://head:10001", "client protocol"), ("head:6379", "--redis-url"), ("10.0.0.1:6379", "--redis-url")],
+)
+def test_a_ray_cluster_that_cannot_be_joined_so_is_refused(address: str, words: str) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        _joining(address, redis_url=None)
+
+
+@pytest.mark.parametrize(
+    ("address", "redis_url"), [("auto", None), ("127.0.0.1:6379", None), ("head:6379", "redis://redis:6379/0")]
+)
+def test_a_ray_cluster_whose_machines_reach_redis_can_be_joined(address: str, redis_url: str | None) -> None:
+    assert _joining(address, redis_url=redis_url).ray_address == address
+
+
+def _joining(address: str, *, redis_url: str | None) -> ServeOptions:
+    return ServeOptions(
+        model="simulated",
+        served_model_name="simulated",
+        launcher=LauncherKind.RAY,
+        cache_folder="/x",
+        ray_address=address,
+        redis_url=redis_url,
+    )

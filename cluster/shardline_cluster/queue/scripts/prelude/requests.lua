@@ -175,7 +175,7 @@ local function keep_for_a_while(r)
   r.expires = NOW + r.keep_ms
   redis.call('HSET', request_key(r.id), 'expires', text(r.expires))
   each_key(r, function(name)
-    redis.call('PEXPIRE', name, r.keep_ms)
+    redis.call('PEXPIRE', name, math.max(1, r.keep_ms)) -- zero would delete it under this script's hands
   end)
 end
 
@@ -241,9 +241,10 @@ end
 -- uint32 offset, text ids, text log-probabilities, text finish. A terminal log ends where it was frozen.
 -- Returns the packed logs and their size.
 local function pack_logs(r, offsets, budget)
-  local lengths = is_terminal(r) and unpack_end(r['end']).offsets or log_lengths(r)
+  local lengths, ends = log_lengths(r), is_terminal(r) and unpack_end(r['end']).offsets or {}
   local finishes, parts, size = finishes_of(r), {}, 0
   for i = 1, r.n do
+    lengths[i] = math.min(lengths[i], ends[i] or math.huge)
     local from = math.min(offsets[i] or 0, lengths[i])
     local room = math.max(0, math.floor((budget - size) / (4 + r.logprob_bytes)))
     local to = math.min(lengths[i], from + room)
