@@ -13,7 +13,7 @@ from shardline_workers.engine import (
     Sampling,
     SequenceStart,
 )
-from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, StepTimes
+from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, SimulatedStepTimes
 from shardline_workers.simulated_tokens import TokenMode, check_chain
 
 
@@ -199,7 +199,7 @@ def test_a_prompt_is_prefilled_in_chunks_beside_running_sequences() -> None:
 
 
 def test_a_step_takes_what_the_formula_says_and_what_was_expected() -> None:
-    times, sleep = StepTimes(step_s=1.0, sequence_s=0.1, prefill_token_s=0.01), RecordedSleep()
+    times, sleep = SimulatedStepTimes(step_s=1.0, sequence_s=0.1, prefill_token_s=0.01), RecordedSleep()
     engine = _engine(SimulatedEngineConfig(times=times), sleep)
     engine.add(_request("a"))
     engine.add(_request("b"))

@@ -33,7 +33,7 @@ from shardline_workers.simulated_tokens import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepTimes:
+class SimulatedStepTimes:
     """How long a step takes, in seconds: a fixed part, and one for each sequence and each prefilled token in it."""
 
     step_s: float = 0.02
@@ -44,9 +44,9 @@ class StepTimes:
         if min(self.step_s, self.sequence_s, self.prefill_token_s) < 0:
             raise ValueError(f"the times of a simulated step must not be negative, but are {self}")
 
-    def of(self, plan: "StepPlan") -> float:
-        """Duration of a step, in seconds."""
-        return self.step_s + self.sequence_s * len(plan) + self.prefill_token_s * _num_prefill_tokens(plan)
+    def duration_s(self, *, num_sequences: int, num_prefill_tokens: int) -> float:
+        """Of one step."""
+        return self.step_s + self.sequence_s * num_sequences + self.prefill_token_s * num_prefill_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ class SimulatedEngineConfig:
 
     tokens: TokenMode = TokenMode.SAME
     replay_text: str = ""
-    times: StepTimes = StepTimes()
+    times: SimulatedStepTimes = SimulatedStepTimes()
     max_model_len: int = 4096
     max_num_seqs: int = 32
     max_num_batched_tokens: int = 2048
@@ -105,7 +105,7 @@ class _Sequence:
         return finish_reason(self.request.sampling, num_generated=self.num_generated, last_id=self.last_id)
 
 
-StepPlan = list[tuple[_Sequence, int]]  # a sequence and how many of its tokens the step computes
+_Plan = list[tuple[_Sequence, int]]  # a sequence and how many of its tokens the step computes
 
 
 class SimulatedEngine:
@@ -172,14 +172,14 @@ class SimulatedEngine:
     def expected_step_s(self) -> float:
         """Duration of the next step by the formula."""
         self._admit()
-        return self._config.times.of(self._plan())
+        return self._duration_s(self._plan())
 
     def step(self) -> StepResult:
         """Computes one token of each running sequence and the next chunks of prompts, then sleeps for as long."""
         self._admit()
         plan = self._plan()
         num_prefill, num_all = _num_prefill_tokens(plan), sum(count for _, count in plan)
-        self._sleep(self._config.times.of(plan))
+        self._sleep(self._duration_s(plan))
         results = [step for sequence, count in plan if (step := self._compute(sequence, count))]
         done = {(step.request_id, step.sequence) for step in results if step.finish}
         self._running = [s for s in self._running if s.key not in done]
@@ -223,16 +223,20 @@ class SimulatedEngine:
             free -= sequence.reserved
             self._running.append(sequence)
 
-    def _plan(self) -> StepPlan:
+    def _plan(self) -> _Plan:
         """Decodes first, then chunks of prompts in order of arrival, within the token budget."""
         budget = self._config.max_num_batched_tokens
-        plan: StepPlan = []
+        plan: _Plan = []
         for sequence in sorted(self._running, key=_is_prefill):
             count = min(sequence.num_known - sequence.num_cached, budget)
             if count:
                 plan.append((sequence, count))
                 budget -= count
         return plan
+
+    def _duration_s(self, plan: _Plan) -> float:
+        times = self._config.times
+        return times.duration_s(num_sequences=len(plan), num_prefill_tokens=_num_prefill_tokens(plan))
 
     def _compute(self, sequence: _Sequence, count: int) -> SequenceStep | None:
         """Does `count` tokens; brings a new one once everything known is in the cache."""
@@ -255,7 +259,7 @@ def _num_reserved_tokens(request: EngineRequest) -> int:
     return len(request.prompt_ids) + request.sampling.max_tokens
 
 
-def _num_prefill_tokens(plan: StepPlan) -> int:
+def _num_prefill_tokens(plan: _Plan) -> int:
     return sum(count for sequence, count in plan if _is_prefill(sequence))
 
 
