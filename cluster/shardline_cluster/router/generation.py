@@ -121,7 +121,11 @@ class Generation:
     async def _admit(self, request: pb.GenerateRequest, served: ServedModel, caller: Caller) -> Submission:
         text, streams = served.lane.text, served.lane.streams
         prompt = await asyncio.get_running_loop().run_in_executor(self._pool, prompt_ids, text, request)
-        limits = ModelLimits(vocab_size=text.vocab_size, max_model_len=served.max_model_len)
+        limits = ModelLimits(
+            vocab_size=text.vocab_size,
+            max_model_len=served.max_model_len,
+            max_num_seqs=served.deployment.options.max_num_seqs,
+        )
         check_against_model(request, len(prompt), limits)
         admission = Admission(
             model=served.deployment.name,
