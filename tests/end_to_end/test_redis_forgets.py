@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 
 import pytest
 
@@ -53,9 +54,10 @@ async def test_a_redis_without_a_disk_is_killed_in_mid_stream() -> None:
 
 async def _deployed_again(cluster: ServedCluster, connections: RedisConnections) -> None:
     key = f"{cluster.run_file.redis_prefix}:v1:deployments"
-    async with asyncio.timeout(20):
-        while not await connections.execute("EXISTS", key):
-            await asyncio.sleep(0.05)
+    deadline = time.monotonic() + 20
+    while not await connections.execute("EXISTS", key):
+        assert time.monotonic() < deadline, "the deployment was not put back"
+        await asyncio.sleep(0.05)
 
 
 def _assert_whole(heard: Heard, num_tokens: int) -> None:

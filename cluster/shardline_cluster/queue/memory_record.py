@@ -73,7 +73,8 @@ class MemoryRecord:
     @property
     def claim_tokens(self) -> int:
         """Tokens that a leader must have room for to take it into its next step."""
-        return self.info.submission.prompt_tokens + sum(self.lengths) + self.num_open
+        longest = max((log.num_tokens for log in self.logs if log.finish is None), default=0)
+        return self.info.submission.prompt_tokens + longest + 1
 
     @property
     def logprobs_width(self) -> int:

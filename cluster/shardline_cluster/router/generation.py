@@ -121,7 +121,11 @@ class Generation:
         text, streams = served.lane.text, served.lane.streams
         run = self._threads.run_chat if request.WhichOneof("prompt") == "chat" else self._threads.run
         prompt = await run(prompt_ids, text, request)
-        limits = ModelLimits(vocab_size=text.vocab_size, max_model_len=served.max_model_len)
+        limits = ModelLimits(
+            vocab_size=text.vocab_size,
+            max_model_len=served.max_model_len,
+            max_num_seqs=served.deployment.options.max_num_seqs,
+        )
         check_against_model(request, len(prompt), limits)
         admission = Admission(
             model=served.deployment.name,

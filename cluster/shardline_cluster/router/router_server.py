@@ -15,6 +15,7 @@ from grpc_reflection.v1alpha import reflection
 from shardline_cluster.errors import ConfigurationError, ShuttingDownError
 from shardline_cluster.router.generation import Generation
 from shardline_cluster.router.generation_service import GenerationService
+from shardline_cluster.router.malformed_requests import MalformedRequests
 from shardline_cluster.router.model_catalogue import ModelCatalogue
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
@@ -59,7 +60,10 @@ class RouterServer:
         self._directory = directory
         self._threads = TextThreads()
         self._health = HealthServicer()
-        self._server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))])
+        self._server = grpc.aio.server(
+            options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))],
+            interceptors=[MalformedRequests(GENERATION_SERVICE)],
+        )
         self._add_services()
         self._address = config.address
         self._watching: asyncio.Task[None] | None = None

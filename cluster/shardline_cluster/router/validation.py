@@ -49,6 +49,7 @@ class ModelLimits:
 
     vocab_size: int
     max_model_len: int  # prompt and output together
+    max_num_seqs: int  # that one replica runs at once
 
 
 def check_request(request: pb.GenerateRequest) -> None:
@@ -57,6 +58,7 @@ def check_request(request: pb.GenerateRequest) -> None:
     Raises:
         InvalidRequestError: the first thing that is wrong.
     """
+    _check_count("chat.messages", len(request.chat.messages), MAX_MESSAGES)
     _check_unknown(request, "")
     _check_model_name(request.model)
     _check_prompt(request)
@@ -78,6 +80,12 @@ def check_against_model(request: pb.GenerateRequest, num_prompt_tokens: int, lim
     """
     sampling = request.sampling
     check_token_ids("sampling.stop_token_ids", sampling.stop_token_ids, limits.vocab_size)
+    if sampling.n > limits.max_num_seqs:
+        raise _invalid(
+            "sampling.n",
+            f"is {sampling.n}, but the replicas of this model run {limits.max_num_seqs} sequences at once",
+            "send several requests, or serve the model with a higher --max-num-seqs",
+        )
     if num_prompt_tokens == 0:
         raise _invalid("prompt", "has no tokens", "at least one is needed: send some text")
     room = limits.max_model_len - num_prompt_tokens

@@ -88,6 +88,19 @@ async def test_a_request_that_needs_more_tokens_than_are_free_waits(harness: Lan
     assert len(await leader.claim(free_tokens=101)) == 1
 
 
+async def test_sequences_that_together_fit_no_replica_still_go_on(harness: LaneHarness) -> None:
+    await submit(harness, prompt_tokens=100, num_sequences=3, max_tokens=60)
+    leader = HandLeader(harness.queue())
+    (granted,) = await leader.claim()
+    await leader.commit(
+        granted, some(0, range(50)), some(0, range(40), sequence=1), some(0, range(55), STOP, sequence=2)
+    )
+    await leader.release(granted)
+
+    assert await leader.claim(free_tokens=150) == ()
+    assert len(await leader.claim(free_tokens=151)) == 1
+
+
 async def test_priority_then_arrival_orders_a_tenants_queue(harness: LaneHarness) -> None:
     for number, priority in enumerate([5, 0, -100, 0, 100]):
         await submit(harness, number, priority=priority)

@@ -252,6 +252,16 @@ async def test_a_cursor_over_another_text_ends_in_data_loss(bench: RouterBench, 
     assert "token 3" in str(error.details())
 
 
+@pytest.mark.parametrize("message", [b"\x0a\x02\xff\xfe", b"\x0a\x05hi"], ids=["no UTF-8", "cut off"])
+async def test_bytes_that_are_no_request_are_the_clients_fault(router: RunningRouter, message: bytes) -> None:
+    for method in ("Generate", "Cancel"):
+        call: Any = router.channel.unary_unary(f"/shardline.v1.Generation/{method}")
+        error = await _error(call(message))
+
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "the request is malformed" in str(error.details())
+
+
 async def test_bytes_that_are_no_cursor_are_an_invalid_argument(bench: RouterBench, router: RunningRouter) -> None:
     _, request_id = await _begun(bench, router, request())
 

@@ -45,20 +45,24 @@ local function answer_claim(stale, inbox)
     .. table.concat(granted))
 end
 
-local function count_open(r)
-  local open = 0
-  for _, finish in ipairs(finishes_of(r)) do
-    open = open + (finish == '' and 1 or 0)
+-- How many sequences are unfinished, and the longest of their logs.
+local function open_sequences(r, lengths)
+  local open, longest = 0, 0
+  for i, finish in ipairs(finishes_of(r)) do
+    if finish == '' then
+      open, longest = open + 1, math.max(longest, lengths[i])
+    end
   end
-  return open
+  return open, longest
 end
 
--- Takes a waiting request if there is room for it: a slot for each unfinished sequence; the prompt, the logs and one
--- token for each unfinished sequence.
+-- Takes a waiting request if there is room for it: a slot for each unfinished sequence; tokens for the prompt, the
+-- longest unfinished log and one more. An engine computes the sequences one after the other where they do not fit
+-- together: all of them may be more than any replica holds, and the request would wait for ever.
 local function take(r)
-  local _, total = log_lengths(r)
-  local open = count_open(r)
-  local need = r.prompt_tokens + total + open
+  local lengths, total = log_lengths(r)
+  local open, longest = open_sequences(r, lengths)
+  local need = r.prompt_tokens + longest + 1
   if open > slots or need > tokens then
     return false
   end
