@@ -124,6 +124,22 @@ def chat_request(
     return request
 
 
+def tokenize_request(text: str, model: str, *, add_special_tokens: bool | None) -> pb.TokenizeRequest:
+    """A request for a text's tokens. Raises as `text_request`."""
+    request = pb.TokenizeRequest(model=model, add_special_tokens=add_special_tokens)
+    _setting("text", text, lambda: setattr(request, "text", text))
+    return request
+
+
+def detokenize_request(
+    token_ids: Sequence[int], model: str, *, skip_special_tokens: bool | None
+) -> pb.DetokenizeRequest:
+    """A request for the text of token ids. Raises as `text_request`."""
+    request = pb.DetokenizeRequest(model=model, skip_special_tokens=skip_special_tokens)
+    _setting("token_ids", token_ids, lambda: request.token_ids.extend(token_ids))
+    return request
+
+
 def chat_of(messages: Messages) -> pb.Chat:
     """A conversation as it travels.
 
