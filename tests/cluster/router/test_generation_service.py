@@ -474,6 +474,15 @@ async def test_a_chat_is_tokenised_as_generate_would(bench: RouterBench, router:
     assert accepted.accepted.prompt_tokens == len(tokens.token_ids)
 
 
+async def test_a_flag_that_a_chat_would_not_obey_is_refused(router: RunningRouter) -> None:
+    chat = pb.Chat(messages=[pb.ChatMessage(role="user", content="hi")])
+
+    error = await _error(router.stub.Tokenize(pb.TokenizeRequest(chat=chat, add_special_tokens=False)))
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert _trailing(error, "invalid-field") == "add_special_tokens"
+
+
 @pytest.mark.parametrize("method", ["Tokenize", "Detokenize"])
 async def test_wrong_fields_of_the_tokenizer_calls_are_named(router: RunningRouter, method: str) -> None:
     ask: Any = pb.TokenizeRequest() if method == "Tokenize" else pb.DetokenizeRequest(token_ids=[10**6])

@@ -33,6 +33,11 @@ WRONG: list[tuple[pb.GenerateRequest, str, str]] = [
     (pb.GenerateRequest(token_ids=pb.TokenIds()), "token_ids.ids", "is empty"),
     (pb.GenerateRequest(chat=pb.Chat()), "chat.messages", "is empty"),
     (pb.GenerateRequest(chat=pb.Chat(messages=[pb.ChatMessage()])), "chat.messages[0].role", "is empty"),
+    (
+        pb.GenerateRequest(chat=pb.Chat(messages=[pb.ChatMessage(role="user")] * 4097)),
+        "chat.messages",
+        "has 4097 entries: at most 4096 are allowed",
+    ),
     (_request(model="m" * 257), "model", "has 257 characters: at most 256"),
     # Sampling: ranges.
     (_sampling(temperature=-0.1), "sampling.temperature", "is -0.1: must be 0 … 10"),
