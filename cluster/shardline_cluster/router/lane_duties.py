@@ -11,7 +11,8 @@ from collections.abc import Awaitable, Iterable
 from contextlib import suppress
 
 from shardline_cluster.errors import QueueUnavailableError, ShardlineError
-from shardline_cluster.queue.records import Member, MemberRole, Published
+from shardline_cluster.queue.calls import Member, MemberRole
+from shardline_cluster.queue.published import Published
 from shardline_cluster.queue.request_queue import Reply, RequestQueue
 from shardline_cluster.router.background_tasks import BackgroundTasks
 from shardline_cluster.router.lane_calls import AttachStream, DetachStream, LaneCall, RestoreRequest

@@ -22,8 +22,6 @@ from shardline_cluster.queue.answers import (
     Snapshot,
     SubmitAnswer,
 )
-from shardline_cluster.queue.calls import Member, MemberRole
-from shardline_cluster.queue.published import Published
 from shardline_cluster.queue.records import RequestEnd, RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply, RequestQueue
 from shardline_cluster.router.background_tasks import BackgroundTasks

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from shardline_cluster.errors import ShardlineError, ShuttingDownError
+from shardline_cluster.queue.answers import Gone, OnHold, Snapshot
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import Gone, OnHold, Snapshot
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.token_streams import TokenStreams
