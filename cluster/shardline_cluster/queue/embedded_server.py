@@ -28,7 +28,7 @@ from shardline_cluster.queue.server_binary import find_server_binary
 
 LONGEST_SOCKET_PATH = 100  # the kernel's limit is 108 bytes on Linux and 104 on macOS
 START_TIMEOUT_S = 60.0  # reading a large append-only file takes its time
-STOP_GRACE_S = 10.0  # to write the rest of it
+STOP_GRACE_S = 2.0  # what it has answered lies in the system's hands by then, killed or not
 POLL_S = 0.02
 SHOWN_LOG_BYTES = 2_000
 

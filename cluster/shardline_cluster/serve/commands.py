@@ -23,9 +23,9 @@ from shardline_cluster.serve.supervised_child import ChildPlan
 
 ROUTER_VARIABLE = "SHARDLINE_ROUTER_CONFIG"
 
-# How long each kind may take to end. Their sum bounds a stop of everything; mostly it takes 3 s.
+# How long each kind may take to end. With Redis, their sum bounds a stop of everything to 15 s; mostly it takes 3 s.
 ROUTER_GRACE_S = 2.0
-DRAIN_S = 8.0  # of the replicas: to the next token boundary, and one call to hand everything back
+DRAIN_S = 6.0  # of the replicas: to the next token boundary, and one call to hand everything back
 CONTROLLER_GRACE_S = DRAIN_S + 2.0
 RAY_GRACE_S = 1.0
 
