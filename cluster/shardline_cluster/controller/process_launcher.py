@@ -27,6 +27,7 @@ from shardline_cluster.controller.replica_launcher import ReplicaObservation
 from shardline_cluster.fleet.json_encoding import from_json, to_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.processes.child_process import describe_exit
+from shardline_cluster.processes.log_cap import cap_log
 
 SPEC_VARIABLE = "SHARDLINE_REPLICA_SPEC"
 REPLICA_COMMAND = (sys.executable, "-m", "shardline_cluster.replica.replica_process")
@@ -107,6 +108,7 @@ class ProcessLauncher:
         except FileNotFoundError:  # forgotten a moment ago
             return None
         if alive:
+            cap_log(folder / OUTPUT_FILE)
             return ReplicaObservation(spec.replica, spec.incarnation, alive=True)
         code = _exit_code(folder / EXIT_FILE)
         return ReplicaObservation(

@@ -10,6 +10,7 @@ from pathlib import Path
 from shardline_cluster.errors import ShardlineError
 from shardline_cluster.processes.back_off import BackOff
 from shardline_cluster.processes.child_process import describe_exit, start_child, stop_child
+from shardline_cluster.processes.log_cap import cap_log
 
 POLL_S = 0.1
 SHOWN_LOG_BYTES = 2_000
@@ -115,6 +116,7 @@ class SupervisedChild:
             code = self._exit_code()
             if code is not None:
                 return code
+            cap_log(self._plan.log)
             await asyncio.sleep(POLL_S)
 
     def _exit_code(self) -> int | None:
