@@ -10,6 +10,8 @@ from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.router_config import is_loopback
+from shardline_cluster.serve.ports import is_own_address
+from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP
 
 SIMULATED = "simulated"
 
@@ -90,5 +92,10 @@ def _why_no_ray(ray_address: str | None) -> str:
     if importlib.util.find_spec("ray") is None:
         return "Ray is not installed (pip install 'shardline[ray]' brings it)"
     if sys.platform != "linux" and ray_address is None:
-        return "a Ray cluster on one machine needs Linux's loopback addresses; --ray-address joins one elsewhere"
+        return "a Ray cluster on one machine needs Linux; --ray-address joins one elsewhere"
+    missing = [host for host in (HEAD_IP, NODE_IP) if not is_own_address(host)] if ray_address is None else []
+    if missing:
+        return (
+            f"this machine does not have the loopback address {missing[0]}; --ray-address joins a Ray cluster elsewhere"
+        )
     return ""
