@@ -182,7 +182,7 @@ class Controller:
                 await self._on_each([incarnation], "kill", self._launcher.kill)
 
     async def _start(self, action: Start, fleet: FleetRound) -> None:
-        spec = self._spec(action, replicas_on_host(fleet.desired, self._config.num_hosts))
+        spec = self._spec(action, replicas_on_host(fleet.desired))
         LOG.info("starting replica %s (%s): %s", spec.replica, spec.incarnation, action.reason)
         try:
             await self._guarded(f"start {spec.replica}", lambda: self._launcher.start(spec))
