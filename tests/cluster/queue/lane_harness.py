@@ -27,7 +27,10 @@ class LaneHarness(Protocol):
         ...
 
     async def reset(self) -> None:
-        """Begins anew, cheaply: an empty server of a new identity, the clock wherever it is, no outage."""
+        """Begins anew, cheaply: an empty server of a new identity, no outage, nobody watching, the clock as it is.
+
+        Queues that were given before stay on it.
+        """
         ...
 
     async def now_ms(self) -> int:
