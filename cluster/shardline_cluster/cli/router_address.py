@@ -61,5 +61,7 @@ def connect(arguments: argparse.Namespace) -> Client:
     if all(entry.status == "UNREACHABLE" for entry in health):
         client.close()
         tried = ", ".join(entry.endpoint for entry in health)
-        raise NoRouterError(f"no router answers at {tried}: is `shardline serve` running there?")
+        raise NoRouterError(
+            f"no router answers at {tried}: is `shardline serve` running there? (The last try: {health[-1].reason})"
+        )
     return client

@@ -30,7 +30,7 @@ from shardline_cluster.fleet.fleet_report import FleetReportStore
 from shardline_cluster.fleet.lasting_deployments import LastingDeployments
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaStatus
-from shardline_cluster.queue.records import DeadMember, LaneBounds
+from shardline_cluster.queue.calls import DeadMember, LaneBounds
 from shardline_cluster.queue.request_queue import RequestQueue
 
 KILLED_WITHIN_S = 2.0

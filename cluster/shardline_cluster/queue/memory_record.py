@@ -2,19 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from shardline_cluster.queue.answers import Ended, GrantedRequest, Snapshot
+from shardline_cluster.queue.calls import SequenceCommit
 from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
-from shardline_cluster.queue.records import (
-    Ended,
-    Grant,
-    GrantedRequest,
-    RequestEnd,
-    RequestInfo,
-    RequestState,
-    SequenceCommit,
-    SequenceFinish,
-    SequenceLog,
-    Snapshot,
-)
+from shardline_cluster.queue.records import Grant, RequestEnd, RequestInfo, RequestState, SequenceFinish, SequenceLog
 
 
 @dataclass(slots=True)

@@ -1,18 +1,12 @@
 """How a lane in memory is given back what a server forgot."""
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.answers import RestoreAnswer, RestoreCode
+from shardline_cluster.queue.calls import RestoreCall, SequenceCommit
 from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_record import MemoryRecord
-from shardline_cluster.queue.records import (
-    RequestInfo,
-    RequestState,
-    RestoreAnswer,
-    RestoreCall,
-    RestoreCode,
-    SequenceCommit,
-    SequenceLog,
-)
+from shardline_cluster.queue.records import RequestInfo, RequestState, SequenceLog
 
 
 def restore(lane: MemoryLane, call: RestoreCall) -> RestoreAnswer:

@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
     ClusterDownError,
     MasterDownError,
     MovedError,
@@ -143,6 +144,11 @@ class RedisConnections:
             self._free.append(connection)
 
     def _unavailable(self, error: Exception) -> QueueUnavailableError:
+        if AuthenticationError in (type(error), type(error.__cause__)):  # over a socket file it comes wrapped
+            return QueueUnavailableError(
+                f"Redis at {self._address.shown} refuses this user and password, or wants some ({error}): put the "
+                "right ones into its URL, redis://USER:PASSWORD@HOST:PORT/DB"
+            )
         reason = f"no answer within {self._timeout_s} s" if isinstance(error, TimeoutError) else str(error)
         return QueueUnavailableError(
             f"Redis at {self._address.shown} did not serve a call ({reason}): it may or may not have run, send it again"

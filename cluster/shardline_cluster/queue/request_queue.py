@@ -43,27 +43,21 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from shardline_cluster.queue.records import (
+from shardline_cluster.queue.answers import (
     ClaimAnswer,
-    ClaimCall,
     CommitAnswer,
-    CommitCall,
-    DeadMember,
     Ended,
     ForgetCode,
     Gone,
-    Grant,
-    LaneBounds,
     LaneView,
-    Member,
     OnHold,
-    QueueMessage,
     RestoreAnswer,
-    RestoreCall,
     Snapshot,
-    Submission,
     SubmitAnswer,
 )
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, DeadMember, LaneBounds, Member, RestoreCall
+from shardline_cluster.queue.published import QueueMessage
+from shardline_cluster.queue.records import Grant, Submission
 from shardline_cluster.queue.terms import QueueTerms
 
 T_co = TypeVar("T_co", covariant=True)

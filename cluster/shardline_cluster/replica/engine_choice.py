@@ -10,7 +10,7 @@ from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_workers.engine import Engine, EngineDescription
 from shardline_workers.files.model_source import ModelFiles, resolve_model
-from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, StepTimes
+from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, SimulatedStepTimes
 from shardline_workers.simulated_tokens import TokenMode
 from shardline_workers.text.simulated_text import simulated_text_model
 from shardline_workers.text.text_model import TextModel
@@ -59,7 +59,9 @@ def _simulated(options: EngineOptions, *, max_model_len: int) -> LoadedModel:
         config = SimulatedEngineConfig(
             tokens=TokenMode(options.simulated_tokens),
             replay_text=options.simulated_replay_text,
-            times=StepTimes(step_s=step_s, sequence_s=SEQUENCE_SHARE * step_s, prefill_token_s=PREFILL_SHARE * step_s),
+            times=SimulatedStepTimes(
+                step_s=step_s, sequence_s=SEQUENCE_SHARE * step_s, prefill_token_s=PREFILL_SHARE * step_s
+            ),
             max_model_len=max_model_len,
             max_num_seqs=options.max_num_seqs,
             max_num_batched_tokens=_batched_tokens(options, default=SIMULATED_BATCHED_TOKENS),

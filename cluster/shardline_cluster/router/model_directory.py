@@ -157,7 +157,10 @@ class ModelDirectory:
 
     async def _watch(self) -> None:
         while True:
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:
+                log.exception("looking for deployments failed and is tried again")
             await asyncio.sleep(POLL_S)
 
     async def refresh(self) -> None:

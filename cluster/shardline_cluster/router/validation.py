@@ -28,7 +28,7 @@ MAX_METADATA_KEY_BYTES = 64
 MAX_METADATA_VALUE_BYTES = 512
 MAX_DURATION_S = 30 * 24 * 3600
 MAX_MODEL_NAME = 256
-MAX_MESSAGES = 10_000  # each is looked at on the event loop
+MAX_MESSAGES = 4096  # templates walk over them, some more than once for each
 _SHOWN = 80  # characters of a wrong value that a message shows
 
 # Fields that the protocol has and the engine has not yet, with the value that asks for nothing.
@@ -131,7 +131,7 @@ def check_messages(field: str, chat: pb.Chat) -> None:
     """A conversation.
 
     Raises:
-        InvalidRequestError: there is no message, or one without a role.
+        InvalidRequestError: there is no message, there are too many, or one has no role.
     """
     if not chat.messages:
         raise _invalid(f"{field}.messages", "is empty", "send at least one message")

@@ -120,3 +120,15 @@ def test_a_failed_answer_in_a_script_is_an_exit_code(
     assert main(["chat", "--endpoint", start_router(faults=[fault]).address]) == 1
 
     assert capsys.readouterr().err == "shardline: the model has no chat template\n"
+
+
+def test_ctrl_c_ends_a_script(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    router = start_router(pause_after=6)
+    monkeypatch.setattr("sys.stdin", io.StringIO("first\nsecond\n"))
+
+    with interrupt_when(router.paused):
+        assert main(["chat", "--endpoint", router.address]) == 130
+
+    assert router.methods == ["Generate", "Cancel"]

@@ -105,3 +105,12 @@ def test_a_command_whose_packages_are_missing_says_which_and_the_others_work(
         "shardline: `shardline serve` needs the package 'redis', which is not installed: "
         "`pip install 'shardline[all]'` brings it\n"
     )
+
+
+def test_ctrl_c_while_the_commands_are_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def import_module(_: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shardline_cluster.cli.main.importlib", SimpleNamespace(import_module=import_module))
+
+    assert main(["version"]) == 130

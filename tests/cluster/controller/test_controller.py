@@ -16,17 +16,10 @@ from shardline_cluster.fleet.lasting_deployments import KEPT_S
 from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
 from shardline_cluster.fleet.memory_fleet_report import MemoryFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.queue.answers import Snapshot, TooLarge
+from shardline_cluster.queue.calls import ClaimCall, Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import (
-    ClaimCall,
-    DisconnectAction,
-    Member,
-    MemberRole,
-    RequestState,
-    Snapshot,
-    Submission,
-    TooLarge,
-)
+from shardline_cluster.queue.records import DisconnectAction, RequestState, Submission
 from shardline_cluster.queue.request_ids import draw_request_id
 from shardline_cluster.queue.terms import QueueTerms
 from tests.cluster.controller.fleets import PretendedLauncher, deployment

@@ -3,8 +3,8 @@
 from shardline_cluster.controller.lane_watch import LaneWatch
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.queue.calls import DeadMember, LaneBounds, Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import DeadMember, LaneBounds, Member, MemberRole
 from shardline_cluster.queue.request_queue import Reply
 from tests.cluster.controller.fleets import status
 

@@ -10,7 +10,7 @@ from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.json_encoding import from_json, to_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
-from shardline_cluster.queue.records import LaneBounds
+from shardline_cluster.queue.calls import LaneBounds
 from shardline_cluster.queue.terms import QueueTerms
 
 

@@ -12,19 +12,12 @@ from shardline_cluster.queue import (
     memory_router_scripts,
     memory_sweep,
 )
+from shardline_cluster.queue.answers import ClaimAnswer, RestoreAnswer, RestoreCode
+from shardline_cluster.queue.calls import ClaimCall, CommitEntry, RestoreCall
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_members import MemoryLeader
 from shardline_cluster.queue.memory_record import MemoryRecord
-from shardline_cluster.queue.records import (
-    ClaimAnswer,
-    ClaimCall,
-    CommitEntry,
-    Grant,
-    RequestEnd,
-    RestoreAnswer,
-    RestoreCall,
-    RestoreCode,
-)
+from shardline_cluster.queue.records import Grant, RequestEnd
 from shardline_cluster.replica.held_requests import HeldRequests
 from shardline_cluster.router.lane_calls import LaneCall
 from shardline_cluster.router.lane_streams import LaneStreams

@@ -9,7 +9,9 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from shardline_cluster.queue.records import DeadMember, DisconnectAction, Snapshot
+from shardline_cluster.queue.answers import Snapshot
+from shardline_cluster.queue.calls import DeadMember
+from shardline_cluster.queue.records import DisconnectAction
 from shardline_cluster.queue.request_queue import Reply
 from tests.cluster.queue.lane_calls import TENANT, a_submission
 from tests.cluster.queue.lane_harness import LaneHarness
@@ -61,9 +63,9 @@ class LaneWorld:
     ) -> None:
         """`length`: tokens of a sequence; `may_forget`: states are kept to roll back to, which takes time."""
         self._harness, self._loop, self._may_forget = harness, loop, may_forget
-        self._queue = harness.queue()
         self.terms = harness.terms
         self.run(harness.reset())
+        self._queue = harness.queue()
         self.identity = self.run(harness.identity())
         self.clock = Clock(self.run(harness.now_ms()))
         self.up, self._up_at_ms = True, 0

@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.queue.lane_names import LaneNames
 from shardline_cluster.queue.lane_scripts import LaneScript, load_lane_scripts
-from shardline_cluster.queue.records import QueueMessage
+from shardline_cluster.queue.published import QueueMessage
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.queue.redis_subscription import open_message

@@ -3,7 +3,9 @@
 import pytest
 
 from shardline_cluster.errors import InvalidCallError
-from shardline_cluster.queue.records import ClaimCall, InboxKind, LaneBounds, RequestState
+from shardline_cluster.queue.answers import InboxKind
+from shardline_cluster.queue.calls import ClaimCall, LaneBounds
+from shardline_cluster.queue.records import RequestState
 from tests.cluster.queue.lane_calls import STOP, HandLeader, log_ids, look, some, submit
 from tests.cluster.queue.lane_harness import LaneHarness
 
@@ -289,3 +291,27 @@ async def test_a_big_claim_is_cut_and_goes_on_with_the_next(harness: LaneHarness
     sizes = [len(await leader.claim()) for _ in range(4)]
 
     assert sizes == [1, 1, 1, 0]
+
+
+async def test_a_lane_without_work_forgets_what_its_tenants_had(harness: LaneHarness) -> None:
+    leader = HandLeader(harness.queue())
+    await submit(harness, 1, tenant="a", prompt_tokens=500)
+    await leader.commit(await leader.claim_one(), some(0, [1], STOP))
+    await harness.queue().sweep(None)
+    await submit(harness, 2, tenant="b")
+    await submit(harness, 3, tenant="a")
+    await submit(harness, 4, tenant="b")
+
+    granted = await leader.claim(free_slots=2)
+
+    assert [g.info.submission.tenant for g in granted] == ["a", "b"]
+
+
+async def test_more_tenants_than_a_claim_looks_at_are_all_served(harness: LaneHarness) -> None:
+    for number in range(300):
+        await submit(harness, number, tenant=f"t{number:03}", prompt_tokens=100 if number < 256 else 10)
+    leader = HandLeader(harness.queue())
+
+    granted = await leader.claim(free_slots=300, free_tokens=99)
+
+    assert [g.info.submission.prompt_tokens for g in granted] == [10] * 9

@@ -5,21 +5,15 @@ from dataclasses import replace
 import pytest
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.answers import CommitCode, Gone, GrantedRequest, OnHold, RestoreAnswer, RestoreCode
+from shardline_cluster.queue.calls import DeadMember, RestoreCall
 from shardline_cluster.queue.log_encoding import pack_ids
 from shardline_cluster.queue.records import (
-    CommitCode,
-    DeadMember,
     DisconnectAction,
-    Gone,
     Grant,
-    GrantedRequest,
-    OnHold,
     RequestEnd,
     RequestInfo,
     RequestState,
-    RestoreAnswer,
-    RestoreCall,
-    RestoreCode,
     SequenceFinish,
     SequenceLog,
 )

@@ -14,30 +14,26 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from shardline_cluster.queue.log_encoding import logprobs_width, pack_ids
-from shardline_cluster.queue.records import (
-    Accepted,
-    ClaimAnswer,
+from shardline_cluster.queue.answers import Accepted, ClaimAnswer, CommitAnswer, Duplicate, LaneFull, LaneView
+from shardline_cluster.queue.calls import (
     ClaimCall,
-    CommitAnswer,
     CommitCall,
     CommitEntry,
     DeadMember,
-    DisconnectAction,
-    Duplicate,
-    Grant,
     LaneBounds,
-    LaneFull,
-    LaneView,
     Member,
     MemberRole,
-    Published,
-    QueueMessage,
+    RestoreCall,
+    SequenceCommit,
+)
+from shardline_cluster.queue.log_encoding import logprobs_width, pack_ids
+from shardline_cluster.queue.published import Published, QueueMessage
+from shardline_cluster.queue.records import (
+    DisconnectAction,
+    Grant,
     RequestEnd,
     RequestInfo,
     RequestState,
-    RestoreCall,
-    SequenceCommit,
     SequenceFinish,
     SequenceLog,
     Submission,

@@ -129,3 +129,19 @@ async def test_a_connection_in_a_call_is_closed_at_the_calls_end(url: str) -> No
         while await other.execute("CLIENT", "LIST", "ID", number):  # noqa: ASYNC110 — another process's event
             await asyncio.sleep(0.01)
     await other.close()
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("secret", ["", ":wrong@"])
+async def test_a_server_that_wants_another_password_says_what_to_do(url: str, secret: str) -> None:
+    owner = RedisConnections(RedisAddress.parse(url), size=1, timeout_s=20)
+    stranger = RedisConnections(RedisAddress.parse(url.replace("://", f"://{secret}")), size=1, timeout_s=20)
+    await owner.execute("CONFIG", "SET", "requirepass", "sesame")
+    try:
+        with pytest.raises(QueueUnavailableError, match="put the right ones into its URL") as raised:
+            await stranger.execute("PING")
+    finally:
+        await owner.execute("CONFIG", "SET", "requirepass", "")
+        await owner.close()
+
+    assert "wrong@" not in str(raised.value)

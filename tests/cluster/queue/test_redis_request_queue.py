@@ -15,26 +15,13 @@ import pytest
 
 from shardline_cluster.errors import InvalidCallError, QueueUnavailableError
 from shardline_cluster.queue import call_encoding
+from shardline_cluster.queue.answers import Accepted, CommitCode, Ended, Gone, LaneFull, RestoreCode, Snapshot
+from shardline_cluster.queue.calls import CommitEntry, RestoreCall, SequenceCommit
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.embedded_server import EmbeddedServer
 from shardline_cluster.queue.log_encoding import pack_ids, pack_logprobs
-from shardline_cluster.queue.records import (
-    Accepted,
-    CommitCode,
-    CommitEntry,
-    Ended,
-    Gone,
-    LaneFull,
-    Published,
-    RequestState,
-    RestoreCall,
-    RestoreCode,
-    SequenceCommit,
-    SequenceLog,
-    Snapshot,
-    Subscribed,
-    Wake,
-)
+from shardline_cluster.queue.published import Published, Subscribed, Wake
+from shardline_cluster.queue.records import RequestState, SequenceLog
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, parse_info
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.queue.terms import QueueTerms
@@ -335,7 +322,22 @@ async def test_requests_that_are_over_leave_no_keys(lane: RedisLaneHarness) -> N
         await queue.sweep(None)
         await lane.advance(1_000)
 
-    assert set(await lane.keys()) - {"shares", "resting"} == {"lane", "replica:leader-1"}
+    assert set(await lane.keys()) == {"lane", "replica:leader-1"}
+
+
+async def test_a_lane_that_is_never_idle_does_not_remember_every_tenant(
+    lane: RedisLaneHarness, raw: RedisConnections
+) -> None:
+    await lane.queue().submit("router-1", 1, a_submission(await lane.identity(), tenant="busy"))
+    [tenants] = await raw.execute("KEYS", "*:tenants")
+    resting = tenants.replace(b":tenants", b":resting")
+    await raw.execute("ZADD", resting, *(part for k in range(10_300) for part in (1 + k, f"t{k}")))
+
+    await lane.queue().sweep(None)
+    await lane.queue().sweep(None)
+
+    assert await raw.execute("ZCARD", resting) == 10_000
+    assert await raw.execute("ZRANGE", resting, 0, 0) == [b"t300"]
 
 
 async def test_an_ended_request_has_an_expiry_on_each_key(lane: RedisLaneHarness, raw: RedisConnections) -> None:

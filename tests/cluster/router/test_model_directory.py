@@ -205,3 +205,30 @@ async def test_deployments_that_cannot_be_read_change_nothing(
     await directory.refresh()
 
     assert directory.find("a").deployment.name == "a"
+
+
+async def test_a_fault_in_one_round_does_not_end_the_watching(
+    store: MemoryDeploymentStore,
+    open_directory: OpenDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(model_directory, "POLL_S", 0.01)
+    second = threading.Event()
+    tries = 0
+
+    def load(wanted: Deployment) -> TextModel:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RuntimeError("a fault that nobody thought of")
+        second.set()
+        return _load(wanted)
+
+    directory = open_directory(load)
+    await store.put(deployment("a", "a-1"))
+
+    directory.start()
+
+    assert await asyncio.to_thread(second.wait, 20)
+    assert "a fault that nobody thought of" in caplog.text

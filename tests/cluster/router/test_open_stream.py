@@ -3,18 +3,12 @@
 import pytest
 
 from shardline_cluster.errors import DataLossError
+from shardline_cluster.queue.answers import Snapshot
+from shardline_cluster.queue.calls import SequenceCommit
 from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
 from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
-from shardline_cluster.queue.records import (
-    Published,
-    RequestEnd,
-    RequestInfo,
-    RequestState,
-    SequenceCommit,
-    SequenceFinish,
-    SequenceLog,
-    Snapshot,
-)
+from shardline_cluster.queue.published import Published
+from shardline_cluster.queue.records import RequestEnd, RequestInfo, RequestState, SequenceFinish, SequenceLog
 from shardline_cluster.router.open_stream import MOST_TOKENS_A_TAKE, OpenStream, Taken
 from shardline_cluster.router.stream_reader import StreamReader
 from tests.cluster.router.stepped_router import submission

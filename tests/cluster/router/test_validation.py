@@ -34,9 +34,9 @@ WRONG: list[tuple[pb.GenerateRequest, str, str]] = [
     (pb.GenerateRequest(chat=pb.Chat()), "chat.messages", "is empty"),
     (pb.GenerateRequest(chat=pb.Chat(messages=[pb.ChatMessage()])), "chat.messages[0].role", "is empty"),
     (
-        pb.GenerateRequest(chat=pb.Chat(messages=[pb.ChatMessage(role="user")] * 10_001)),
+        pb.GenerateRequest(chat=pb.Chat(messages=[pb.ChatMessage(role="user")] * 4097)),
         "chat.messages",
-        "has 10001 entries: at most 10000",
+        "has 4097 entries: at most 4096 are allowed",
     ),
     (_request(model="m" * 257), "model", "has 257 characters: at most 256"),
     # Sampling: ranges.

@@ -6,6 +6,7 @@ tensor's name to {"dtype", "shape", "data_offsets": [begin, end]}, offsets count
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,7 +100,8 @@ def _parse(path: Path, header: bytes) -> dict[str, Any]:
         """A JSON object whose keys stand once: a second entry would silently hide the first."""
         unique = dict(pairs)
         if len(unique) < len(pairs):
-            _refuse(path, "a name stands twice in the header", value=[key for key, _ in pairs], bound="each name once")
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            _refuse(path, "a name stands twice in the header", value=twice, bound="each name once")
         return unique
 
     try:

@@ -42,8 +42,8 @@ local function publish(r, sequences, packed_end)
   if r.listeners == '' then
     return
   end
-  local packed = struct.pack('<I4c0I4I4', #r.id, r.id, r.epoch, #sequences) .. table.concat(sequences)
-    .. struct.pack('<I4c0', #packed_end, packed_end)
+  local packed = struct.pack('<I4c0I4I4c0I4c0', #r.id, r.id, r.epoch, #sequences, table.concat(sequences), #packed_end,
+    packed_end)
   ROUTERS[r.listeners] = ROUTERS[r.listeners] or listeners_of(r)
   for _, router in ipairs(ROUTERS[r.listeners]) do
     local collected = PUBLICATIONS[router] or {}
