@@ -5,6 +5,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from shardline_cluster.cli.run_file import (
 )
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.queue.durability import Durability, parse_durability
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.engine_choice import default_cache_folder
@@ -60,18 +62,20 @@ def run(arguments: argparse.Namespace) -> int:
     options = _options(arguments, os.environ)
     _refuse_second(options.name)
     with reserve_shared_port(options.host, options.grpc_port) as port:
-        deployment = plan_deployment(options, cache_folder=Path(options.cache_folder), say=_say)
-        _say(f"serving {deployment.name}: {deployment.model}, at most {deployment.max_model_len} tokens a request")
+        deployment = plan_deployment(options, cache_folder=Path(options.cache_folder), say=say)
+        say(f"serving {deployment.name}: {deployment.model}, at most {deployment.max_model_len} tokens a request")
         announce = partial(_write_run_file, options)
         try:
-            asyncio.run(serve(options, deployment, port=port_of(port), say=_say, announce=announce))
+            asyncio.run(serve(options, deployment, port=port_of(port), say=say, announce=announce))
         finally:
             remove_run_file(options.name, os.getpid())
     return 0
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
+def say(line: str) -> None:
+    """Tells the operator. A full disk under the log, or a pipe that nobody reads, is no reason to stop serving."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 def _write_run_file(options: ServeOptions, endpoint: str, redis_url: str) -> None:
@@ -84,6 +88,7 @@ def _write_run_file(options: ServeOptions, endpoint: str, redis_url: str) -> Non
             redis_prefix=options.redis_prefix,
             pid=os.getpid(),
             started=time.time(),
+            process_started=ProcessIdentity.of_this_process().started,
         )
     )
 
@@ -92,7 +97,7 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
     """The flags as checked options."""
     launcher, note = choose_launcher(arguments.launcher, ray_address=arguments.ray_address)
     if note:
-        _say(note)
+        say(note)
     _refuse_open_host(arguments.host, allow_unauthenticated=arguments.allow_unauthenticated)
     model = arguments.model or _model_of(arguments.engine)
     return ServeOptions(

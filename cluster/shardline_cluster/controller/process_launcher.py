@@ -30,7 +30,7 @@ from shardline_cluster.processes.child_process import describe_exit
 from shardline_cluster.processes.log_cap import cap_log
 
 SPEC_VARIABLE = "SHARDLINE_REPLICA_SPEC"
-REPLICA_COMMAND = (sys.executable, "-m", "shardline_cluster.replica.replica_process")
+REPLICA_COMMAND = (sys.executable, "-P", "-m", "shardline_cluster.replica.replica_process")
 SPEC_FILE = "spec.json"
 LONGEST_LAST_WORDS = 400  # characters of a replica's last line that are told as the reason
 
@@ -61,7 +61,7 @@ class ProcessLauncher:
         folder.mkdir(mode=0o700)
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the keeper inherits it: there is no moment without a holder
-            (folder / SPEC_FILE).write_text(to_json(spec))
+            (folder / SPEC_FILE).write_text(to_json(spec), "utf-8")
             self._keeper_pids[spec.incarnation] = self._start_keeper(folder, spec, lock.fileno())
 
     def observe(self) -> Sequence[ReplicaObservation]:
@@ -103,7 +103,7 @@ class ProcessLauncher:
 
     def _observation(self, folder: Path) -> ReplicaObservation | None:
         try:
-            spec = from_json(ReplicaSpec, (folder / SPEC_FILE).read_text())
+            spec = from_json(ReplicaSpec, (folder / SPEC_FILE).read_text("utf-8"))
             alive = _locked(folder / "lock")
         except FileNotFoundError:  # forgotten a moment ago
             return None

@@ -68,7 +68,12 @@ class Commands:
         return self._tree("Ray node", plan.node_command(), plan.environment())
 
     def _module(self, name: str, module: str, environment: Mapping[str, str], grace_s: float) -> ChildPlan:
-        command = (sys.executable, "-m", f"shardline_cluster.{module}")
+        command = (
+            sys.executable,
+            "-P",
+            "-m",
+            f"shardline_cluster.{module}",
+        )  # -P: no module from the working directory
         return self._plan(name, command, environment, grace_s)
 
     def _tree(self, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> ChildPlan:

@@ -142,7 +142,7 @@ class LocalCluster:
 
     async def _start_ray(self) -> None:
         self._ray = plan = RayPlan(
-            ray_command=(sys.executable, "-m", "ray.scripts.scripts"),
+            ray_command=(sys.executable, "-P", "-m", "ray.scripts.scripts"),
             folder=self._folder.make(RAY_FOLDER),
             gcs_port=free_port(HEAD_IP),
             client_port=free_port(HEAD_IP),

@@ -1,6 +1,8 @@
 """The flags of `shardline serve`: what they become, and what is refused before anything is started."""
 
 import argparse
+import errno
+import io
 import os
 from pathlib import Path
 
@@ -158,3 +160,13 @@ def test_the_run_file_is_written_when_routers_serve_and_removed_at_the_end(
 
     assert '"endpoints":["127.0.0.1:9"]' in seen[0]
     assert not file.exists()
+
+
+def test_a_full_disk_under_the_log_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", Full())
+
+    serve_command.say("ready")
