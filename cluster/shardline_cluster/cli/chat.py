@@ -1,7 +1,9 @@
 """`shardline chat`: a conversation in the terminal, or one answer for a script."""
 
 import argparse
+import importlib
 import sys
+from contextlib import suppress
 from typing import Any
 
 from shardline import ChatMessage, Client
@@ -79,6 +81,8 @@ class Conversation:
 def _talk(conversation: Conversation) -> int:
     """One message a line until the end of input. At a terminal neither a failed answer nor Ctrl-C ends the talk."""
     at_terminal = standard_input.at_terminal()
+    if at_terminal:
+        _welcome()
     while True:
         message = _next_message(at_terminal=at_terminal)
         if message is None:
@@ -97,15 +101,21 @@ def _talk(conversation: Conversation) -> int:
             print(f"shardline: {error}", file=sys.stderr)
 
 
+def _welcome() -> None:
+    with suppress(ModuleNotFoundError):  # importing it gives `input` arrow keys and a history; some Pythons lack it
+        importlib.import_module("readline")
+    print("One message a line. Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
+
+
 def _next_message(*, at_terminal: bool) -> str | None:
-    """The next line; None at the end of input. Ctrl-C at the prompt clears the line."""
+    """The next line; None at the end of input. Ctrl-C at the prompt clears the line and tells how to leave."""
     while True:
         try:
             message = standard_input.read_line("> " if at_terminal else "")
         except KeyboardInterrupt:
             if not at_terminal:
                 raise
-            print()
+            print("\n(Ctrl-D leaves)", file=sys.stderr)
             continue
         if message is None and at_terminal:
             print()

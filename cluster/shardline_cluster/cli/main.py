@@ -22,9 +22,13 @@ INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 _DESCRIPTION = "Serve large language models on many machines; a request that was accepted is never lost."
 _EPILOG = """\
+Begin with `shardline serve smollm2:135m`, and in another terminal `shardline chat`.
+
 Run `shardline COMMAND --help` for the flags of a command. Every flag can also be set in the environment:
 --max-tokens 64 is SHARDLINE_MAX_TOKENS=64; a flag on the command line goes first.
 """
+# What people type before they know the commands.
+_MEANT = {"help": ["--help"], "--version": ["version"], "-V": ["version"]}
 
 
 class Command(Protocol):
@@ -50,6 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(given: Sequence[str]) -> int:
+    given = _MEANT.get(given[0], given) if len(given) == 1 else given
     commands = {name: _load(name) for name in COMMANDS}
     try:
         arguments = _parse(given, commands, os.environ)
@@ -107,6 +112,9 @@ def _parse(given: Sequence[str], commands: Mapping[str, Command], environment: M
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     parsers = {name: command.add_parser(subparsers) for name, command in commands.items()}
+    if not given:
+        parser.print_help(sys.stderr)
+        parser.exit(WRONG_USAGE)
     return parse_arguments(parser, parsers, given, environment)
 
 

@@ -77,7 +77,9 @@ class OpenStream:
     def adopt(self, snapshot: Snapshot, *, in_hold: bool) -> None:
         """Takes over what the server holds; what is held here beyond it stays."""
         self.info = snapshot.info
-        self.position, self.epoch = snapshot.position, snapshot.epoch
+        # A claim may be published before the answer that was read earlier is here: its place in the queue is history.
+        self.position = snapshot.position if snapshot.epoch >= self.epoch else None
+        self.epoch = snapshot.epoch
         self.adopt_logs(snapshot.logs)
         self.end = snapshot.end or self.end
         self.check_readers(whole=True, in_hold=in_hold)

@@ -111,6 +111,9 @@ class _Serving:
             self._was_ready = True
             part = "" if report.num_ready == len(report.places) else f" with {report.num_ready} replicas so far"
             self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
+            self._say(
+                f"in another terminal: shardline chat --endpoint {self._cluster.endpoint}; Ctrl-C here stops everything"
+            )
 
 
 def _stop_signals() -> asyncio.Event:

@@ -58,7 +58,7 @@ def resolve_model(
     else:
         path = _local_path(meant)
     kind = _kind(source, path)
-    report(f"reading the digest of {path}")
+    report(f"checking {path}")
     return ModelFiles(source=source, kind=kind, path=path, digest=_digest(kind, path, cache_folder))
 
 
@@ -95,7 +95,7 @@ def _is_model_folder(path: Path) -> bool:
 def _what_is_there(path: Path) -> str:
     if path.is_dir():
         return f"a folder with {', '.join(sorted(entry.name for entry in path.iterdir())[:10]) or 'nothing in it'}"
-    return f"a file ending in {path.suffix!r}" if path.is_file() else "nothing"
+    return f"a file ending in {path.suffix!r}" if path.is_file() else "neither file nor folder"
 
 
 def _digest(kind: ModelKind, path: Path, cache_folder: Path) -> str:
