@@ -253,7 +253,8 @@ def test_32_nothing_is_held_for_ever_by_a_restore_whose_reply_is_lost(stage_on: 
     stage.world.reconnect(leader)
     for _ in range(2):  # the first reply tells of another server, the next commit asks how the request stands there
         stage.world.push(leader, leader.commit())
-    restore = next(call for call in leader.wire.unanswered() if call.kind == "restore")
+    restore = leader.wire.unanswered()[-1]
+    assert restore.kind == "restore"
 
     stage.half(leader, restore)
     stage.world.drain(leader)
