@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from shardline_cluster.queue.answers import GrantedRequest
 from shardline_cluster.queue.calls import CommitEntry, SequenceCommit
 from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
-from shardline_cluster.queue.records import Grant, RequestEnd, RequestInfo, RequestState, SequenceFinish, SequenceLog
+from shardline_cluster.queue.records import Grant, RequestEnd, RequestInfo, SequenceFinish, SequenceLog
 
 
 @dataclass(slots=True)
@@ -54,7 +54,6 @@ class HeldRequest:
     info: RequestInfo
     grant: Grant
     sequences: list[HeldSequence]
-    attempts: int
     seen: str  # identity of the server that last showed that it knows this request
     error: str = ""  # not empty: it is to end as FAILED
     ask: bool = False  # the next commit must name it, tokens or not
@@ -76,7 +75,7 @@ class HeldRequest:
             )
             for log in granted.logs
         ]
-        return cls(granted.info, granted.grant, sequences, granted.attempts, seen)
+        return cls(granted.info, granted.grant, sequences, seen)
 
     @property
     def id(self) -> str:
@@ -150,9 +149,3 @@ class HeldRequest:
         """Everything up to an end."""
         cuts = zip(self.sequences, end.offsets, end.finishes, strict=True)
         return tuple(sequence.log(offset, finish) for sequence, offset, finish in cuts)
-
-    def own_end(self) -> RequestEnd:
-        """The end that this leader's last commit wrote."""
-        state = RequestState.FAILED if self.error else RequestState.DONE
-        offsets = tuple(s.num_tokens for s in self.sequences)
-        return RequestEnd(state, offsets, tuple(s.finish for s in self.sequences), error=self.error)

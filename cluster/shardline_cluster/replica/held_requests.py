@@ -237,14 +237,17 @@ class HeldRequests:
             held.seen = reply.identity
         match verdict(result, epoch=held.grant.epoch, in_hold=reply.in_hold, seen=seen):
             case Verdict.TAKEN:
-                self._taken(held, entry, result, now=now, changes=changes)
+                held.taken(entry)
+                if result.end is not None:
+                    self._ended(held, result.end, now=now, changes=changes)
             case Verdict.WAIT:
                 held.put_back(result.lengths)
                 held.not_before = now + HELD_RETRY_S
             case Verdict.RESEND:
                 held.put_back(result.lengths)
             case Verdict.ENDED:
-                self._ended(held, result.end or held.own_end(), now=now, changes=changes)
+                assert result.end is not None, "the answer ENDED brings the end"
+                self._ended(held, result.end, now=now, changes=changes)
             case Verdict.ADOPT:
                 self._ask_for_adoption(held)
             case Verdict.RELEASE:
@@ -252,14 +255,6 @@ class HeldRequests:
                 changes.dropped.append(Dropped(held, Verdict.RELEASE.value))
             case lost:
                 self._drop(held, lost.value, changes)
-
-    def _taken(
-        self, held: HeldRequest, entry: CommitEntry, result: CommitResult, *, now: float, changes: Changes
-    ) -> None:
-        held.taken(entry)
-        over = bool(entry.error) or all(s.finish and s.finish_acked for s in held.sequences)
-        if result.end is not None or over:
-            self._ended(held, result.end or held.own_end(), now=now, changes=changes)
 
     def _ended(self, held: HeldRequest, end: RequestEnd, *, now: float, changes: Changes) -> None:
         if held.reaches(end):  # else another one wrote the rest: who has all of it tells this end to a new server
@@ -312,12 +307,8 @@ class HeldRequests:
 
     def _account_for(self, request_id: str, grant: Grant) -> None:
         """What the server lists and nobody here knows is told its end, or handed back."""
-        held = self._held.get(request_id)
-        if held is not None:
-            held.ask = held.ask or held.grant != grant
-            return
         in_flight = self._claim is not None and self._claim.nonce == grant.nonce
-        if in_flight or self._errands.is_releasing(request_id, grant):
+        if request_id in self._held or in_flight or self._errands.is_releasing(request_id, grant):
             return
         recent = self._recent.get(request_id)
         if recent is not None:
