@@ -24,6 +24,10 @@
 extern "C" {
 #endif
 
+// How it is built: all .cpp files of this folder into one shared library, by g++ or clang++, with
+//   -std=c++17 -O3 -ffp-contract=off -fno-math-errno -fPIC -fvisibility=hidden -pthread -shared
+// and, for a file whose first line is "// flags: …", these flags as well (they name its instruction set; such files are
+// left out on processors other than x86-64). No -march, no -ffast-math: both would change results.
 #define SL_ABI_VERSION 1
 #define SL_API __attribute__((visibility("default")))
 
@@ -107,8 +111,9 @@ typedef struct sl_packing {
 // rounded: to bfloat16 to nearest even, to the others as ggml's reference quantisation of Q4_0, Q4_1 and Q8_0 does.
 // One thread does all of it: split the rows at multiples of 16 (each piece with its own first_tile) for more.
 SL_API int sl_pack(const sl_packing *packing);
-// The reverse, for tests and fallbacks: packed tiles to float32 rows. `source` must be SL_FROM_F32; `rows` is written.
-SL_API int sl_unpack(const sl_packing *packing);
+// The reverse, for tests and fallbacks: packed tiles to float32 rows [num_rows, num_inputs]. The source's fields do not
+// count.
+SL_API int sl_unpack(const sl_packing *packing, float *rows);
 
 typedef struct sl_weight {
     int32_t format;       // enum sl_format
