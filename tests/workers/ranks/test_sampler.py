@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from shardline_workers.engine import Sampling
-from shardline_workers.kernels.reference_kernels import ReferenceKernels
+from shardline_workers.kernels.reference_operations import ReferenceOperations
 from shardline_workers.ranks.input_tensors import InputTensors
 from shardline_workers.ranks.sampler import Sampler
 from shardline_workers.scheduling.request import SequenceKey
@@ -21,7 +21,7 @@ CPU = torch.device("cpu")
 def sample(logits: Tensor, samplings: list[Sampling], *, position: int = 4, sequence: int = 0) -> list[SampledToken]:
     """Chooses for rows of logits at once, each a sequence whose next token has this position."""
     inputs = InputTensors(max_tokens=MAX_SEQS, max_seqs=MAX_SEQS, max_blocks=8, block_size=2, device=CPU)
-    sampler = Sampler(ReferenceKernels(), max_seqs=MAX_SEQS, max_logprobs=5, device=CPU)
+    sampler = Sampler(max_seqs=MAX_SEQS, max_logprobs=5, device=CPU)
     plan = StepPlan(
         starts=tuple(
             SlotStart(slot=slot, sequence=sequence, sampling=sampling) for slot, sampling in enumerate(samplings)
@@ -46,7 +46,7 @@ def sample(logits: Tensor, samplings: list[Sampling], *, position: int = 4, sequ
     sampler.write(plan, inputs.header)
     inputs.upload()
     sampler.upload()
-    sampler.choose(padded, inputs.step)
+    sampler.choose(ReferenceOperations(), padded, inputs.step)
     return sampler.results()
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shardline_workers.kernels.kernels import AttentionShape
+from shardline_workers.kernels.operands import AttentionShape
 from shardline_workers.models.rotary import RotarySpec
 
 
