@@ -4,6 +4,8 @@
 #include <cstring>
 
 namespace shardline {
+// Nameless: each instruction set's file gets its own copy, so that the linker never hands one's code to another.
+namespace {
 
 inline uint32_t float_bits(float value) {
     uint32_t bits;
@@ -48,4 +50,5 @@ inline uint16_t float_to_half(float value) {
     return (uint16_t)(sign | ((rounded - 0x38000000) >> 13));
 }
 
+}  // namespace
 }  // namespace shardline

@@ -2,10 +2,13 @@
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 #include "api.h"
 
 namespace shardline {
+// Nameless: each instruction set's file gets its own copy, so that the linker never hands one's code to another.
+namespace {
 
 constexpr int TILE = 16;       // outputs of a weight tile, and lanes of all vector code
 constexpr int GROUP = 32;      // inputs of a block: one scale for each output, and for each row of activations
@@ -14,8 +17,8 @@ constexpr int HEAD_DIM_MAX = 512;
 constexpr int BLOCK_SIZE_MAX = 64;  // tokens of a KV block
 constexpr int SPLIT = 256;          // keys of an attention split: fixed, so that no batch changes the order of sums
 
-// 2^31 of anything is no model's size; below it no product of two sizes overflows an int64.
-constexpr int64_t SIZE_MAX_ALLOWED = (int64_t)1 << 31;
+// 2^30 of anything is no model's size; below it no product of two sizes overflows an int64.
+constexpr int64_t SIZE_MAX_ALLOWED = (int64_t)1 << 30;
 
 constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -72,4 +75,5 @@ inline PanelPlace panel_place(const sl_panels &panels, const PanelSplit &split, 
 inline int64_t head_values(const sl_kv_cache &cache) { return (int64_t)2 * cache.block_size * cache.head_dim; }
 inline int64_t block_values(const sl_kv_cache &cache) { return head_values(cache) * cache.num_kv_heads; }
 
+}  // namespace
 }  // namespace shardline
