@@ -19,3 +19,10 @@ def machine(library: NativeLibrary) -> Iterator[Machine]:
     """Two threads, the fastest instruction set."""
     with Machine(library, max_threads=2) as machine:
         yield machine
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Time for the compiler, which the first test waits for."""
+    for item in items:
+        if item.path.parent.name == "native":
+            item.add_marker(pytest.mark.timeout(300))

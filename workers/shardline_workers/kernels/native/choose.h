@@ -101,12 +101,12 @@ static void row_logprobs(const sl_choice &c, int number) {
     const float *logits = c.logits + row * c.logits_stride;
     const Greatest greatest = find_greatest(logits, c.vocab_size);
     if (!greatest.usable || chosen < 0 || chosen >= c.vocab_size) return write_nothing(c, number);
-    const double shift = greatest.logit + log_total(logits, c.vocab_size, greatest.logit);
-    c.chosen_logprobs[number] = logits[chosen] - shift;
+    const double most = greatest.logit, total = log_total(logits, c.vocab_size, most);
+    c.chosen_logprobs[number] = logits[chosen] - most - total;
     if (!c.num_top) return;
     double *tops = c.top_logprobs + (int64_t)number * c.num_top;
     find_top(logits, c.vocab_size, c.num_top, c.top_ids + (int64_t)number * c.num_top, tops);
-    for (int i = 0; i < c.num_top; i++) tops[i] -= shift;
+    for (int i = 0; i < c.num_top; i++) tops[i] = tops[i] - most - total;
 }
 
 static void logprobs(const sl_op &op, Work &work) {

@@ -27,37 +27,37 @@ template <int FORMAT> static int tiles_at_once(int num_rows, int left) {
     return left >= most ? most : left >= 2 && most > 2 ? 2 : 1;
 }
 
-template <int FORMAT, bool FETCH> static void run_product(const Product &p, int tiles) {
+template <int FORMAT> static void run_product(const Product &p, int tiles) {
     constexpr int MOST = most_tiles(FORMAT);
-    if (tiles == 1) product<FORMAT, 1, FETCH>(p);
-    else if (tiles == MOST) product<FORMAT, MOST, FETCH>(p);
-    else if constexpr (MOST > 2) product<FORMAT, 2, FETCH>(p);
+    if (tiles == 1) product<FORMAT, 1>(p);
+    else if (tiles == MOST) product<FORMAT, MOST>(p);
+    else if constexpr (MOST > 2) product<FORMAT, 2>(p);
 }
 
-// The part of each block that one of the fetching panels prefetches.
+// The part of each block that a panel prefetches: none but for the first few.
 template <int FORMAT> static void share_fetch(Product &p, int tiles, int panel, int num_panels) {
     constexpr int LINES = num_lines(FORMAT);
     const int sharing = num_panels < FETCHING_PANELS ? num_panels : FETCHING_PANELS;
     const ptrdiff_t next = tiles * p.tile_stride;
     p.ahead = next <= FETCH_MAX ? next : FETCH_AHEAD_OF_HUGE;
-    p.first_line = LINES * panel / sharing;
-    p.last_line = LINES * (panel + 1) / sharing;
+    p.first_line = panel < sharing ? LINES * panel / sharing : 0;
+    p.last_line = panel < sharing ? LINES * (panel + 1) / sharing : 0;
 }
 
 // Tiles that end beyond num_outputs go through a buffer.
-template <int FORMAT, bool FETCH> static void run_clipped(Product p, int tiles, int columns) {
+template <int FORMAT> static void run_clipped(Product p, int tiles, int columns) {
     alignas(64) float buffer[PANEL_ROWS * 4 * TILE];
     float *out = p.out;
     const ptrdiff_t stride = p.out_stride;
     p.out = buffer;
     p.out_stride = 4 * TILE;
-    run_product<FORMAT, FETCH>(p, tiles);
+    run_product<FORMAT>(p, tiles);
     for (int m = 0; m < p.panel_rows; m++) memcpy(out + m * stride, buffer + m * 4 * TILE, sizeof(float) * (size_t)columns);
 }
 
-template <int FORMAT, bool FETCH> static void run_panel(const Product &p, int tiles, int columns) {
-    if (columns >= tiles * TILE) run_product<FORMAT, FETCH>(p, tiles);
-    else run_clipped<FORMAT, FETCH>(p, tiles, columns);
+template <int FORMAT> static void run_panel(const Product &p, int tiles, int columns) {
+    if (columns >= tiles * TILE) run_product<FORMAT>(p, tiles);
+    else run_clipped<FORMAT>(p, tiles, columns);
 }
 
 template <int FORMAT>
@@ -76,12 +76,8 @@ static void multiply_format(const sl_weight &weight, const sl_panels &x, int num
             p.panel = static_cast<const uint8_t *>(x.bytes) + row_bytes * start;
             p.panel_rows = split.size(panel);
             p.out = to.out + start * to.stride + (tile - to.first_tile) * TILE;
-            if (panel < FETCHING_PANELS) {
-                share_fetch<FORMAT>(p, tiles, panel, split.num_panels);
-                run_panel<FORMAT, true>(p, tiles, to.num_outputs - tile * TILE);
-            } else {
-                run_panel<FORMAT, false>(p, tiles, to.num_outputs - tile * TILE);
-            }
+            share_fetch<FORMAT>(p, tiles, panel, split.num_panels);
+            run_panel<FORMAT>(p, tiles, to.num_outputs - tile * TILE);
         }
     }
 }

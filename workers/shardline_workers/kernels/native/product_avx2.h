@@ -85,7 +85,7 @@ static inline void add_block(__m256 (&total)[R], const uint8_t *w, int half, con
     }
 }
 
-template <int FORMAT, int R, bool FETCH> static void int8_product(const Product &p, int first_row) {
+template <int FORMAT, int R> static void int8_product(const Product &p, int first_row) {
     __m256 left[R], right[R];
     SL_UNROLL for (int m = 0; m < R; m++) left[m] = right[m] = _mm256_setzero_ps();
     const uint8_t *w = p.tiles;
@@ -93,7 +93,7 @@ template <int FORMAT, int R, bool FETCH> static void int8_product(const Product 
     for (int b = 0; b < p.num_blocks; b++, w += block_bytes(FORMAT), x += 12 * p.panel_rows) {
         if (p.panel_rows == 1) {
             SL_UNROLL for (int line = 0; line < num_lines(FORMAT); line++) prefetch_near(w + line * LINE + STREAM_AHEAD);
-        } else if (FETCH) {
+        } else {
             fetch_lines(p, w);
         }
         add_block<FORMAT>(left, w, 0, x, p.panel_rows);
@@ -119,13 +119,13 @@ template <int R> static inline void add_pair(F (&total)[R], const uint8_t *w, co
     }
 }
 
-template <int R, bool FETCH> static void bf16_product(const Product &p, int first_row) {
+template <int R> static void bf16_product(const Product &p, int first_row) {
     F total[R];
     SL_UNROLL for (int m = 0; m < R; m++) total[m] = set(0);
     const uint8_t *w = p.tiles;
     const int32_t *x = (const int32_t *)p.panel + first_row;
     for (int b = 0; b < p.num_blocks; b++) {
-        if (FETCH) fetch_lines(p, w);
+        fetch_lines(p, w);
         for (int pair = 0; pair < GROUP / 2; pair++, w += LINE, x += p.panel_rows) add_pair(total, w, x, 1);
     }
     SL_UNROLL for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, total[m]);
@@ -143,23 +143,26 @@ template <int R> static void some_rows_product(const Product &p, int first_row, 
     SL_UNROLL for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, total[m]);
 }
 
-template <int FORMAT, int R, bool FETCH> static void product_of(const Product &p, int first_row) {
-    if constexpr (FORMAT == SL_BF16) bf16_product<R, FETCH>(p, first_row);
-    else int8_product<FORMAT, R, FETCH>(p, first_row);
+template <int FORMAT, int R> static void product_of(const Product &p, int first_row) {
+    if constexpr (FORMAT == SL_BF16) bf16_product<R>(p, first_row);
+    else int8_product<FORMAT, R>(p, first_row);
 }
 
-template <int FORMAT, bool FETCH> static void product_rows(const Product &p, int first_row, int rows) {
+template <int FORMAT> static void product_rows(const Product &p, int first_row, int rows) {
     switch (rows) {
-        case 1: return product_of<FORMAT, 1, FETCH>(p, first_row);
-        case 2: return product_of<FORMAT, 2, FETCH>(p, first_row);
-        default: return product_of<FORMAT, 3, FETCH>(p, first_row);
+        case 1: return product_of<FORMAT, 1>(p, first_row);
+        case 2: return product_of<FORMAT, 2>(p, first_row);
+        default: return product_of<FORMAT, 3>(p, first_row);
     }
 }
 
-template <int FORMAT, int, bool FETCH> static void product(const Product &p) {
+template <int FORMAT, int> static void product(const Product &p) {
     const int first = p.panel_rows > PRODUCT_ROWS ? (p.panel_rows + 1) / 2 : p.panel_rows;
-    product_rows<FORMAT, FETCH>(p, 0, first);
-    if (p.panel_rows > first) product_rows<FORMAT, false>(p, first, p.panel_rows - first);
+    product_rows<FORMAT>(p, 0, first);
+    if (p.panel_rows == first) return;
+    Product rest = p;
+    rest.last_line = rest.first_line = 0;  // the first rows have prefetched
+    product_rows<FORMAT>(rest, first, p.panel_rows - first);
 }
 
 static void row_product_rows(const Product &p, int first_row, int rows, int num_pairs, ptrdiff_t row_step) {

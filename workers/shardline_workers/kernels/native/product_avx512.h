@@ -61,7 +61,7 @@ template <int R, int T> static inline void store_all(const Product &p, const F (
         SL_UNROLL for (int t = 0; t < T; t++) store(p.out + m * p.out_stride + TILE * t, total[m][t]);
 }
 
-template <int FORMAT, int R, int T, bool FETCH> static void int8_product(const Product &p) {
+template <int FORMAT, int R, int T> static void int8_product(const Product &p) {
     constexpr int64_t BLOCK = block_bytes(FORMAT);
     F total[R][T];
     SL_UNROLL for (int m = 0; m < R; m++) SL_UNROLL for (int t = 0; t < T; t++) total[m][t] = set(0);
@@ -74,7 +74,7 @@ template <int FORMAT, int R, int T, bool FETCH> static void int8_product(const P
             SL_UNROLL for (int t = 0; t < T; t++) sums[m][t] = set_int(FORMAT == SL_W4_MIN ? 0 : offsets[m]);
         if (R == 1 && T == 1) {
             SL_UNROLL for (int line = 0; line < num_lines(FORMAT); line++) prefetch_near(w + line * LINE + STREAM_AHEAD);
-        } else if (FETCH) {
+        } else {
             fetch_lines<T>(p, w);
         }
         add_block<FORMAT>(sums, p, w, x);
@@ -118,13 +118,13 @@ static inline void add_pair(F (&total)[R][T], const Product &p, const uint8_t *w
         SL_UNROLL for (int t = 0; t < T; t++) total[m][t] = add_pairs(total[m][t], v[t], x[m * row_step]);
 }
 
-template <int R, int T, bool FETCH> static void bf16_product(const Product &p) {
+template <int R, int T> static void bf16_product(const Product &p) {
     F total[R][T];
     SL_UNROLL for (int m = 0; m < R; m++) SL_UNROLL for (int t = 0; t < T; t++) total[m][t] = set(0);
     const uint8_t *w = p.tiles;
     const int32_t *x = (const int32_t *)p.panel;
     for (int b = 0; b < p.num_blocks; b++) {
-        if (FETCH) fetch_lines<T>(p, w);
+        fetch_lines<T>(p, w);
         for (int pair = 0; pair < GROUP / 2; pair++, w += LINE, x += R) add_pair(total, p, w, x, 1);
     }
     store_all(p, total);
@@ -143,19 +143,19 @@ template <int R, int T> static void row_product(const Product &p, int num_pairs,
     store_all(p, total);
 }
 
-template <int FORMAT, int R, int T, bool FETCH> static void product_of(const Product &p) {
-    if constexpr (FORMAT == SL_BF16) bf16_product<R, T, FETCH>(p);
-    else int8_product<FORMAT, R, T, FETCH>(p);
+template <int FORMAT, int R, int T> static void product_of(const Product &p) {
+    if constexpr (FORMAT == SL_BF16) bf16_product<R, T>(p);
+    else int8_product<FORMAT, R, T>(p);
 }
 
-template <int FORMAT, int T, bool FETCH> static void product(const Product &p) {
+template <int FORMAT, int T> static void product(const Product &p) {
     switch (p.panel_rows) {
-        case 1: return product_of<FORMAT, 1, T, FETCH>(p);
-        case 2: return product_of<FORMAT, 2, T, FETCH>(p);
-        case 3: return product_of<FORMAT, 3, T, FETCH>(p);
-        case 4: return product_of<FORMAT, 4, T, FETCH>(p);
-        case 5: return product_of<FORMAT, 5, T, FETCH>(p);
-        default: return product_of<FORMAT, 6, T, FETCH>(p);
+        case 1: return product_of<FORMAT, 1, T>(p);
+        case 2: return product_of<FORMAT, 2, T>(p);
+        case 3: return product_of<FORMAT, 3, T>(p);
+        case 4: return product_of<FORMAT, 4, T>(p);
+        case 5: return product_of<FORMAT, 5, T>(p);
+        default: return product_of<FORMAT, 6, T>(p);
     }
 }
 

@@ -53,7 +53,7 @@ static F pair_row(const uint8_t *w, const int32_t *x, int num_pairs, ptrdiff_t p
     return total;
 }
 
-template <int FORMAT, int, bool> static void product(const Product &p) {
+template <int FORMAT, int> static void product(const Product &p) {
     for (int row = 0; row < p.panel_rows; row++) {
         float *out = p.out + row * p.out_stride;
         if constexpr (FORMAT == SL_BF16)
