@@ -147,6 +147,7 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
         engine=arguments.engine,
         device=arguments.device,
         dtype=arguments.dtype,
+        kernels=arguments.kernels,
         max_model_len=arguments.max_model_len,
         max_num_seqs=arguments.max_num_seqs,
         max_num_batched_tokens=arguments.max_num_batched_tokens,
@@ -240,7 +241,13 @@ def _add_engine_flags(group: Any) -> None:
         "--dtype",
         choices=("auto", "float32", "float64", "bfloat16", "float16"),
         default=defaults.dtype,
-        help="of weights and activations (default %(default)s)",
+        help="of weights and activations; auto is the file's own format where kernels have it (default %(default)s)",
+    )
+    group.add_argument(
+        "--kernels",
+        choices=("auto", "native", "reference"),
+        default=defaults.kernels,
+        help="native is compiled code for CPUs, reference is plain torch: right, and slow (default %(default)s)",
     )
     group.add_argument(
         "--max-model-len",
@@ -264,7 +271,7 @@ def _add_engine_flags(group: Any) -> None:
         metavar="N",
         type=_positive,
         default=defaults.block_size,
-        help="tokens in a block of the KV cache (default %(default)s)",
+        help="tokens in a block of the KV cache; by default what the kernels like best",
     )
     group.add_argument(
         "--enable-prefix-caching",
