@@ -8,7 +8,6 @@ PYTHON ?= python3
 VENV ?= .venv
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/shardline
 BIN := $(VENV)/bin
-export SHARDLINE_CACHE_FOLDER := $(CACHE)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # The model that the demo serves and the tests check against: SmolLM2-135M-Instruct, Apache-2.0, as a package.

@@ -88,7 +88,7 @@ class MissingCommand:
     def add_parser(self, subparsers: Any) -> argparse.ArgumentParser:
         """Takes any flags as plain words, since no flag begins with this character: the answer is the same."""
         parser: argparse.ArgumentParser = subparsers.add_parser(
-            self._name, help="(not installed: pip install 'shardline[all]')", prefix_chars="\0", add_help=False
+            self._name, help="(not installed: pip install '.[all]')", prefix_chars="\0", add_help=False
         )
         parser.add_argument("ignored", nargs="*")
         return parser
@@ -101,7 +101,7 @@ class MissingCommand:
         """
         raise ConfigurationError(
             f"`shardline {self._name}` needs the package {self._package!r}, which is not installed: "
-            f"`pip install 'shardline[all]'` brings it"
+            f"`pip install '.[all]'` in a clone brings it"
         )
 
 

@@ -130,7 +130,7 @@ def test_a_command_whose_packages_are_missing_says_which_and_the_others_work(
     output = capsys.readouterr()
     assert output.err == (
         "shardline: `shardline serve` needs the package 'redis', which is not installed: "
-        "`pip install 'shardline[all]'` brings it\n"
+        "`pip install '.[all]'` in a clone brings it\n"
     )
 
 

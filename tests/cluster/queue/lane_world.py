@@ -176,7 +176,7 @@ class LaneWorld:
 
     def _executed(self, sender: str, call: Call) -> Reply[Any]:
         if self._may_forget:
-            self._saved.append(Saved(self.clock.now_ms, self.run(self._harness.snapshot()), self.judge.seen.copy()))
+            self._saved.append(self.save())
         reply, shots = self.run(self._execute_and_look(call))
         self.judge.judge(call.kind, sender, reply, shots, self.clock.now_ms)
         return reply
@@ -312,15 +312,20 @@ class LaneWorld:
 
     def rollback(self, lost_calls: int, *, outage_ms: int = 0, keep_replies: bool = False) -> None:
         """Another server takes over that lacks the last calls, though none older than what durability can lose."""
-        self.judge.faults += 1
         since_ms = self.clock.now_ms - self.terms.lost_window_ms
         states = [s for s in self._saved if s.at_ms >= since_ms]
-        if lost_calls and states:
-            saved = states[-min(lost_calls, len(states))]
-            snapshot, self.judge.seen = saved.snapshot, saved.seen.copy()
-        else:
-            snapshot = self.run(self._harness.snapshot())
-        self._replace_server(snapshot, outage_ms, keep_replies=keep_replies)
+        saved = states[-min(lost_calls, len(states))] if lost_calls and states else self.save()
+        self.go_back(saved, outage_ms=outage_ms, keep_replies=keep_replies)
+
+    def save(self) -> Saved:
+        """The lane as it is now."""
+        return Saved(self.clock.now_ms, self.run(self._harness.snapshot()), self.judge.seen.copy())
+
+    def go_back(self, saved: Saved, *, outage_ms: int = 0, keep_replies: bool = False) -> None:
+        """Another server takes over that knows nothing since `saved`."""
+        self.judge.faults += 1
+        self.judge.seen = saved.seen.copy()
+        self._replace_server(saved.snapshot, outage_ms, keep_replies=keep_replies)
 
     def lose_everything(self, *, outage_ms: int = 0, keep_replies: bool = False) -> None:
         """Another server takes over that knows nothing: more than one failure forgets."""

@@ -315,3 +315,19 @@ async def test_more_tenants_than_a_claim_looks_at_are_all_served(harness: LaneHa
     granted = await leader.claim(free_slots=300, free_tokens=99)
 
     assert [g.info.submission.prompt_tokens for g in granted] == [10] * 9
+
+
+async def test_a_tenant_that_returns_after_idling_has_no_monopoly(harness: LaneHarness) -> None:
+    leader = HandLeader(harness.queue())
+    for number in range(40):
+        await submit(harness, number, tenant="steady")
+    for granted in await leader.claim(free_slots=20):
+        await leader.commit(granted, some(0, range(10), STOP))
+    for number in range(100, 140):
+        await submit(harness, number, tenant="returned")
+
+    granted_now = await leader.claim(free_slots=10)
+
+    tenants = [g.info.submission.tenant for g in granted_now]
+    assert len(tenants) == 10
+    assert tenants.count("returned") in (5, 6)  # the steady one is in the midst of its turn
