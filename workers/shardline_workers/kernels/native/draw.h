@@ -48,7 +48,8 @@ static void buckets_of(const Row &row, int first, int count, int32_t *out) {
     }
 }
 
-template <class Visit> static void for_each_chunk(const Row &row, Visit visit) {
+template <class Visit>
+static void for_each_chunk(const Row &row, Visit visit) {
     int32_t numbers[EXP64_CHUNK];
     for (int id = 0; id < row.vocab; id += EXP64_CHUNK) {
         const int count = row.vocab - id < EXP64_CHUNK ? row.vocab - id : EXP64_CHUNK;

@@ -43,7 +43,8 @@ private:
 
     // For the longest context, as many items as attention may split at most (see attention.h); but no more than 48 MB.
     static size_t num_partials(const StepNeeds &needs, const sl_limits &limits, int max_threads) {
-        const int64_t splits = (int64_t)limits.max_blocks * needs.block_size / SPLIT + 1, wanted = 2 * max_threads * splits;
+        const int64_t splits = (int64_t)limits.max_blocks * needs.block_size / SPLIT + 1,
+                      wanted = 2 * max_threads * splits;
         return (size_t)(wanted < 4096 ? wanted : 4096);
     }
 
@@ -79,7 +80,8 @@ public:
     void run(int thread) override {
         const FloatingPointMode mode;
         const int64_t cpu_start = thread_cpu_ns();
-        Work work{step_, thread, num_threads_, program_.limits.max_blocks, program_.memory->of(thread), pool_.barrier()};
+        Work work{step_,          thread, num_threads_, program_.limits.max_blocks, program_.memory->of(thread),
+                  pool_.barrier()};
         const size_t last = program_.ops.size() - 1;
         for (size_t number = 0; number <= last; number++) {
             const int64_t start = thread == 0 && op_ns_ ? wall_ns() : 0;
@@ -100,7 +102,8 @@ private:
 
 int check_program(const sl_op *ops, int64_t num_ops, const sl_limits *limits, int32_t isa, int32_t max_threads) {
     if (!ops || num_ops < 1 || num_ops > MAX_OPS)
-        return refuse(SL_BAD_ARGUMENT, "ops is NULL, or num_ops, %lld, not 1 … %lld", (long long)num_ops, (long long)MAX_OPS);
+        return refuse(SL_BAD_ARGUMENT, "ops is NULL, or num_ops, %lld, not 1 … %lld", (long long)num_ops,
+                      (long long)MAX_OPS);
     if (!isa_is_available(isa)) return refuse(SL_BAD_ARGUMENT, "instruction set %d is not available here", isa);
     if (max_threads < 1 || max_threads > MAX_THREADS)
         return refuse(SL_BAD_ARGUMENT, "max_threads is %d; it must be 1 … %d", max_threads, MAX_THREADS);
@@ -140,11 +143,13 @@ void sl_pool_destroy(sl_pool *pool) { delete pool; }
 
 int sl_pool_read_stats(const sl_pool *pool, sl_pool_stats *stats) {
     if (!pool || !stats) return refuse(SL_BAD_ARGUMENT, "pool or stats is NULL");
-    *stats = {pool->num_runs(), pool->total_wall_ns(), pool->total_cpu_ns(), pool->waits().wait_ns(), pool->waits().num_sleeps()};
+    *stats = {pool->num_runs(), pool->total_wall_ns(), pool->total_cpu_ns(), pool->waits().wait_ns(),
+              pool->waits().num_sleeps()};
     return SL_OK;
 }
 
-sl_program *sl_program_create(const sl_op *ops, int64_t num_ops, const sl_limits *limits, int32_t isa, int32_t max_threads) {
+sl_program *sl_program_create(const sl_op *ops, int64_t num_ops, const sl_limits *limits, int32_t isa,
+                              int32_t max_threads) {
     if (check_program(ops, num_ops, limits, isa, max_threads)) return nullptr;
     try {
         return make_program(ops, num_ops, *limits, isa, max_threads);
@@ -159,7 +164,8 @@ void sl_program_destroy(sl_program *program) { delete program; }
 int sl_program_run(sl_program *program, sl_pool *pool, const sl_step *step, int32_t num_threads, int64_t *op_ns) {
     if (!program || !pool) return refuse(SL_BAD_ARGUMENT, "program or pool is NULL");
     const int most = program->max_threads < pool->num_threads() ? program->max_threads : pool->num_threads();
-    if (num_threads < 1 || num_threads > most) return refuse(SL_BAD_ARGUMENT, "num_threads is %d; it must be 1 … %d", num_threads, most);
+    if (num_threads < 1 || num_threads > most)
+        return refuse(SL_BAD_ARGUMENT, "num_threads is %d; it must be 1 … %d", num_threads, most);
     if (int status = check_step(step, program->needs, program->limits)) return status;
     Run run(*program, *pool, *step, num_threads, op_ns);
     pool->run(run, num_threads);
