@@ -27,7 +27,7 @@ public:
     Memory(const StepNeeds &needs, const sl_limits &limits, int max_threads)
         : row_floats_(needs.gated ? limits.max_tokens * GATED_COLUMNS : 0),
           rows_(new (std::align_val_t(64)) float[(size_t)(row_floats_ * max_threads)]),
-          num_candidates_(needs.largest_choice),
+          num_candidates_(needs.largest_choice + 1),
           candidates_((size_t)(num_candidates_ * max_threads)),
           partials_(needs.attention && max_threads > 1 ? num_partials(needs, limits, max_threads) : 0) {}
 

@@ -14,7 +14,7 @@ struct Scratch {
     float *rows;      // [max_tokens, 64] of this thread: two tiles of gate and two of up, before activation
     Softmax *partials;  // of all threads: attention splits that are merged later, see attention.h
     int64_t num_partials;
-    Candidate *candidates;  // [vocabulary] of this thread, see candidates.h
+    Candidate *candidates;  // [vocabulary + 1] of this thread, see candidates.h
 };
 
 struct Work {
