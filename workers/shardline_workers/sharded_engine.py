@@ -255,7 +255,12 @@ def _build(
 def _describe(
     config: EngineConfig, shape: DecoderShape, limits: SchedulerLimits, *, kernels: Kernels, num_threads: int
 ) -> EngineDescription:
-    numerics = {"weights": config.files.digest, **kernels.numerics, "shape": "tp1-pp1-ep1"}
+    numerics = {
+        "weights": config.files.digest,
+        **kernels.numerics,
+        "block_size": str(limits.block_size),  # attention may sum block by block
+        "shape": "tp1-pp1-ep1",
+    }
     told = "; ".join(f"{name}={value}" for name, value in numerics.items())
     return EngineDescription(
         numerics_id=sha256(told.encode()).hexdigest()[:16],
@@ -269,7 +274,6 @@ def _describe(
             "model": config.files.source,
             "family": shape.family,
             "threads": str(num_threads),
-            "block_size": str(limits.block_size),
             "prefix_caching": "on" if limits.enable_prefix_caching else "off",
             "batch_invariant": "yes" if kernels.is_batch_invariant else "no",
         },

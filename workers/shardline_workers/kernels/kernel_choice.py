@@ -58,6 +58,8 @@ def choose_kernels(wish: KernelWish, *, environment: Mapping[str, str], report: 
     obstacle = _obstacle(wish)
     if wish.kernels == "native" and obstacle is not None:
         raise ValueError(f"kernels is 'native', but {obstacle}; take --kernels auto")
+    if obstacle is not None and wish.kernels == "auto":
+        report(f"the reference kernels compute: native ones do not, since {obstacle}")
     if wish.kernels == "reference" or obstacle is not None:
         return _reference(wish)
     try:

@@ -42,10 +42,12 @@ class NativePool:
         self.handle = library.checked_pointer(library.sl_pool_create(num_threads))
         self._library = library
         self._stats = api.PoolStats()
+        self._stats_pointer = ctypes.byref(self._stats)
+        self._read_stats = library.sl_pool_read_stats
 
     def stats(self) -> api.PoolStats:
         """Sums over all runs so far; the next call overwrites them."""
-        self._library.checked(self._library.sl_pool_read_stats(self.handle, ctypes.byref(self._stats)))
+        self._library.checked(self._read_stats(self.handle, self._stats_pointer))
         return self._stats
 
     def close(self) -> None:

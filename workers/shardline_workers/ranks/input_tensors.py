@@ -38,6 +38,7 @@ class InputTensors:
         self._slots: NDArray[np.int64] = self._host.slots.numpy()
         self._block_tables: NDArray[np.int64] = self._host.block_tables.numpy()
         self._sampled_rows: NDArray[np.int64] = self._host.sampled_rows.numpy()
+        self._counting = np.arange(max_seqs + 1)
 
     def write(self, plan: StepPlan) -> None:
         """Writes the plan into the host's buffers: all but the sampler's entries of the header."""
@@ -46,13 +47,16 @@ class InputTensors:
             if chunk.new_block_ids:
                 first = chunk.first_new_block
                 self._block_tables[chunk.slot, first : first + len(chunk.new_block_ids)] = chunk.new_block_ids
-        num_tokens = self._write_tokens(chunks)
-        sampled = [end - 1 for chunk, end in zip(chunks, self._ends(len(chunks)), strict=True) if chunk.samples]
-        self._sampled_rows[: len(sampled)] = sampled
-        self.header[:] = 0
-        self.header[StepCount.TOKENS] = num_tokens
-        self.header[StepCount.SEQUENCES] = len(chunks)
-        self.header[StepCount.SAMPLED] = len(sampled)
+        if all(len(chunk.token_ids) == 1 and chunk.samples for chunk in chunks):
+            num_tokens = num_sampled = self._write_decodes(chunks)
+        else:
+            num_tokens = self._write_tokens(chunks)
+            num_sampled = self._write_sampled(chunks)
+        header = self.header
+        header[:] = 0
+        header[StepCount.TOKENS] = num_tokens
+        header[StepCount.SEQUENCES] = len(chunks)
+        header[StepCount.SAMPLED] = num_sampled
 
     def upload(self) -> None:
         """Copies the host's buffers to the device, where that is another place."""
@@ -78,6 +82,24 @@ class InputTensors:
         self._slots[:count] = slots
         return total
 
-    def _ends(self, count: int) -> list[int]:
-        ends: list[int] = self._query_starts[1 : count + 1].tolist()
-        return ends
+    def _write_sampled(self, chunks: tuple[ScheduledChunk, ...]) -> int:
+        ends = self._query_starts[1 : len(chunks) + 1].tolist()
+        sampled = [end - 1 for chunk, end in zip(chunks, ends, strict=True) if chunk.samples]
+        self._sampled_rows[: len(sampled)] = sampled
+        return len(sampled)
+
+    def _write_decodes(self, chunks: tuple[ScheduledChunk, ...]) -> int:
+        """The same where each chunk is one token that samples: nearly every step, so it is made short."""
+        token_ids, positions, places = self._token_ids, self._positions, self._cache_places
+        contexts, slots, size = self._context_lengths, self._slots, self._block_size
+        for row, chunk in enumerate(chunks):
+            position, slot = chunk.start, chunk.slot
+            token_ids[row] = chunk.token_ids[0]
+            positions[row] = position
+            places[row] = self._block_tables[slot, position // size] * size + position % size
+            contexts[row] = position + 1
+            slots[row] = slot
+        count = len(chunks)
+        self._query_starts[: count + 1] = self._counting[: count + 1]
+        self._sampled_rows[:count] = self._counting[:count]
+        return count

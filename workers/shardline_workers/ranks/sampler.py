@@ -57,6 +57,8 @@ class _HostArrays:
         self.noise_keys = buffers.noise_keys.numpy().view(np.uint64)
         self.drawn_rows = buffers.drawn_rows.numpy()
         self.logprob_rows = buffers.logprob_rows.numpy()
+        self.chosen_ids = buffers.chosen_ids.numpy()
+        self.usable = buffers.usable.numpy()
 
 
 class Sampler:
@@ -72,6 +74,9 @@ class Sampler:
         self._arrays = _HostArrays(self._host)
         self._buffers = self._host if device.type == "cpu" else allocate(device)
         self._num_rows = 0  # of the step under way
+        self._row_slots: list[int] = []
+        self._streams = np.zeros(0, np.uint64)  # of each row
+        self._num_drawn = self._num_cut = 0
         self._logprob_rows: list[int] = []
         self._num_logprobs: list[int] = []  # one for each of these rows
 
@@ -80,12 +85,16 @@ class Sampler:
         for start in plan.starts:
             self._slots.enter(start)
         chunks = [chunk for chunk in plan.chunks if chunk.samples]
+        row_slots = [chunk.slot for chunk in chunks]
+        is_same_batch = not plan.starts and row_slots == self._row_slots
+        self._row_slots = row_slots
         self._num_rows = len(chunks)
-        self._write_drawn(chunks, header)
-        wanted = [(row, self._slots.num_logprobs[chunk.slot]) for row, chunk in enumerate(chunks)]
-        self._logprob_rows = [row for row, number in wanted if number is not None]
-        self._num_logprobs = [number for _, number in wanted if number is not None]
-        self._arrays.logprob_rows[: len(self._logprob_rows)] = self._logprob_rows
+        self._write_drawn(chunks, header, is_same_batch=is_same_batch)
+        if not is_same_batch:
+            wanted = [(row, self._slots.num_logprobs[slot]) for row, slot in enumerate(row_slots)]
+            self._logprob_rows = [row for row, number in wanted if number is not None]
+            self._num_logprobs = [number for _, number in wanted if number is not None]
+            self._arrays.logprob_rows[: len(self._logprob_rows)] = self._logprob_rows
         header[StepCount.LOGPROBS] = len(self._logprob_rows)
 
     def upload(self) -> None:
@@ -103,8 +112,11 @@ class Sampler:
     def results(self) -> list[SampledToken]:
         """What was chosen, in the order of the plan's sampling chunks. Waits for the device."""
         num_rows = self._num_rows
-        usable = self._buffers.usable[:num_rows].tolist()
-        token_ids = self._buffers.chosen_ids[:num_rows].tolist()
+        self._download()
+        token_ids = self._arrays.chosen_ids[:num_rows].tolist()
+        usable = self._arrays.usable[:num_rows].tolist()
+        if not self._logprob_rows and all(usable):
+            return [SampledToken(token_id=token_id) for token_id in token_ids]
         row_to_logprobs = self._read_logprobs()
         return [
             SampledToken(token_id=token_ids[row], logprobs=row_to_logprobs.get(row))
@@ -113,22 +125,33 @@ class Sampler:
             for row in range(num_rows)
         ]
 
-    def _write_drawn(self, chunks: list[ScheduledChunk], header: Header) -> None:
-        slots = np.array([chunk.slot for chunk in chunks], np.int64)
-        is_drawn = self._slots.is_drawn[slots]
-        if not is_drawn.any():
-            header[StepCount.DRAWN] = header[StepCount.CUT] = 0
-            return
+    def _download(self) -> None:
+        """Copies what was chosen to the host, where that is another place than the device."""
+        if self._buffers is not self._host:
+            for name in ("chosen_ids", "usable"):
+                getattr(self._host, name).copy_(getattr(self._buffers, name))
+
+    def _write_drawn(self, chunks: list[ScheduledChunk], header: Header, *, is_same_batch: bool) -> None:
+        if not is_same_batch:
+            self._pick_parameters()
+        header[StepCount.CUT] = self._num_cut
+        header[StepCount.DRAWN] = self._num_drawn
+        if self._num_drawn:
+            positions = np.array([chunk.start + len(chunk.token_ids) for chunk in chunks], np.uint64)
+            self._arrays.noise_keys[: len(chunks)] = position_keys(self._streams, positions)
+
+    def _pick_parameters(self) -> None:
+        """Parameters of the rows, and which are to be drawn: the same from step to step while the batch is."""
+        slots = np.array(self._row_slots, np.int64)
         is_cut = self._slots.is_cut[slots]
-        cut_rows, free_rows = np.flatnonzero(is_cut), np.flatnonzero(is_drawn & ~is_cut)
-        header[StepCount.CUT] = len(cut_rows)
-        header[StepCount.DRAWN] = len(cut_rows) + len(free_rows)
-        count, arrays = len(chunks), self._arrays
-        arrays.drawn_rows[: len(cut_rows) + len(free_rows)] = np.concatenate([cut_rows, free_rows])
+        cut_rows = np.flatnonzero(is_cut)
+        free_rows = np.flatnonzero(self._slots.is_drawn[slots] & ~is_cut)
+        self._num_cut, self._num_drawn = len(cut_rows), len(cut_rows) + len(free_rows)
+        self._streams = self._slots.streams[slots]
+        arrays = self._arrays
+        arrays.drawn_rows[: self._num_drawn] = np.concatenate([cut_rows, free_rows])
         for name in ("temperatures", "top_ks", "top_ps", "min_ps"):
-            getattr(arrays, name)[:count] = getattr(self._slots, name)[slots]
-        positions = np.array([chunk.start + len(chunk.token_ids) for chunk in chunks], np.uint64)
-        arrays.noise_keys[:count] = position_keys(self._slots.streams[slots], positions)
+            getattr(arrays, name)[: len(slots)] = getattr(self._slots, name)[slots]
 
     def _read_logprobs(self) -> dict[int, TokenLogprobs]:
         count = len(self._logprob_rows)
