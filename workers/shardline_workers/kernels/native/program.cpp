@@ -19,40 +19,50 @@ namespace {
 
 constexpr int32_t MAX_THREADS = 256;
 constexpr int64_t MAX_OPS = 1 << 20;
-constexpr int64_t GATED_COLUMNS = 64;
+constexpr int64_t GATED_COLUMNS = 64;   // of linear.h
+constexpr int64_t MAX_PARTIALS = 4096;  // of 12 KB
 
-// What all runs of a program share. Threads' parts are cache lines apart.
+// Memory that starts on a cache line and is not touched before it is used.
+template <class T>
+class Room {
+public:
+    explicit Room(int64_t size) : first_(new (std::align_val_t(64)) T[(size_t)size]) {}
+    T *at(int64_t place) const { return first_.get() + place; }
+
+private:
+    struct Release {
+        void operator()(T *first) const { operator delete[](first, std::align_val_t(64)); }
+    };
+    std::unique_ptr<T[], Release> first_;
+};
+
+// What all runs of a program share, with a part for each thread.
 class Memory {
 public:
     Memory(const StepNeeds &needs, const sl_limits &limits, int max_threads)
         : row_floats_(needs.gated ? limits.max_tokens * GATED_COLUMNS : 0),
-          rows_(new (std::align_val_t(64)) float[(size_t)(row_floats_ * max_threads)]),
           num_candidates_(needs.largest_choice + 1),
-          candidates_((size_t)(num_candidates_ * max_threads)),
-          partials_(needs.attention && max_threads > 1 ? num_partials(needs, limits, max_threads) : 0) {}
+          num_partials_(needs.attention && max_threads > 1 ? num_partials(needs, limits, max_threads) : 0),
+          rows_(row_floats_ * max_threads),
+          candidates_(num_candidates_ * max_threads),
+          partials_(num_partials_) {}
 
-    Scratch of(int thread) {
-        return {rows_.get() + row_floats_ * thread, partials_.data(), (int64_t)partials_.size(),
-                candidates_.data() + num_candidates_ * thread};
+    Scratch of(int thread) const {
+        return {rows_.at(row_floats_ * thread), partials_.at(0), num_partials_,
+                candidates_.at(num_candidates_ * thread)};
     }
 
 private:
-    struct Release {
-        void operator()(float *p) const { operator delete[](p, std::align_val_t(64)); }
-    };
-
     // For the longest context, as many items as attention may split at most (see attention.h); but no more than 48 MB.
-    static size_t num_partials(const StepNeeds &needs, const sl_limits &limits, int max_threads) {
-        const int64_t splits = (int64_t)limits.max_blocks * needs.block_size / SPLIT + 1,
-                      wanted = 2 * max_threads * splits;
-        return (size_t)(wanted < 4096 ? wanted : 4096);
+    static int64_t num_partials(const StepNeeds &needs, const sl_limits &limits, int max_threads) {
+        const int64_t splits = (int64_t)limits.max_blocks * needs.block_size / SPLIT + 1;
+        return 2 * max_threads * splits < MAX_PARTIALS ? 2 * max_threads * splits : MAX_PARTIALS;
     }
 
-    int64_t row_floats_;
-    std::unique_ptr<float[], Release> rows_;
-    int64_t num_candidates_;
-    std::vector<Candidate> candidates_;
-    std::vector<Softmax> partials_;
+    const int64_t row_floats_, num_candidates_, num_partials_;
+    const Room<float> rows_;
+    const Room<Candidate> candidates_;
+    const Room<Softmax> partials_;
 };
 
 }  // namespace
