@@ -115,7 +115,9 @@ class Matrices:
         ops = [api.Op(OpKind.QUANTISE, 0, api.Operands(quantise=api.Quantise(x.ctypes.data, inputs, panels)))]
         for copy in range(self.num_copies):
             weight = api.Weight(self._kind, outputs, inputs, 0, self._tiles.ctypes.data + copy * self.num_bytes)
-            ops.append(api.Op(OpKind.LINEAR, 0, api.Operands(linear=api.Linear(panels, weight, out.ctypes.data, outputs))))
+            ops.append(
+                api.Op(OpKind.LINEAR, 0, api.Operands(linear=api.Linear(panels, weight, out.ctypes.data, outputs)))
+            )
         header = np.zeros(len(StepCount), dtype=np.int32)
         header[StepCount.TOKENS] = num_rows
         step = api.Step(header.ctypes.data)

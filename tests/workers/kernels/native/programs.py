@@ -139,7 +139,16 @@ class Machine:
         """Rows to a range of tiles."""
         rows = np.ascontiguousarray(rows)
         packing = api.Packing(
-            kind, source, len(rows), num_inputs, first_tile, tile_step, address(rows), rows.nbytes, address(tiles), tiles.nbytes
+            kind,
+            source,
+            len(rows),
+            num_inputs,
+            first_tile,
+            tile_step,
+            address(rows),
+            rows.nbytes,
+            address(tiles),
+            tiles.nbytes,
         )
         self.library.checked(self.library.sl_pack(ctypes.byref(packing)))
 
@@ -152,12 +161,23 @@ class Machine:
         self.pack_into(tiles, kind, up, num_inputs=num_inputs, first_tile=1, tile_step=2)
         return PackedMatrix(kind, num_outputs, num_inputs, tiles)
 
-    def unpack(self, matrix: PackedMatrix, *, first_tile: int = 0, tile_step: int = 1, num_rows: int | None = None) -> Floats:
+    def unpack(
+        self, matrix: PackedMatrix, *, first_tile: int = 0, tile_step: int = 1, num_rows: int | None = None
+    ) -> Floats:
         """Packed weights as float32 [num_outputs, num_inputs]."""
         count = matrix.num_outputs if num_rows is None else num_rows
         rows = np.empty((count, matrix.num_inputs), dtype=np.float32)
         packing = api.Packing(
-            matrix.kind, 0, count, matrix.num_inputs, first_tile, tile_step, None, 0, address(matrix.tiles), matrix.tiles.nbytes
+            matrix.kind,
+            0,
+            count,
+            matrix.num_inputs,
+            first_tile,
+            tile_step,
+            None,
+            0,
+            address(matrix.tiles),
+            matrix.tiles.nbytes,
         )
         self.library.checked(self.library.sl_unpack(ctypes.byref(packing), address(rows)))
         return rows
@@ -197,7 +217,13 @@ class Machine:
 
 def op(kind: api.OpKind, operands: ctypes.Structure, *, rows: StepCount = StepCount.TOKENS) -> api.Op:
     """An operation of its operands."""
-    name = "choice" if kind >= api.OpKind.CHOOSE_GREEDY else "gather" if kind == api.OpKind.GATHER_SAMPLED else kind.name.lower()
+    name = (
+        "choice"
+        if kind >= api.OpKind.CHOOSE_GREEDY
+        else "gather"
+        if kind == api.OpKind.GATHER_SAMPLED
+        else kind.name.lower()
+    )
     return api.Op(kind, rows, api.Operands(**{name: operands}))
 
 
@@ -227,4 +253,5 @@ def quantised_inputs(kind: api.Format, x: Floats) -> NDArray[np.float64]:
     inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=largest > 0)
     quants = np.rint(groups * inverse)
     scales = (largest / np.float32(127)).astype(np.float64)
-    return (quants * scales).reshape(rows, -1)[:, :inputs]
+    exact: NDArray[np.float64] = (quants * scales).reshape(rows, -1)[:, :inputs]
+    return exact

@@ -44,7 +44,9 @@ SHAPES = [Heads(9, 3, 64, 64), Heads(4, 4, 16, 32), Heads(8, 1, 128, 64), Heads(
 class Layer:
     """A cache, its angles, and random rows of qkv for one long context."""
 
-    def __init__(self, machine: Machine, heads: Heads, *, pairing: Pairing = Pairing.HALVES, num_blocks: int = 64) -> None:
+    def __init__(
+        self, machine: Machine, heads: Heads, *, pairing: Pairing = Pairing.HALVES, num_blocks: int = 64
+    ) -> None:
         self.machine = machine
         self.heads = heads
         self.pairing = pairing
@@ -101,12 +103,13 @@ class Layer:
         queries, keys = turned[:, : heads.num_heads], turned[:, heads.num_heads :]
         values = rounded_to_bf16(rows[:, heads.num_heads + heads.num_kv_heads :])
         group = heads.num_heads // heads.num_kv_heads
-        keys, values = (np.repeat(x, group, axis=1).astype(np.float64) for x in (keys, values))
-        scores = np.einsum("qhd,khd->hqk", queries.astype(np.float64), keys) * heads.head_dim**-0.5
+        wide_keys, wide_values = (np.repeat(x, group, axis=1).astype(np.float64) for x in (keys, values))
+        scores = np.einsum("qhd,khd->hqk", queries.astype(np.float64), wide_keys) * heads.head_dim**-0.5
         scores += np.triu(np.full((tokens, tokens), -np.inf), 1)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        return np.einsum("hqk,khd->qhd", weights, values).reshape(tokens, -1)
+        exact: NDArray[np.float64] = np.einsum("hqk,khd->qhd", weights, wide_values).reshape(tokens, -1)
+        return exact
 
 
 def chunks_batch(heads: Heads, chunks: list[tuple[int, int, list[int]]]) -> Batch:
@@ -134,7 +137,11 @@ def random_rows(heads: Heads, tokens: int, seed: int = 0) -> Floats:
 def blocks_of(heads: Heads, tokens: int, *, first: int = 0) -> list[int]:
     """Blocks for a context, in no order."""
     count = -(-tokens // heads.block_size)
-    return [first + (7 * number + 3) % count for number in range(count)] if count % 7 else list(range(first, first + count))
+    return (
+        [first + (7 * number + 3) % count for number in range(count)]
+        if count % 7
+        else list(range(first, first + count))
+    )
 
 
 @pytest.mark.parametrize("heads", SHAPES)

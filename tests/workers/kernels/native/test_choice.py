@@ -18,7 +18,14 @@ class Sampling:
     """Logits [rows, vocab], and the buffers of a sampler that wants of every row the same."""
 
     def __init__(
-        self, logits: Floats, *, temperature: float = 1.0, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0, seed: int = 0
+        self,
+        logits: Floats,
+        *,
+        temperature: float = 1.0,
+        top_k: int = 0,
+        top_p: float = 1.0,
+        min_p: float = 0.0,
+        seed: int = 0,
     ) -> None:
         rows = len(logits)
         self.logits = np.ascontiguousarray(logits)
@@ -26,7 +33,9 @@ class Sampling:
         self.top_ks = np.full(rows, top_k, dtype=np.int64)
         self.top_ps = np.full(rows, top_p)
         self.min_ps = np.full(rows, min_p)
-        self.noise_keys = np.array([noise_key(seed=seed, sequence=0, position=row) for row in range(rows)], dtype=np.int64)
+        self.noise_keys = np.array(
+            [noise_key(seed=seed, sequence=0, position=row) for row in range(rows)], dtype=np.int64
+        )
         self.rows = np.arange(rows, dtype=np.int64)[::-1].copy()
         self.chosen_ids = np.full(rows, -1, dtype=np.int64)
         self.usable = np.full(rows, 7, dtype=np.uint8)
@@ -36,7 +45,15 @@ class Sampling:
 
     def choose(self, machine: Machine, *kinds: OpKind, isa: int | None = None, num_threads: int = 2) -> None:
         rows, vocab = self.logits.shape
-        parameters: list[Array] = [self.temperatures, self.top_ks, self.top_ps, self.min_ps, self.noise_keys, self.rows, self.rows]
+        parameters: list[Array] = [
+            self.temperatures,
+            self.top_ks,
+            self.top_ps,
+            self.min_ps,
+            self.noise_keys,
+            self.rows,
+            self.rows,
+        ]
         results: list[Array] = [self.chosen_ids, self.usable, self.chosen_logprobs, self.top_ids, self.top_logprobs]
         choice = api.Choice(address(self.logits), vocab, vocab, NUM_TOP, *map(address, parameters + results))
         cuts = bool(self.top_ks[0] or self.top_ps[0] < 1)
@@ -104,7 +121,9 @@ def test_rows_without_a_finite_greatest_are_not_usable(machine: Machine) -> None
 
         assert sampling.usable.tolist() == [0, 0, 0, 1, 1]
         assert sampling.chosen_ids[:3].tolist() == [0, 0, 0]
-        assert np.isnan(sampling.chosen_logprobs[::-1][:3]).all() and np.isfinite(sampling.chosen_logprobs[::-1][3:]).all()
+        assert (
+            np.isnan(sampling.chosen_logprobs[::-1][:3]).all() and np.isfinite(sampling.chosen_logprobs[::-1][3:]).all()
+        )
 
 
 CUTS = [

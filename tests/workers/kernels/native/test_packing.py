@@ -54,12 +54,8 @@ def test_floats_become_bfloat16_to_nearest_even(machine: Machine) -> None:
     upper = bf16_bits(rounded_to_bf16(rows))
 
     assert np.array_equal(machine.unpack(machine.pack(Format.BF16, rows)), rounded_to_bf16(rows))
-    assert np.array_equal(
-        machine.unpack(machine.pack(Format.BF16, halves)), rounded_to_bf16(halves.astype(np.float32))
-    )
-    assert np.array_equal(
-        machine.unpack(machine.pack(Format.BF16, upper, source=Source.BF16)), rounded_to_bf16(rows)
-    )
+    assert np.array_equal(machine.unpack(machine.pack(Format.BF16, halves)), rounded_to_bf16(halves.astype(np.float32)))
+    assert np.array_equal(machine.unpack(machine.pack(Format.BF16, upper, source=Source.BF16)), rounded_to_bf16(rows))
 
 
 @pytest.mark.parametrize(("kind", "name"), [(Format.W4, "Q4_0"), (Format.W4_MIN, "Q4_1"), (Format.W8, "Q8_0")])

@@ -8,7 +8,7 @@ import pytest
 from shardline_workers.kernels import native_api as api
 from shardline_workers.kernels.native_api import Format, OpKind
 from shardline_workers.kernels.native_library import NativeError, NativeLibrary
-from tests.workers.kernels.native.programs import Batch, Machine, address, op
+from tests.workers.kernels.native.programs import Batch, Floats, Machine, address, op
 
 
 def read_stats(machine: Machine) -> api.PoolStats:
@@ -17,45 +17,44 @@ def read_stats(machine: Machine) -> api.PoolStats:
     return stats
 
 
-def layers(machine: Machine, count: int) -> tuple[list[api.Op], np.ndarray]:
-    """A chain in which each layer reads what all threads wrote in the one before; the identity, doubled."""
-    matrix = machine.pack(Format.BF16, 2 * np.eye(64, dtype=np.float32))
-    x = np.ones((3, 64), dtype=np.float32)
-    panels = machine.panels(api.PanelKind.PAIRS, 3, 64)
-    quantise = op(OpKind.QUANTISE, api.Quantise(address(x), 64, panels.operand()))
-    linear = op(OpKind.LINEAR, api.Linear(panels.operand(), matrix.operand(), address(x), 64))
-    keep.append((matrix, panels))
-    return [quantise, linear] * count, x
+class Chain:
+    """Layers that each read what all threads wrote in the one before; every one doubles x [3, 64]."""
 
-
-keep: list[object] = []
+    def __init__(self, machine: Machine, count: int) -> None:
+        self._matrix = machine.pack(Format.BF16, 2 * np.eye(64, dtype=np.float32))
+        self._panels = machine.panels(api.PanelKind.PAIRS, 3, 64)
+        self.x: Floats = np.ones((3, 64), dtype=np.float32)
+        panels = self._panels.operand()
+        quantise = op(OpKind.QUANTISE, api.Quantise(address(self.x), 64, panels))
+        linear = op(OpKind.LINEAR, api.Linear(panels, self._matrix.operand(), address(self.x), 64))
+        self.ops = [quantise, linear] * count
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3, 8])
 def test_each_operation_sees_all_that_earlier_ones_wrote(library: NativeLibrary, num_threads: int) -> None:
     with Machine(library, max_threads=8) as machine:
-        ops, x = layers(machine, 40)
+        chain = Chain(machine, 40)
         for run in range(1, 4):
-            machine.run(ops, Batch(num_tokens=3), num_threads=num_threads)
+            machine.run(chain.ops, Batch(num_tokens=3), num_threads=num_threads)
 
-            assert (x == 2.0 ** (40 * run)).all()
+            assert (chain.x == 2.0 ** (40 * run)).all()
 
 
 def test_runs_with_changing_numbers_of_threads_follow_each_other(library: NativeLibrary) -> None:
     with Machine(library, max_threads=4) as machine:
-        ops, x = layers(machine, 1)
+        chain = Chain(machine, 1)
         for number in range(400):
-            x[:] = number
-            machine.run(ops, Batch(num_tokens=3), num_threads=1 + number % 4)
+            chain.x[:] = number
+            machine.run(chain.ops, Batch(num_tokens=3), num_threads=1 + number % 4)
 
-            assert (x == 2 * np.float32(number)).all() or number > 256  # beyond, bfloat16 rounds
+            assert (chain.x == 2 * np.float32(number)).all() or number > 256  # beyond, bfloat16 rounds
 
 
 def test_a_pool_counts_its_runs_and_times(library: NativeLibrary) -> None:
     with Machine(library, max_threads=2) as machine:
-        ops, _ = layers(machine, 50)
-        machine.run(ops, Batch(num_tokens=3), num_threads=2)
-        machine.run(ops, Batch(num_tokens=3), num_threads=1)
+        chain = Chain(machine, 50)
+        machine.run(chain.ops, Batch(num_tokens=3), num_threads=2)
+        machine.run(chain.ops, Batch(num_tokens=3), num_threads=1)
 
         stats = read_stats(machine)
 
@@ -66,10 +65,10 @@ def test_a_pool_counts_its_runs_and_times(library: NativeLibrary) -> None:
 
 
 def test_operations_are_timed_on_request(machine: Machine) -> None:
-    ops, _ = layers(machine, 2)
+    chain = Chain(machine, 2)
     times = (ctypes.c_int64 * 4)()
     limits = api.Limits(8, 8, 1, 0)
-    array = (api.Op * 4)(*ops)
+    array = (api.Op * 4)(*chain.ops)
     program = machine.library.sl_program_create(array, 4, ctypes.byref(limits), machine.library.sl_isa_best(), 2)
     header = Batch(num_tokens=3).header()
     step = api.Step(address(header))
@@ -82,7 +81,7 @@ def test_operations_are_timed_on_request(machine: Machine) -> None:
 
 @pytest.mark.parametrize("num_threads", [0, -1, 3])
 def test_more_threads_than_the_pool_has_are_refused(machine: Machine, num_threads: int) -> None:
-    ops, _ = layers(machine, 1)
+    chain = Chain(machine, 1)
 
     with pytest.raises(NativeError, match=rf"num_threads is {num_threads}; it must be 1 … 2"):
-        machine.run(ops, Batch(num_tokens=3), num_threads=num_threads)
+        machine.run(chain.ops, Batch(num_tokens=3), num_threads=num_threads)

@@ -24,7 +24,9 @@ def random(*shape: int, seed: int = 0) -> Floats:
     return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def linear(machine: Machine, matrix: PackedMatrix, x: Floats, *, isa: int | None = None, num_threads: int = 1) -> Floats:
+def linear(
+    machine: Machine, matrix: PackedMatrix, x: Floats, *, isa: int | None = None, num_threads: int = 1
+) -> Floats:
     rows, inputs = x.shape
     panels = machine.panels(panel_kind(matrix.kind), rows, inputs)
     out = np.full((rows, matrix.num_outputs + 3), UNTOUCHED)
@@ -38,7 +40,9 @@ def linear(machine: Machine, matrix: PackedMatrix, x: Floats, *, isa: int | None
 
 @pytest.mark.parametrize("kind", list(Format))
 @pytest.mark.parametrize("size", SIZES)
-def test_a_linear_layer_is_the_exact_product_of_its_rounded_inputs(machine: Machine, kind: Format, size: tuple[int, int]) -> None:
+def test_a_linear_layer_is_the_exact_product_of_its_rounded_inputs(
+    machine: Machine, kind: Format, size: tuple[int, int]
+) -> None:
     outputs, inputs = size
     matrix = machine.pack(kind, random(outputs, inputs))
     x = random(37, inputs, seed=1)

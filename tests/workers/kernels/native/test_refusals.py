@@ -14,7 +14,9 @@ from shardline_workers.kernels.native_library import NativeError
 from shardline_workers.kernels.step_buffers import StepCount
 from tests.workers.kernels.native.programs import NO_PANELS, Batch, Machine, address, aligned, op
 
-SIZES = st.one_of(st.integers(-2, 70), st.integers(-(2**63), 2**63 - 1), st.sampled_from([2**30, 2**31, 2**31 - 1, 2**62]))
+SIZES = st.one_of(
+    st.integers(-2, 70), st.integers(-(2**63), 2**63 - 1), st.sampled_from([2**30, 2**31, 2**31 - 1, 2**62])
+)
 KINDS = st.one_of(st.integers(-1, 7), st.integers(-(2**31), 2**31 - 1))
 ROOM = aligned(1 << 16)  # every buffer of the fuzzed operations: large enough for what passes the checks
 many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -32,7 +34,15 @@ def test_sizes_are_positive_or_refused(machine: Machine, kind: int, first: int, 
 @many
 @given(KINDS, KINDS, SIZES, SIZES, SIZES, SIZES, SIZES, SIZES)
 def test_packing_stays_within_its_buffers(
-    machine: Machine, kind: int, source: int, rows: int, inputs: int, first: int, step: int, rows_bytes: int, packed_bytes: int
+    machine: Machine,
+    kind: int,
+    source: int,
+    rows: int,
+    inputs: int,
+    first: int,
+    step: int,
+    rows_bytes: int,
+    packed_bytes: int,
 ) -> None:
     room = min(rows_bytes, ROOM.nbytes), min(packed_bytes, ROOM.nbytes)
     packed = aligned(ROOM.nbytes)
@@ -66,7 +76,11 @@ OPERATIONS: dict[str, tuple[OpKind, Callable[[], ctypes.Structure], StepCount]] 
     "norm": (OpKind.NORM, lambda: api.Norm(ROOM_AT, ROOM_AT, ROOM_AT, None, panels(), 64, 1e-5), StepCount.TOKENS),
     "quantise": (OpKind.QUANTISE, lambda: api.Quantise(ROOM_AT, 64, panels()), StepCount.TOKENS),
     "linear": (OpKind.LINEAR, lambda: api.Linear(panels(), weight(), ROOM_AT, 32), StepCount.TOKENS),
-    "gated linear": (OpKind.GATED_LINEAR, lambda: api.GatedLinear(panels(), weight(), panels(inputs=16)), StepCount.TOKENS),
+    "gated linear": (
+        OpKind.GATED_LINEAR,
+        lambda: api.GatedLinear(panels(), weight(), panels(inputs=16)),
+        StepCount.TOKENS,
+    ),
     "activation": (
         OpKind.GATED_ACTIVATION,
         lambda: api.GatedActivation(ROOM_AT, None, panels(), 64),
@@ -113,7 +127,9 @@ def test_a_null_pointer_is_refused_or_optional(machine: Machine, name: str) -> N
 @pytest.mark.parametrize("name", OPERATIONS)
 @many
 @given(data=st.data())
-def test_random_sizes_are_refused_or_harmless_where_no_row_counts(machine: Machine, name: str, data: st.DataObject) -> None:
+def test_random_sizes_are_refused_or_harmless_where_no_row_counts(
+    machine: Machine, name: str, data: st.DataObject
+) -> None:
     kind, operands, rows = OPERATIONS[name]
     spoilt = op(kind, operands(), rows=rows)
     words = ctypes.cast(ctypes.byref(spoilt), ctypes.POINTER(ctypes.c_int32))

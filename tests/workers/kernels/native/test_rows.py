@@ -28,7 +28,8 @@ def random(*shape: int, seed: int = 0) -> Floats:
 
 def silu(x: Floats) -> NDArray[np.float64]:
     wide = x.astype(np.float64)
-    return wide / (1 + np.exp(-wide))
+    exact: NDArray[np.float64] = wide / (1 + np.exp(-wide))
+    return exact
 
 
 def panels_of(machine: Machine, kind: PanelKind, rows: Floats) -> PanelBuffer:
@@ -78,7 +79,9 @@ def test_norm_adds_and_normalises(machine: Machine, width: int, with_delta: bool
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("kind", list(PanelKind))
-def test_norm_of_sampled_rows_goes_to_panels_and_leaves_the_residual(machine: Machine, width: int, kind: PanelKind) -> None:
+def test_norm_of_sampled_rows_goes_to_panels_and_leaves_the_residual(
+    machine: Machine, width: int, kind: PanelKind
+) -> None:
     residual, delta, weight = random(20, width), random(20, width, seed=1), random(width, seed=2)
     rows = [0, 3, 4, 9, 11, 12, 19]
     x, out = residual.copy(), np.zeros((7, width), dtype=np.float32)
@@ -145,7 +148,9 @@ def test_a_gated_linear_layer_is_linear_then_activation(machine: Machine, kind: 
     linear = api.Linear(panels.operand(), identity.operand(), address(out), size)
     machine.run([op(OpKind.LINEAR, linear)], Batch(num_tokens=13))
     expected = quantised_inputs(kind, (silu(products[0]) * products[1]).astype(np.float32))
-    step = np.abs(expected).max() / (127 if kind is not Format.BF16 else 256)  # a value on the edge may round either way
+    step = np.abs(expected).max() / (
+        127 if kind is not Format.BF16 else 256
+    )  # a value on the edge may round either way
     assert np.abs(out - expected).max() <= 1.01 * step
     assert np.abs(out - expected).mean() <= 0.02 * step
     assert len(bits) == 1

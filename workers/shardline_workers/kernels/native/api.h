@@ -95,13 +95,13 @@ SL_API int64_t sl_weight_bytes(int32_t format, int64_t num_outputs, int64_t num_
 SL_API int64_t sl_source_bytes(int32_t source, int64_t num_rows, int64_t num_inputs);
 
 typedef struct sl_packing {
-    int32_t format;        // enum sl_format
-    int32_t source;        // enum sl_source
-    int64_t num_rows;      // of the source: ceil(num_rows / 16) tiles are written
-    int64_t num_inputs;    // of source and packed matrix
-    int64_t first_tile;    // where the first 16 rows go
-    int64_t tile_step;     // from one tile to the next: 1, or 2 where two matrices interleave (gate: 0, 2, …; up: 1, 3, …)
-    const void *rows;      // source
+    int32_t format;      // enum sl_format
+    int32_t source;      // enum sl_source
+    int64_t num_rows;    // of the source: ceil(num_rows / 16) tiles are written
+    int64_t num_inputs;  // of source and packed matrix
+    int64_t first_tile;  // where the first 16 rows go
+    int64_t tile_step;  // from one tile to the next: 1, or 2 where two matrices interleave (gate: 0, 2, …; up: 1, 3, …)
+    const void *rows;   // source
     int64_t rows_bytes;    // at least sl_source_bytes(…)
     void *packed;          // the whole packed matrix
     int64_t packed_bytes;  // of it: no tile beyond is written
@@ -154,11 +154,11 @@ typedef struct sl_panels {
 // A block's bytes do not depend on its place: a block can be copied, sent and restored as it is. Need not be zeroed.
 
 typedef struct sl_kv_cache {
-    void *blocks;           // sl_kv_cache_bytes(…)
-    int32_t num_blocks;     // places are 0 … num_blocks · block_size - 1
-    int32_t block_size;     // tokens: 32 or 64; 64 is the faster one
-    int32_t num_kv_heads;   // 1 …
-    int32_t head_dim;       // a multiple of 16, at most 512
+    void *blocks;          // sl_kv_cache_bytes(…)
+    int32_t num_blocks;    // places are 0 … num_blocks · block_size - 1
+    int32_t block_size;    // tokens: 32 or 64; 64 is the faster one
+    int32_t num_kv_heads;  // 1 …
+    int32_t head_dim;      // a multiple of 16, at most 512
 } sl_kv_cache;
 
 // Bytes of one layer's cache, or SL_BAD_ARGUMENT; the pointer in it may be NULL.
@@ -294,8 +294,8 @@ typedef struct sl_rotate_store {
 typedef struct sl_attention {
     const uint16_t *queries;  // [max_tokens, num_heads, head_dim] bfloat16
     sl_kv_cache cache;
-    float *out;          // [max_tokens, num_heads · head_dim] or NULL
-    sl_panels panels;    // num_inputs = num_heads · head_dim; wants head_dim % 32 = 0
+    float *out;        // [max_tokens, num_heads · head_dim] or NULL
+    sl_panels panels;  // num_inputs = num_heads · head_dim; wants head_dim % 32 = 0
     int32_t num_heads;
     float scale;
     int32_t window;      // tokens that a token sees, itself included; 0: all. Refused where not 0, until it is needed
@@ -319,19 +319,19 @@ typedef struct sl_choice {
     const float *logits;  // [max_seqs, logits_stride]
     int64_t logits_stride;
     int32_t vocab_size;
-    int32_t num_top;             // columns of top_ids; 0: none
-    const double *temperatures;  // [max_seqs]
-    const int64_t *top_ks;       // [max_seqs], 0 is off
-    const double *top_ps;        // [max_seqs]
-    const double *min_ps;        // [max_seqs]
-    const int64_t *noise_keys;   // [max_seqs]
-    const int64_t *drawn_rows;   // [max_seqs]
-    const int64_t *logprob_rows; // [max_seqs]
-    int64_t *chosen_ids;         // [max_seqs]
-    uint8_t *usable;             // [max_seqs], 0 or 1
-    double *chosen_logprobs;     // [max_seqs]
-    int64_t *top_ids;            // [max_seqs, num_top]
-    double *top_logprobs;        // [max_seqs, num_top]
+    int32_t num_top;              // columns of top_ids; 0: none
+    const double *temperatures;   // [max_seqs]
+    const int64_t *top_ks;        // [max_seqs], 0 is off
+    const double *top_ps;         // [max_seqs]
+    const double *min_ps;         // [max_seqs]
+    const int64_t *noise_keys;    // [max_seqs]
+    const int64_t *drawn_rows;    // [max_seqs]
+    const int64_t *logprob_rows;  // [max_seqs]
+    int64_t *chosen_ids;          // [max_seqs]
+    uint8_t *usable;              // [max_seqs], 0 or 1
+    double *chosen_logprobs;      // [max_seqs]
+    int64_t *top_ids;             // [max_seqs, num_top]
+    double *top_logprobs;         // [max_seqs, num_top]
 } sl_choice;
 
 typedef struct sl_op {
@@ -365,10 +365,11 @@ SL_API void sl_pool_destroy(sl_pool *pool);  // NULL is allowed
 // Sums over all runs of the pool so far; a governor looks at differences.
 typedef struct sl_pool_stats {
     int64_t num_runs;
-    int64_t wall_ns;     // within sl_program_run
-    int64_t cpu_ns;      // CPU time of all threads that took part, within it
-    int64_t wait_ns;     // time that threads waited at barriers, all threads together
-    int64_t num_sleeps;  // barriers at which a thread waited so long (about 50 µs) that it went to sleep: a core is taken
+    int64_t wall_ns;  // within sl_program_run
+    int64_t cpu_ns;   // CPU time of all threads that took part, within it
+    int64_t wait_ns;  // time that threads waited at barriers, all threads together
+    int64_t
+        num_sleeps;  // barriers at which a thread waited so long (about 50 µs) that it went to sleep: a core is taken
 } sl_pool_stats;
 
 SL_API int sl_pool_read_stats(const sl_pool *pool, sl_pool_stats *stats);
@@ -378,16 +379,15 @@ SL_API int sl_pool_read_stats(const sl_pool *pool, sl_pool_stats *stats);
 typedef struct sl_program sl_program;
 
 // Checks all operations and copies them. Scratch memory is made here, for at most max_threads threads; no run allocates.
-SL_API sl_program *sl_program_create(
-    const sl_op *ops, int64_t num_ops, const sl_limits *limits, int32_t isa, int32_t max_threads);
+SL_API sl_program *sl_program_create(const sl_op *ops, int64_t num_ops, const sl_limits *limits, int32_t isa,
+                                     int32_t max_threads);
 SL_API void sl_program_destroy(sl_program *program);  // NULL is allowed
 
 // Runs all operations on num_threads threads (1 … those of the pool and of the program). Blocks until all is done.
-// The step is checked before anything is written. A step without tokens does nothing.
+// The step is checked before anything is written.
 // op_ns: NULL, or [num_ops]: nanoseconds that the calling thread spent in each operation, its barrier included, are
 // added.
-SL_API int sl_program_run(
-    sl_program *program, sl_pool *pool, const sl_step *step, int32_t num_threads, int64_t *op_ns);
+SL_API int sl_program_run(sl_program *program, sl_pool *pool, const sl_step *step, int32_t num_threads, int64_t *op_ns);
 
 #ifdef __cplusplus
 }

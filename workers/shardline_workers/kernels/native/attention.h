@@ -22,8 +22,8 @@ constexpr float NOTHING = -1e30f;  // a score that gets no weight; finite, so th
 // One item: rows first … first + count - 1 of a sequence's (token, query head) pairs, on one key head.
 struct AttentionItem {
     int sequence, kv_head, first, count;
-    int last[PANEL_ROWS];                                  // greatest position that each row sees
-    int end;                                               // greatest of them
+    int last[PANEL_ROWS];                                     // greatest position that each row sees
+    int end;                                                  // greatest of them
     alignas(64) uint16_t queries[PANEL_ROWS * HEAD_DIM_MAX];  // [count, head_dim]
 };
 
@@ -41,7 +41,8 @@ static int head_of(const sl_attention &a, const AttentionItem &item, int i) {
     return item.kv_head * group + (item.first + i) % group;
 }
 
-static void gather_item(const sl_attention &a, const Work &work, AttentionItem &item, int sequence, int kv_head, int group) {
+static void gather_item(const sl_attention &a, const Work &work, AttentionItem &item, int sequence, int kv_head,
+                        int group) {
     const int starts = work.step.query_starts[sequence], tokens = work.step.query_starts[sequence + 1] - starts;
     const int rows = tokens * (a.num_heads / a.cache.num_kv_heads), size = a.cache.head_dim;
     item.sequence = sequence;
@@ -50,7 +51,8 @@ static void gather_item(const sl_attention &a, const Work &work, AttentionItem &
     item.count = rows - item.first < PANEL_ROWS ? rows - item.first : PANEL_ROWS;
     for (int i = 0; i < item.count; i++) {
         const int64_t token = token_of(a, work, item, i), head = head_of(a, item, i);
-        memcpy(item.queries + i * size, a.queries + (token * a.num_heads + head) * size, sizeof(uint16_t) * (size_t)size);
+        memcpy(item.queries + i * size, a.queries + (token * a.num_heads + head) * size,
+               sizeof(uint16_t) * (size_t)size);
         item.last[i] = (int)(work.step.context_lengths[sequence] - tokens + (token - starts));
     }
     item.end = item.last[item.count - 1];
@@ -67,7 +69,8 @@ static void multiply_rows(Product p, int tiles, int num_pairs, ptrdiff_t row_ste
 }
 
 // Scores of one row's page to weights, [block_size] bfloat16; `visible` of them count. Rescales the row's sums.
-static void weigh_page(Softmax &softmax, int row, const float *scores, int tiles, int visible, float factor, uint16_t *weights, int size) {
+static void weigh_page(Softmax &softmax, int row, const float *scores, int tiles, int visible, float factor,
+                       uint16_t *weights, int size) {
     F v[BLOCK_SIZE_MAX / TILE], greatest = set(softmax.greatest[row]), total = set(0);
     for (int j = 0; j < tiles; j++) {
         v[j] = select(first_lanes(visible - TILE * j), mul(load(scores + TILE * j), set(factor)), set(NOTHING));
@@ -94,11 +97,13 @@ static void add_values(const sl_attention &a, const AttentionItem &item, Softmax
     p.out_stride = size;
     // Pairs beyond the last visible key would add 0 · whatever lies there.
     multiply_rows(p, size / TILE, (visible + 1) / 2, BLOCK_SIZE_MAX / 2);
-    for (int i = 0; i < item.count * size; i += TILE) store(softmax.sums + i, add(load(softmax.sums + i), load(products + i)));
+    for (int i = 0; i < item.count * size; i += TILE)
+        store(softmax.sums + i, add(load(softmax.sums + i), load(products + i)));
 }
 
 // Adds the page of keys first_key … to the item's softmax.
-static void add_page(const sl_attention &a, const AttentionItem &item, Softmax &softmax, const uint16_t *page, const uint16_t *next, int first_key) {
+static void add_page(const sl_attention &a, const AttentionItem &item, Softmax &softmax, const uint16_t *page,
+                     const uint16_t *next, int first_key) {
     alignas(64) float scores[PANEL_ROWS * BLOCK_SIZE_MAX];
     alignas(64) uint16_t weights[PANEL_ROWS * BLOCK_SIZE_MAX];
     const int size = a.cache.head_dim, left = item.end - first_key + 1;
@@ -114,7 +119,8 @@ static void add_page(const sl_attention &a, const AttentionItem &item, Softmax &
     p.ahead = (const uint8_t *)values - (const uint8_t *)page;  // keys prefetch their values,
     multiply_rows(p, tiles, size / 2, size / 2);
     for (int i = 0; i < item.count; i++)
-        weigh_page(softmax, i, scores + i * BLOCK_SIZE_MAX, tiles, item.last[i] - first_key + 1, a.scale * LOG2_E, weights + i * BLOCK_SIZE_MAX, size);
+        weigh_page(softmax, i, scores + i * BLOCK_SIZE_MAX, tiles, item.last[i] - first_key + 1, a.scale * LOG2_E,
+                   weights + i * BLOCK_SIZE_MAX, size);
     p.tiles = (const uint8_t *)values;
     p.panel = (const uint8_t *)weights;
     p.ahead = (ptrdiff_t)((uintptr_t)next - (uintptr_t)values);  // values the next page's keys
@@ -128,7 +134,8 @@ static void clear(Softmax &softmax, int count, int size) {
 
 static int num_splits(const AttentionItem &item) { return item.end / SPLIT + 1; }
 
-static void compute_split(const sl_attention &a, const Work &work, const AttentionItem &item, int split, Softmax &softmax) {
+static void compute_split(const sl_attention &a, const Work &work, const AttentionItem &item, int split,
+                          Softmax &softmax) {
     const sl_kv_cache &cache = a.cache;
     const int64_t *table = work.step.block_tables + work.step.slots[item.sequence] * work.max_blocks;
     const uint16_t *base = static_cast<const uint16_t *>(cache.blocks) + item.kv_head * head_values(cache);
@@ -136,7 +143,8 @@ static void compute_split(const sl_attention &a, const Work &work, const Attenti
     clear(softmax, item.count, cache.head_dim);
     for (int key = split * SPLIT; key <= last_key; key += cache.block_size) {
         const int number = key / cache.block_size, following = key + cache.block_size <= item.end ? number + 1 : number;
-        const uint16_t *page = base + table[number] * block_values(cache), *next = base + table[following] * block_values(cache);
+        const uint16_t *page = base + table[number] * block_values(cache),
+                       *next = base + table[following] * block_values(cache);
         add_page(a, item, softmax, page, next, key);
     }
 }
@@ -151,7 +159,8 @@ static void merge(const AttentionItem &item, int split, int size, const Softmax 
         whole.total[i] = whole.total[i] * old + part.total[i] * fresh;
         float *sums = whole.sums + i * size;
         const float *more = part.sums + i * size;
-        for (int d = 0; d < size; d += TILE) store(sums + d, fma(load(sums + d), set(old), mul(load(more + d), set(fresh))));
+        for (int d = 0; d < size; d += TILE)
+            store(sums + d, fma(load(sums + d), set(old), mul(load(more + d), set(fresh))));
     }
 }
 
@@ -169,7 +178,8 @@ static void finish(const sl_attention &a, const Work &work, const AttentionItem 
         if (!a.panels.bytes) continue;
         const PanelPlace place = panel_place(a.panels, split, token);
         for (int d = 0; d < size; d += GROUP)
-            put_group(a.panels, place, (column + d) / GROUP, mul(load(sums + d), inverse), mul(load(sums + d + TILE), inverse));
+            put_group(a.panels, place, (column + d) / GROUP, mul(load(sums + d), inverse),
+                      mul(load(sums + d + TILE), inverse));
     }
 }
 
@@ -184,11 +194,13 @@ static void compute_item(const sl_attention &a, const Work &work, const Attentio
     finish(a, work, item, whole);
 }
 
-template <class Visit> static int for_each_item(const sl_attention &a, const Work &work, Visit visit) {
+template <class Visit>
+static int for_each_item(const sl_attention &a, const Work &work, Visit visit) {
     int number = 0;
     for (int sequence = 0; sequence < work.count(SL_SEQUENCES); sequence++)
         for (int kv_head = 0; kv_head < a.cache.num_kv_heads; kv_head++)
-            for (int group = 0; group < num_groups(a, work, sequence); group++) visit(number++, sequence, kv_head, group);
+            for (int group = 0; group < num_groups(a, work, sequence); group++)
+                visit(number++, sequence, kv_head, group);
     return number;
 }
 
@@ -208,7 +220,8 @@ static void attend_by_splits(const sl_attention &a, Work &work) {
         gather_item(a, work, item, sequence, kv_head, group);
         Softmax &whole = parts[place];
         if (number % work.num_threads == work.thread) {
-            for (int split = 1; split < num_splits(item); split++) merge(item, split, a.cache.head_dim, parts[place + split], whole);
+            for (int split = 1; split < num_splits(item); split++)
+                merge(item, split, a.cache.head_dim, parts[place + split], whole);
             finish(a, work, item, whole);
         }
         place += num_splits(item);

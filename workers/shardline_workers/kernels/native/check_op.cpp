@@ -24,7 +24,8 @@ bool is_aligned(const void *p) { return p && reinterpret_cast<uintptr_t>(p) % 64
 
 int check_weight(const Check &c, const sl_weight &w) {
     if (int s = c.want(w.format >= 0 && w.format < SL_FORMAT_COUNT, "weight's format is unknown")) return s;
-    if (int s = c.want(is_size(w.num_outputs) && is_size(w.num_inputs), "weight's sizes are not 1 … 2^30 - 1")) return s;
+    if (int s = c.want(is_size(w.num_outputs) && is_size(w.num_inputs), "weight's sizes are not 1 … 2^30 - 1"))
+        return s;
     return c.want(is_aligned(w.tiles), "weight's tiles are NULL or not aligned to 64 bytes");
 }
 
@@ -47,7 +48,9 @@ int check_input(const Check &c, const sl_panels &x, const sl_weight &w) {
 int check_embedding(const Check &c) {
     const sl_embedding &e = c.op.embedding;
     if (int s = check_weight(c, e.table)) return s;
-    if (int s = c.want(e.out && e.out_stride >= e.table.num_inputs && is_size(e.out_stride), "out is NULL or its stride too small")) return s;
+    if (int s = c.want(e.out && e.out_stride >= e.table.num_inputs && is_size(e.out_stride),
+                       "out is NULL or its stride too small"))
+        return s;
     if (int s = c.want(c.op.rows == SL_TOKENS, "rows must be SL_TOKENS")) return s;
     c.needs.token_ids = true;
     if (e.table.num_outputs < c.needs.vocab_size) c.needs.vocab_size = e.table.num_outputs;
@@ -56,24 +59,31 @@ int check_embedding(const Check &c) {
 
 int check_norm(const Check &c) {
     const sl_norm &n = c.op.norm;
-    if (int s = c.want(n.residual && n.weight && is_size(n.width), "residual or weight is NULL, or width not 1 … 2^30 - 1")) return s;
+    if (int s = c.want(n.residual && n.weight && is_size(n.width),
+                       "residual or weight is NULL, or width not 1 … 2^30 - 1"))
+        return s;
     if (int s = c.want(std::isfinite(n.epsilon) && n.epsilon >= 0, "epsilon is no number from 0")) return s;
     if (int s = c.want(n.out || n.panels.bytes, "neither out nor panels are wanted")) return s;
-    if (int s = c.want(n.out != n.residual || (!n.delta && c.op.rows == SL_TOKENS), "out may be residual only without delta and gather")) return s;
+    if (int s = c.want(n.out != n.residual || (!n.delta && c.op.rows == SL_TOKENS),
+                       "out may be residual only without delta and gather"))
+        return s;
     c.needs.sampled_rows |= c.op.rows == SL_SAMPLED;
     return check_optional_panels(c, n.panels, n.width);
 }
 
 int check_quantise(const Check &c) {
     const sl_quantise &q = c.op.quantise;
-    if (int s = c.want(q.x && q.x_stride >= q.panels.num_inputs && is_size(q.x_stride), "x is NULL or its stride too small")) return s;
+    if (int s = c.want(q.x && q.x_stride >= q.panels.num_inputs && is_size(q.x_stride),
+                       "x is NULL or its stride too small"))
+        return s;
     return check_panels(c, q.panels, q.panels.num_inputs);
 }
 
 int check_linear(const Check &c) {
     const sl_linear &l = c.op.linear;
     if (int s = check_input(c, l.x, l.weight)) return s;
-    return c.want(l.out && l.out_stride >= l.weight.num_outputs && is_size(l.out_stride), "out is NULL or its stride too small");
+    return c.want(l.out && l.out_stride >= l.weight.num_outputs && is_size(l.out_stride),
+                  "out is NULL or its stride too small");
 }
 
 int check_gated_linear(const Check &c) {
@@ -81,7 +91,8 @@ int check_gated_linear(const Check &c) {
     if (int s = check_input(c, g.x, g.weight)) return s;
     if (int s = check_panels(c, g.panels, g.panels.num_inputs)) return s;
     c.needs.gated = true;
-    return c.want(g.weight.num_outputs == 2 * TILE * num_tiles(g.panels.num_inputs), "weight has not 32 · ceil(size / 16) outputs");
+    return c.want(g.weight.num_outputs == 2 * TILE * num_tiles(g.panels.num_inputs),
+                  "weight has not 32 · ceil(size / 16) outputs");
 }
 
 int check_gated_activation(const Check &c) {
@@ -95,9 +106,12 @@ int check_gated_activation(const Check &c) {
 int check_heads(const Check &c, const sl_kv_cache &cache, int32_t num_heads) {
     if (int s = check_cache(cache)) return s;
     if (int s = c.want(is_aligned(cache.blocks), "cache's blocks are NULL or not aligned to 64 bytes")) return s;
-    if (int s = c.want(num_heads >= 1 && num_heads <= 65536 && num_heads % cache.num_kv_heads == 0, "num_heads is no multiple of num_kv_heads")) return s;
+    if (int s = c.want(num_heads >= 1 && num_heads <= 65536 && num_heads % cache.num_kv_heads == 0,
+                       "num_heads is no multiple of num_kv_heads"))
+        return s;
     StepNeeds &needs = c.needs;
-    if (int s = c.want(!needs.block_size || needs.block_size == cache.block_size, "caches have different block sizes")) return s;
+    if (int s = c.want(!needs.block_size || needs.block_size == cache.block_size, "caches have different block sizes"))
+        return s;
     needs.block_size = cache.block_size;
     if (cache.num_blocks < needs.num_blocks) needs.num_blocks = cache.num_blocks;
     return c.want(c.op.rows == SL_TOKENS, "rows must be SL_TOKENS");
@@ -107,8 +121,11 @@ int check_rotate_store(const Check &c) {
     const sl_rotate_store &r = c.op.rotate_store;
     if (int s = check_heads(c, r.cache, r.num_heads)) return s;
     const int64_t width = (int64_t)(r.num_heads + 2 * r.cache.num_kv_heads) * r.cache.head_dim;
-    if (int s = c.want(r.qkv && r.queries && r.qkv_stride >= width && is_size(r.qkv_stride), "qkv or queries is NULL, or the stride too small")) return s;
-    if (int s = c.want(r.cosines && r.sines && is_size(r.max_len), "angles are NULL, or max_len not 1 … 2^30 - 1")) return s;
+    if (int s = c.want(r.qkv && r.queries && r.qkv_stride >= width && is_size(r.qkv_stride),
+                       "qkv or queries is NULL, or the stride too small"))
+        return s;
+    if (int s = c.want(r.cosines && r.sines && is_size(r.max_len), "angles are NULL, or max_len not 1 … 2^30 - 1"))
+        return s;
     const bool is_even = r.rotary_dim >= 2 && r.rotary_dim % 2 == 0 && r.rotary_dim <= r.cache.head_dim;
     if (int s = c.want(is_even, "rotary_dim is not even and from 2 to head_dim")) return s;
     c.needs.places = true;
@@ -119,10 +136,15 @@ int check_rotate_store(const Check &c) {
 int check_attention(const Check &c) {
     const sl_attention &a = c.op.attention;
     if (int s = check_heads(c, a.cache, a.num_heads)) return s;
-    if (int s = c.want(a.queries && (a.out || a.panels.bytes), "queries are NULL, or neither out nor panels are wanted")) return s;
+    if (int s = c.want(a.queries && (a.out || a.panels.bytes),
+                       "queries are NULL, or neither out nor panels are wanted"))
+        return s;
     if (int s = c.want(std::isfinite(a.scale), "scale is no number")) return s;
-    if (int s = c.want(!a.window && a.softcap == 0 && !a.sinks, "window, softcap and sinks are not there yet")) return s;
-    if (int s = c.want(!a.panels.bytes || a.cache.head_dim % GROUP == 0, "panels want a head_dim that is a multiple of 32")) return s;
+    if (int s = c.want(!a.window && a.softcap == 0 && !a.sinks, "window, softcap and sinks are not there yet"))
+        return s;
+    if (int s = c.want(!a.panels.bytes || a.cache.head_dim % GROUP == 0,
+                       "panels want a head_dim that is a multiple of 32"))
+        return s;
     c.needs.sequences = c.needs.attention = true;
     return check_optional_panels(c, a.panels, (int64_t)a.num_heads * a.cache.head_dim);
 }
@@ -130,20 +152,26 @@ int check_attention(const Check &c) {
 int check_gather(const Check &c) {
     const sl_gather &g = c.op.gather;
     c.needs.sampled_rows = true;
-    return c.want(g.x && g.out && g.x != g.out && is_size(g.width), "x or out is NULL or both are one, or width not 1 … 2^30 - 1");
+    return c.want(g.x && g.out && g.x != g.out && is_size(g.width),
+                  "x or out is NULL or both are one, or width not 1 … 2^30 - 1");
 }
 
 int check_choice(const Check &c) {
     const sl_choice &v = c.op.choice;
-    if (int s = c.want(v.logits && is_size(v.vocab_size) && v.logits_stride >= v.vocab_size && is_size(v.logits_stride), "logits are NULL, or their sizes wrong")) return s;
+    if (int s = c.want(v.logits && is_size(v.vocab_size) && v.logits_stride >= v.vocab_size && is_size(v.logits_stride),
+                       "logits are NULL, or their sizes wrong"))
+        return s;
     if (int s = c.want(v.chosen_ids && v.usable, "chosen_ids or usable is NULL")) return s;
     if (c.op.kind == SL_OP_CHOOSE_GREEDY) return SL_OK;
     c.needs.choice = &v;
     if (c.op.kind == SL_OP_CHOOSE_DRAWN) {
         if (v.vocab_size > c.needs.largest_choice) c.needs.largest_choice = v.vocab_size;
-        return c.want(v.temperatures && v.top_ks && v.top_ps && v.min_ps && v.noise_keys && v.drawn_rows && v.logprob_rows, "a sampling buffer is NULL");
+        return c.want(
+            v.temperatures && v.top_ks && v.top_ps && v.min_ps && v.noise_keys && v.drawn_rows && v.logprob_rows,
+            "a sampling buffer is NULL");
     }
-    if (int s = c.want(v.drawn_rows && v.logprob_rows && v.chosen_logprobs, "a buffer of log-probabilities is NULL")) return s;
+    if (int s = c.want(v.drawn_rows && v.logprob_rows && v.chosen_logprobs, "a buffer of log-probabilities is NULL"))
+        return s;
     if (int s = c.want(v.num_top >= 0 && v.num_top <= v.vocab_size, "num_top is not 0 … vocab_size")) return s;
     return c.want(!v.num_top || (v.top_ids && v.top_logprobs), "top_ids or top_logprobs is NULL");
 }
@@ -168,7 +196,9 @@ int check_kind(const Check &c) {
 
 }  // namespace
 
-bool is_panel_size(int32_t kind, int64_t num_inputs) { return kind >= 0 && kind < SL_PANEL_KIND_COUNT && is_size(num_inputs); }
+bool is_panel_size(int32_t kind, int64_t num_inputs) {
+    return kind >= 0 && kind < SL_PANEL_KIND_COUNT && is_size(num_inputs);
+}
 
 int check_cache(const sl_kv_cache &cache) {
     if (cache.block_size != 32 && cache.block_size != 64)
@@ -182,7 +212,8 @@ int check_cache(const sl_kv_cache &cache) {
 
 int check_op(const sl_op &op, int64_t number, StepNeeds &needs) {
     const Check check{op, number, needs};
-    if (int s = check.want(op.rows == SL_TOKENS || op.rows == SL_SAMPLED, "rows is neither SL_TOKENS nor SL_SAMPLED")) return s;
+    if (int s = check.want(op.rows == SL_TOKENS || op.rows == SL_SAMPLED, "rows is neither SL_TOKENS nor SL_SAMPLED"))
+        return s;
     return check_kind(check);
 }
 
@@ -192,7 +223,8 @@ using namespace shardline;
 
 int64_t sl_panel_bytes(int32_t kind, int64_t max_rows, int64_t num_inputs) {
     if (!is_panel_size(kind, num_inputs) || !is_size(max_rows))
-        return refuse(SL_BAD_ARGUMENT, "no panels of kind %d are [%lld, %lld]", kind, (long long)max_rows, (long long)num_inputs);
+        return refuse(SL_BAD_ARGUMENT, "no panels of kind %d are [%lld, %lld]", kind, (long long)max_rows,
+                      (long long)num_inputs);
     return max_rows * panel_row_bytes(kind, num_inputs);
 }
 

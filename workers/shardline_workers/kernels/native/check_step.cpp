@@ -16,7 +16,8 @@ struct StepCheck {
 
 int check_value(int64_t value, int64_t end, const char *what, int64_t at) {
     if (value >= 0 && value < end) return SL_OK;
-    return refuse(SL_BAD_STEP, "%s[%lld] is %lld; it must be 0 … %lld", what, (long long)at, (long long)value, (long long)end - 1);
+    return refuse(SL_BAD_STEP, "%s[%lld] is %lld; it must be 0 … %lld", what, (long long)at, (long long)value,
+                  (long long)end - 1);
 }
 
 int check_values(const int64_t *values, int64_t count, int64_t end, const char *what) {
@@ -36,15 +37,19 @@ int check_counts(const StepCheck &c) {
 }
 
 int check_context(const StepCheck &c, int sequence) {
-    const int32_t start = c.step.query_starts[sequence], end = c.step.query_starts[sequence + 1], context = c.step.context_lengths[sequence];
+    const int32_t start = c.step.query_starts[sequence], end = c.step.query_starts[sequence + 1],
+                  context = c.step.context_lengths[sequence];
     if (start < 0 || end < start || end > c.count(SL_TOKENS))
-        return refuse(SL_BAD_STEP, "sequence %d has tokens %d … %d of %d", sequence, start, end - 1, c.count(SL_TOKENS));
+        return refuse(SL_BAD_STEP, "sequence %d has tokens %d … %d of %d", sequence, start, end - 1,
+                      c.count(SL_TOKENS));
     const int64_t most = (int64_t)c.limits.max_blocks * c.needs.block_size;
     if (context < end - start || context > most)
-        return refuse(SL_BAD_STEP, "context_lengths[%d] is %d; it must be %d … %lld", sequence, context, end - start, (long long)most);
+        return refuse(SL_BAD_STEP, "context_lengths[%d] is %d; it must be %d … %lld", sequence, context, end - start,
+                      (long long)most);
     if (int status = check_value(c.step.slots[sequence], c.limits.max_seqs, "slots", sequence)) return status;
     const int64_t *table = c.step.block_tables + c.step.slots[sequence] * c.limits.max_blocks;
-    return check_values(table, (context + c.needs.block_size - 1) / c.needs.block_size, c.needs.num_blocks, "block table");
+    return check_values(table, (context + c.needs.block_size - 1) / c.needs.block_size, c.needs.num_blocks,
+                        "block table");
 }
 
 int check_sequences(const StepCheck &c) {
@@ -56,7 +61,8 @@ int check_sequences(const StepCheck &c) {
 }
 
 int check_choices(const StepCheck &c) {
-    if (int status = check_values(c.needs.choice->drawn_rows, c.count(SL_DRAWN), c.count(SL_SAMPLED), "drawn_rows")) return status;
+    if (int status = check_values(c.needs.choice->drawn_rows, c.count(SL_DRAWN), c.count(SL_SAMPLED), "drawn_rows"))
+        return status;
     return check_values(c.needs.choice->logprob_rows, c.count(SL_LOGPROBS), c.count(SL_SAMPLED), "logprob_rows");
 }
 
@@ -79,7 +85,8 @@ int check_step(const sl_step *step, const StepNeeds &needs, const sl_limits &lim
         if (int status = check_values(step->token_ids, tokens, needs.vocab_size, "token_ids")) return status;
     if (needs.places) {
         if (int status = check_values(step->positions, tokens, needs.max_len, "positions")) return status;
-        if (int status = check_values(step->cache_places, tokens, needs.num_blocks * needs.block_size, "cache_places")) return status;
+        if (int status = check_values(step->cache_places, tokens, needs.num_blocks * needs.block_size, "cache_places"))
+            return status;
     }
     if (needs.sequences)
         if (int status = check_sequences(c)) return status;

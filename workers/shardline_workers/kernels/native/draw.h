@@ -39,87 +39,103 @@ struct Buckets {
     double masses[NUM_BUCKETS];
 };
 
-// Never falls as the logit falls: so buckets follow each other as a sort would have them.
-static inline int bucket_of(const Row &row, float logit) {
-    const float at = (float)((double)(row.greatest - logit) / row.temperature) * BUCKETS_PER_NAT;
-    return at >= 0 && at < (float)(NUM_BUCKETS - 1) ? (int)at : NUM_BUCKETS - 1;
+// Buckets of a chunk's logits. They never fall as logits fall, so buckets follow each other as a sort would have them.
+static void buckets_of(const Row &row, int first, int count, int32_t *out) {
+    const float scale = (float)(BUCKETS_PER_NAT / row.temperature), last = NUM_BUCKETS - 1;
+    for (int i = 0; i < count; i++) {
+        const float at = (row.greatest - row.logits[first + i]) * scale;
+        out[i] = (int32_t)(at >= 0 && at < last ? at : last);
+    }
 }
 
-static void fill_buckets(const Row &row, Buckets &buckets) {
-    memset(&buckets, 0, sizeof buckets);
+template <class Visit>
+static void for_each_chunk(const Row &row, Visit visit) {
+    int32_t numbers[EXP64_CHUNK];
     for (int id = 0; id < row.vocab; id += EXP64_CHUNK) {
-        double masses[EXP64_CHUNK];
         const int count = row.vocab - id < EXP64_CHUNK ? row.vocab - id : EXP64_CHUNK;
-        exp64_of(row.logits + id, count, row.greatest, row.temperature, masses);
-        for (int i = 0; i < count; i++) {
-            const int bucket = bucket_of(row, row.logits[id + i]);
-            buckets.counts[bucket]++;
-            buckets.masses[bucket] += masses[i];
-        }
+        buckets_of(row, id, count, numbers);
+        visit(id, count, numbers);
     }
+}
+
+static void count_tokens(const Row &row, Buckets &buckets) {
+    memset(buckets.counts, 0, sizeof buckets.counts);
+    for_each_chunk(row, [&](int, int count, const int32_t *numbers) {
+        for (int i = 0; i < count; i++) buckets.counts[numbers[i]]++;
+    });
+}
+
+static void add_masses(const Row &row, Buckets &buckets) {
+    memset(buckets.masses, 0, sizeof buckets.masses);
+    double masses[EXP64_CHUNK];
+    for_each_chunk(row, [&](int id, int count, const int32_t *numbers) {
+        exp64_of(row.logits + id, count, row.greatest, row.temperature, masses);
+        for (int i = 0; i < count; i++) buckets.masses[numbers[i]] += masses[i];
+    });
 }
 
 static int64_t sort_bucket(const Row &row, int bucket, Candidate *candidates) {
-    int64_t count = 0;
-    for (int id = 0; id < row.vocab; id++)
-        if (bucket_of(row, row.logits[id]) == bucket) candidates[count++] = {row.logits[id], id};
-    sort_candidates(candidates, count);
-    return count;
+    int64_t found = 0;
+    for_each_chunk(row, [&](int id, int count, const int32_t *numbers) {
+        for (int i = 0; i < count; i++) {
+            candidates[found] = {row.logits[id + i], id + i};  // without a branch: it stays only if it counts
+            found += numbers[i] == bucket;
+        }
+    });
+    sort_candidates(candidates, found);
+    return found;
 }
 
-// What lies above a bucket.
-struct Above {
+// The top_k likeliest tokens; 1 ≤ top_k < vocab.
+static Cut cut_top_k(const Row &row, int64_t top_k, Candidate *candidates) {
+    Buckets buckets;
+    count_tokens(row, buckets);
     int bucket = 0;
-    int64_t count = 0;
-    double mass = 0;
-};
+    for (; buckets.counts[bucket] < top_k; bucket++) top_k -= buckets.counts[bucket];
+    sort_bucket(row, bucket, candidates);
+    return {candidates[top_k - 1].logit, candidates[top_k - 1].id};
+}
 
-// The top_k likeliest tokens, and their mass; 1 ≤ top_k < vocab.
-static Cut cut_top_k(const Row &row, const Buckets &buckets, int64_t top_k, Candidate *candidates, double &mass) {
-    Above above;
-    for (; above.count + buckets.counts[above.bucket] < top_k; above.bucket++) {
-        above.count += buckets.counts[above.bucket];
-        above.mass += buckets.masses[above.bucket];
-    }
-    sort_bucket(row, above.bucket, candidates);
-    const int64_t last = top_k - above.count - 1;
-    mass = above.mass;
-    for (int64_t i = 0; i <= last; i++) mass += exp64(row.scaled(candidates[i].logit));
+// The sorted candidates that have less than `mass` before them, `before` being the mass before the first. The first stays
+// in any case.
+static Cut cut_mass(const Row &row, const Candidate *candidates, int64_t count, double before, double mass) {
+    int64_t last = 0;
+    for (before += exp64(row.scaled(candidates[0].logit)); last + 1 < count && before < mass; last++)
+        before += exp64(row.scaled(candidates[last + 1].logit));
     return {candidates[last].logit, candidates[last].id};
 }
 
-// Of the tokens that `cut` keeps, with `total` mass together, those that have less than top_p before them.
-static Cut cut_top_p(const Row &row, const Buckets &buckets, double top_p, double total, const Cut &cut, Candidate *candidates) {
-    Above above;
-    for (; above.bucket < NUM_BUCKETS - 1; above.bucket++) {
-        const double mass = above.mass + buckets.masses[above.bucket];
-        if (mass >= top_p * total) break;
-        above.mass = mass;
+// All tokens by likelihood, up to the mass top_p. The first bucket that reaches it holds a token that does.
+static Cut cut_top_p(const Row &row, double top_p, Candidate *candidates) {
+    Buckets buckets;
+    add_masses(row, buckets);
+    double total = 0, before = 0;
+    for (double mass : buckets.masses) total += mass;
+    int bucket = 0, last = 0;  // last: the last one that holds anything
+    for (int i = 0; i < NUM_BUCKETS; i++) last = buckets.masses[i] > 0 ? i : last;
+    for (; bucket < last && before + buckets.masses[bucket] < top_p * total; bucket++) before += buckets.masses[bucket];
+    const int64_t count = sort_bucket(row, bucket, candidates);
+    return cut_mass(row, candidates, count, before, top_p * total);
+}
+
+// The same of the tokens that a cut by top-k has left, which are few.
+static Cut cut_top_p_of(const Row &row, double top_p, const Cut &cut, Candidate *candidates) {
+    int64_t count = 0;
+    for (int id = 0; id < row.vocab; id++) {
+        candidates[count] = {row.logits[id], id};
+        count += cut.keeps(row.logits[id], id);
     }
-    const int64_t count = sort_bucket(row, above.bucket, candidates);
-    Cut smaller = cut;
-    for (int64_t i = 0; i < count && cut.keeps(candidates[i].logit, candidates[i].id); i++) {
-        const bool is_likeliest = above.bucket == 0 && i == 0;
-        if (!is_likeliest && above.mass >= top_p * total) break;
-        smaller = {candidates[i].logit, candidates[i].id};
-        above.mass += exp64(row.scaled(candidates[i].logit));
-    }
-    return smaller;
+    sort_candidates(candidates, count);
+    double total = 0;
+    for (int64_t i = 0; i < count; i++) total += exp64(row.scaled(candidates[i].logit));
+    return cut_mass(row, candidates, count, 0, top_p * total);
 }
 
 static Cut cut_row(const Row &row, int64_t top_k, double top_p, Candidate *candidates) {
     const bool cuts_k = top_k > 0 && top_k < row.vocab, cuts_p = top_p < 1;
-    Cut cut;
-    if (!cuts_k && !cuts_p) return cut;
-    Buckets buckets;
-    fill_buckets(row, buckets);
-    double total = 0;
-    if (cuts_k) {
-        cut = cut_top_k(row, buckets, top_k, candidates, total);
-    } else {
-        for (double mass : buckets.masses) total += mass;
-    }
-    return cuts_p ? cut_top_p(row, buckets, top_p, total, cut, candidates) : cut;
+    if (!cuts_k) return cuts_p ? cut_top_p(row, top_p, candidates) : Cut{};
+    const Cut cut = cut_top_k(row, top_k, candidates);
+    return cuts_p ? cut_top_p_of(row, top_p, cut, candidates) : cut;
 }
 
 // ---- noise: see kernels/noise.py ----

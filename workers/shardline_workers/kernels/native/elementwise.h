@@ -17,7 +17,8 @@ static void embedding(const sl_op &op, Work &work) {
     const int num_rows = work.count(op.rows), width = e.table.num_inputs;
     for (int row = work.begin(num_rows); row < work.end(num_rows); row++) {
         const int64_t id = work.step.token_ids[row];
-        const uint8_t *block = static_cast<const uint8_t *>(e.table.tiles) + id / TILE * tile_bytes(e.table.format, width);
+        const uint8_t *block = static_cast<const uint8_t *>(e.table.tiles) +
+                               id / TILE * tile_bytes(e.table.format, width);
         float *out = e.out + row * e.out_stride;
         for (int i = 0; i < width; i++) {
             if (i && i % GROUP == 0) block += block_bytes(e.table.format);

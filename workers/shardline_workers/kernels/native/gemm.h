@@ -21,13 +21,15 @@ struct Columns {
     int num_outputs;  // columns of tiles beyond are not written
 };
 
-template <int FORMAT> static int tiles_at_once(int num_rows, int left) {
+template <int FORMAT>
+static int tiles_at_once(int num_rows, int left) {
     if (num_rows == 1 && FORMAT != SL_BF16) return 1;
     const int most = most_tiles(FORMAT);
     return left >= most ? most : left >= 2 && most > 2 ? 2 : 1;
 }
 
-template <int FORMAT> static void run_product(const Product &p, int tiles) {
+template <int FORMAT>
+static void run_product(const Product &p, int tiles) {
     constexpr int MOST = most_tiles(FORMAT);
     if (tiles == 1) product<FORMAT, 1>(p);
     else if (tiles == MOST) product<FORMAT, MOST>(p);
@@ -35,7 +37,8 @@ template <int FORMAT> static void run_product(const Product &p, int tiles) {
 }
 
 // The part of each block that a panel prefetches: none but for the first few.
-template <int FORMAT> static void share_fetch(Product &p, int tiles, int panel, int num_panels) {
+template <int FORMAT>
+static void share_fetch(Product &p, int tiles, int panel, int num_panels) {
     constexpr int LINES = num_lines(FORMAT);
     const int sharing = num_panels < FETCHING_PANELS ? num_panels : FETCHING_PANELS;
     const ptrdiff_t next = tiles * p.tile_stride;
@@ -45,23 +48,27 @@ template <int FORMAT> static void share_fetch(Product &p, int tiles, int panel, 
 }
 
 // Tiles that end beyond num_outputs go through a buffer.
-template <int FORMAT> static void run_clipped(Product p, int tiles, int columns) {
+template <int FORMAT>
+static void run_clipped(Product p, int tiles, int columns) {
     alignas(64) float buffer[PANEL_ROWS * 4 * TILE];
     float *out = p.out;
     const ptrdiff_t stride = p.out_stride;
     p.out = buffer;
     p.out_stride = 4 * TILE;
     run_product<FORMAT>(p, tiles);
-    for (int m = 0; m < p.panel_rows; m++) memcpy(out + m * stride, buffer + m * 4 * TILE, sizeof(float) * (size_t)columns);
+    for (int m = 0; m < p.panel_rows; m++)
+        memcpy(out + m * stride, buffer + m * 4 * TILE, sizeof(float) * (size_t)columns);
 }
 
-template <int FORMAT> static void run_panel(const Product &p, int tiles, int columns) {
+template <int FORMAT>
+static void run_panel(const Product &p, int tiles, int columns) {
     if (columns >= tiles * TILE) run_product<FORMAT>(p, tiles);
     else run_clipped<FORMAT>(p, tiles, columns);
 }
 
 template <int FORMAT>
-static void multiply_format(const sl_weight &weight, const sl_panels &x, int num_rows, int begin, int end, const Columns &to) {
+static void multiply_format(const sl_weight &weight, const sl_panels &x, int num_rows, int begin, int end,
+                            const Columns &to) {
     const PanelSplit split(num_rows);
     const int64_t row_bytes = panel_row_bytes(x.kind, x.num_inputs);
     Product p;

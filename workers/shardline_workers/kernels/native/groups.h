@@ -19,8 +19,11 @@ struct Group {
 // ---- sources ----
 
 constexpr int64_t source_block_bytes(int source) {  // of 32 inputs
-    return source == SL_FROM_F32 ? 128 : source == SL_FROM_F16 || source == SL_FROM_BF16 ? 64
-         : source == SL_FROM_Q4_0 ? 18 : source == SL_FROM_Q4_1 ? 20 : 34;
+    return source == SL_FROM_F32                             ? 128
+           : source == SL_FROM_F16 || source == SL_FROM_BF16 ? 64
+           : source == SL_FROM_Q4_0                          ? 18
+           : source == SL_FROM_Q4_1                          ? 20
+                                                             : 34;
 }
 
 constexpr bool is_blocked(int source) { return source >= SL_FROM_Q4_0; }
@@ -84,7 +87,8 @@ inline void quantise_w8(const float *values, Group &group) {
     for (int i = 0; i < GROUP; i++) largest = std::fmax(largest, std::fabs(values[i]));
     const float scale = largest / 127, inverse = scale > 0 ? 1 / scale : 0;
     group.scale = float_to_half(scale);
-    for (int i = 0; i < GROUP; i++) group.q[i] = (uint8_t)((int)std::fmin(std::fmax(std::round(values[i] * inverse), -128), 127) + 128);
+    for (int i = 0; i < GROUP; i++)
+        group.q[i] = (uint8_t)((int)std::fmin(std::fmax(std::round(values[i] * inverse), -128), 127) + 128);
 }
 
 inline void quantise_w4(const float *values, Group &group) {
@@ -125,7 +129,8 @@ inline void put_group(int format, uint8_t *block, int output, const Group &group
         for (int j = 0; j < 8; j++) memcpy(block + j * 64 + output * 4, q + j * 4, 4);
     } else {
         for (int j = 0; j < 4; j++) {
-            for (int i = 0; i < 4; i++) block[j * 64 + output * 4 + i] = (uint8_t)(q[j * 8 + i] | q[j * 8 + 4 + i] << 4);
+            for (int i = 0; i < 4; i++)
+                block[j * 64 + output * 4 + i] = (uint8_t)(q[j * 8 + i] | q[j * 8 + 4 + i] << 4);
         }
     }
     uint8_t *scales = block + quant_bytes(format) + output * 2;

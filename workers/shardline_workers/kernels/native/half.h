@@ -42,7 +42,7 @@ inline uint16_t float_to_half(float value) {
     const uint32_t bits = float_bits(value), sign = bits >> 16 & 0x8000, magnitude = bits & 0x7fffffff;
     if (magnitude > 0x7f800000) return (uint16_t)(sign | 0x7e00);
     if (magnitude >= 0x47800000) return (uint16_t)(sign | 0x7c00);  // 65,536 and more
-    if (magnitude < 0x38800000) {                                  // below 2^-14: a denormal half
+    if (magnitude < 0x38800000) {                                   // below 2^-14: a denormal half
         // Adding 0.5 leaves 24 bits behind the point: float addition rounds as wanted.
         return (uint16_t)(sign | (float_bits(bits_float(magnitude) + 0.5f) - 0x3f000000));
     }

@@ -6,12 +6,22 @@
 
 namespace shardline {
 
-namespace portable { extern const Operations operations; }
+namespace portable {
+extern const Operations operations;
+}
 #if defined(__x86_64__)
-namespace avx2 { extern const Operations operations; }
-namespace avx_vnni { extern const Operations operations; }
-namespace avx512_vnni { extern const Operations operations; }
-namespace avx512_bf16 { extern const Operations operations; }
+namespace avx2 {
+extern const Operations operations;
+}
+namespace avx_vnni {
+extern const Operations operations;
+}
+namespace avx512_vnni {
+extern const Operations operations;
+}
+namespace avx512_bf16 {
+extern const Operations operations;
+}
 #endif
 
 namespace {
@@ -23,18 +33,19 @@ struct InstructionSet {
 
 #if defined(__x86_64__)
 const InstructionSet SETS[SL_ISA_COUNT] = {
-    {"portable", &portable::operations},
-    {"avx2", &avx2::operations},
-    {"avx-vnni", &avx_vnni::operations},
-    {"avx512-vnni", &avx512_vnni::operations},
+    {"portable", &portable::operations},       {"avx2", &avx2::operations},
+    {"avx-vnni", &avx_vnni::operations},       {"avx512-vnni", &avx512_vnni::operations},
     {"avx512-bf16", &avx512_bf16::operations},
 };
 
-bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c"); }
+bool has_avx2() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
 
 bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+           __builtin_cpu_supports("avx512vnni");
 }
 
 // GCC 12 does not know avxvnni by name: CPUID leaf 7, subleaf 1, EAX bit 4. Its registers are those of AVX2.
@@ -55,8 +66,11 @@ bool has(int isa) {
     }
 }
 #else
-const InstructionSet SETS[SL_ISA_COUNT] = {
-    {"portable", &portable::operations}, {"avx2", nullptr}, {"avx-vnni", nullptr}, {"avx512-vnni", nullptr}, {"avx512-bf16", nullptr}};
+const InstructionSet SETS[SL_ISA_COUNT] = {{"portable", &portable::operations},
+                                           {"avx2", nullptr},
+                                           {"avx-vnni", nullptr},
+                                           {"avx512-vnni", nullptr},
+                                           {"avx512-bf16", nullptr}};
 
 bool has(int isa) { return isa == SL_ISA_PORTABLE; }
 #endif

@@ -40,7 +40,10 @@ static inline I set_int(int32_t x) { return {_mm256_set1_epi32(x), _mm256_set1_e
 static inline I add(I x, I y) { return {_mm256_add_epi32(x.a, y.a), _mm256_add_epi32(x.b, y.b)}; }
 static inline I max(I x, I y) { return {_mm256_max_epi32(x.a, y.a), _mm256_max_epi32(x.b, y.b)}; }
 static inline I bit_and(I x, I y) { return {_mm256_and_si256(x.a, y.a), _mm256_and_si256(x.b, y.b)}; }
-template <int N> static inline I shift_left(I x) { return {_mm256_slli_epi32(x.a, N), _mm256_slli_epi32(x.b, N)}; }
+template <int N>
+static inline I shift_left(I x) {
+    return {_mm256_slli_epi32(x.a, N), _mm256_slli_epi32(x.b, N)};
+}
 
 static inline I bits(F x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 static inline F from_bits(I x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }
@@ -72,9 +75,7 @@ static inline F load_bf16(const void *p) {
 }
 
 // Two registers of 8 int32 to 16 int16 in order; values fit.
-static inline __m256i narrow(__m256i a, __m256i b) {
-    return _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8);
-}
+static inline __m256i narrow(__m256i a, __m256i b) { return _mm256_permute4x64_epi64(_mm256_packus_epi32(a, b), 0xd8); }
 // Low byte of each lane, as the other instruction sets truncate.
 static inline void store_bytes(void *p, I x) {
     const __m256i low = _mm256_set1_epi32(0xff);

@@ -29,7 +29,10 @@ static inline I set_int(int32_t a) { return _mm512_set1_epi32(a); }
 static inline I add(I a, I b) { return _mm512_add_epi32(a, b); }
 static inline I max(I a, I b) { return _mm512_max_epi32(a, b); }
 static inline I bit_and(I a, I b) { return _mm512_and_si512(a, b); }
-template <int N> static inline I shift_left(I a) { return _mm512_slli_epi32(a, N); }
+template <int N>
+static inline I shift_left(I a) {
+    return _mm512_slli_epi32(a, N);
+}
 
 static inline I bits(F a) { return _mm512_castps_si512(a); }
 static inline F from_bits(I a) { return _mm512_castsi512_ps(a); }
@@ -55,7 +58,8 @@ static inline void store_bf16(void *p, F a) {
     const I u = bits(a), magnitude = _mm512_and_si512(u, set_int(0x7fffffff));
     const I odd = _mm512_and_si512(_mm512_srli_epi32(u, 16), set_int(1));
     I r = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(u, set_int(0x7fff)), odd), 16);
-    const M nan = _mm512_cmpgt_epi32_mask(magnitude, set_int(0x7f800000)), tiny = _mm512_cmplt_epi32_mask(magnitude, set_int(0x800000));
+    const M nan = _mm512_cmpgt_epi32_mask(magnitude, set_int(0x7f800000)),
+            tiny = _mm512_cmplt_epi32_mask(magnitude, set_int(0x800000));
     r = _mm512_mask_or_epi32(r, nan, _mm512_srli_epi32(u, 16), set_int(0x40));
     r = _mm512_mask_and_epi32(r, tiny, _mm512_srli_epi32(u, 16), set_int(0x8000));
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(r));

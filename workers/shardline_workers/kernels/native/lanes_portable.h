@@ -19,6 +19,7 @@ struct M {
     bool v[TILE];
 };
 
+// clang-format off
 #define SL_LANES for (int i = 0; i < TILE; i++)
 
 static inline F load(const float *p) { F r; SL_LANES r.v[i] = p[i]; return r; }
@@ -75,16 +76,24 @@ static inline void store_bf16(void *p, F a) {
 static inline void store_bytes(void *p, I a) { SL_LANES ((uint8_t *)p)[i] = (uint8_t)a.v[i]; }
 
 #undef SL_LANES
+// clang-format on
 
-template <class V, class Op> static inline auto halve(V a, Op op) {
+template <class V, class Op>
+static inline auto halve(V a, Op op) {
     for (int half = TILE / 2; half; half /= 2)
         for (int i = 0; i < half; i++) a.v[i] = op(a.v[i], a.v[i + half]);
     return a.v[0];
 }
-static inline float reduce_add(F a) { return halve(a, [](float x, float y) { return x + y; }); }
-static inline float reduce_max(F a) { return halve(a, [](float x, float y) { return max(x, y); }); }
+static inline float reduce_add(F a) {
+    return halve(a, [](float x, float y) { return x + y; });
+}
+static inline float reduce_max(F a) {
+    return halve(a, [](float x, float y) { return max(x, y); });
+}
 static inline int32_t reduce_add(I a) { return halve(a, wrapping_add); }
-static inline int32_t reduce_max(I a) { return halve(a, [](int32_t x, int32_t y) { return x > y ? x : y; }); }
+static inline int32_t reduce_max(I a) {
+    return halve(a, [](int32_t x, int32_t y) { return x > y ? x : y; });
+}
 
 // Into the first or the second level of cache.
 static inline void prefetch_near(const void *p) { __builtin_prefetch(p, 0, 3); }

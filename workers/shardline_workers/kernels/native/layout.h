@@ -28,7 +28,9 @@ constexpr int64_t block_bytes(int format) {
     return format == SL_BF16 ? 1024 : format == SL_W8 ? 544 : format == SL_W4_MIN ? 320 : 288;
 }
 
-constexpr int64_t tile_bytes(int format, int64_t num_inputs) { return block_bytes(format) * ceil_div(num_inputs, GROUP); }
+constexpr int64_t tile_bytes(int format, int64_t num_inputs) {
+    return block_bytes(format) * ceil_div(num_inputs, GROUP);
+}
 
 constexpr int64_t num_tiles(int64_t num_outputs) { return ceil_div(num_outputs, TILE); }
 

@@ -10,16 +10,19 @@ namespace SL_TARGET {
 
 static void linear(const sl_op &op, Work &work) {
     const sl_linear &l = op.linear;
-    const int num_rows = work.count(op.rows), tiles = (int)num_tiles(l.weight.num_outputs), unit = num_rows == 1 ? 1 : 2;
+    const int num_rows = work.count(op.rows), tiles = (int)num_tiles(l.weight.num_outputs),
+              unit = num_rows == 1 ? 1 : 2;
     const int begin = work.begin(tiles, unit), end = work.end(tiles, unit);
-    multiply(l.weight, l.x, num_rows, begin, end, {l.out + (int64_t)begin * TILE, l.out_stride, begin, l.weight.num_outputs});
+    multiply(l.weight, l.x, num_rows, begin, end,
+             {l.out + (int64_t)begin * TILE, l.out_stride, begin, l.weight.num_outputs});
 }
 
 // 32 activated columns: two tiles of gate, two of up. They are activated and quantised while they are in L1.
 constexpr int GATED_TILES = 4;
 constexpr int GATED_COLUMNS = GATED_TILES * TILE;
 
-static void activate(const sl_gated_linear &g, const PanelSplit &split, int num_rows, const float *rows, int64_t group, int tiles) {
+static void activate(const sl_gated_linear &g, const PanelSplit &split, int num_rows, const float *rows, int64_t group,
+                     int tiles) {
     for (int row = 0; row < num_rows; row++) {
         const float *v = rows + (int64_t)row * GATED_COLUMNS;
         const F a = mul(silu(load(v)), load(v + TILE));

@@ -36,7 +36,9 @@ void pause_briefly() {
 void sleep_while(std::atomic<uint32_t> &value, uint32_t old) {
     syscall(SYS_futex, &value, FUTEX_WAIT_PRIVATE, old, nullptr, nullptr, 0);
 }
-void wake_all(std::atomic<uint32_t> &value) { syscall(SYS_futex, &value, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0); }
+void wake_all(std::atomic<uint32_t> &value) {
+    syscall(SYS_futex, &value, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+}
 #else
 void sleep_while(std::atomic<uint32_t> &, uint32_t) {
     const timespec nap{0, SPIN_NS};

@@ -17,8 +17,8 @@ int64_t thread_cpu_ns();
 class Signal {
 public:
     uint32_t read() const { return value_.load(std::memory_order_acquire); }
-    void publish(uint32_t value);          // and wakes all that sleep
-    uint32_t wait_change(uint32_t old);    // the time is booked in the two sums
+    void publish(uint32_t value);        // and wakes all that sleep
+    uint32_t wait_change(uint32_t old);  // the time is booked in the two sums
     int64_t wait_ns() const { return wait_ns_.load(std::memory_order_relaxed); }
     int64_t num_sleeps() const { return num_sleeps_.load(std::memory_order_relaxed); }
 

@@ -8,8 +8,6 @@
 #include "lanes_avx2.h"
 #include "product.h"
 
-#define SL_UNROLL _Pragma("GCC unroll 16")
-
 namespace shardline {
 namespace SL_TARGET {
 
@@ -33,19 +31,23 @@ static inline __m256i dot(__m256i sum, __m256i, __m256i) { return sum; }
 #endif
 
 // One line of quants (4 inputs, or 8 in nibbles) times each row, on 8 of the tile's 16 outputs.
-template <int FORMAT, int R> static inline void add_line(__m256i (&sums)[R], __m256i q, const int32_t *x, int mr) {
+template <int FORMAT, int R>
+static inline void add_line(__m256i (&sums)[R], __m256i q, const int32_t *x, int mr) {
     const __m256i low = _mm256_set1_epi8(15);
     if (FORMAT == SL_W8 && HAS_VNNI) {
-        SL_UNROLL for (int m = 0; m < R; m++) sums[m] = dot(sums[m], q, spread(x[m]));
+        SL_UNROLL
+        for (int m = 0; m < R; m++) sums[m] = dot(sums[m], q, spread(x[m]));
     } else if (FORMAT == SL_W8) {
         const __m256i w = _mm256_xor_si256(q, _mm256_set1_epi8((char)0x80)), magnitude = _mm256_abs_epi8(w);
-        SL_UNROLL for (int m = 0; m < R; m++) {
+        SL_UNROLL
+        for (int m = 0; m < R; m++) {
             const __m256i words = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(spread(x[m]), w));
             sums[m] = _mm256_add_epi32(sums[m], widen(words));
         }
     } else {
         const __m256i first = _mm256_and_si256(q, low), second = _mm256_and_si256(_mm256_srli_epi16(q, 4), low);
-        SL_UNROLL for (int m = 0; m < R; m++) {
+        SL_UNROLL
+        for (int m = 0; m < R; m++) {
             if (HAS_VNNI) {
                 sums[m] = dot(dot(sums[m], first, spread(x[m])), second, spread(x[mr + m]));
             } else {
@@ -57,10 +59,12 @@ template <int FORMAT, int R> static inline void add_line(__m256i (&sums)[R], __m
 }
 
 // What a sum starts with: the offset of unsigned quants where the sum is one of them in 32 bits, else nothing.
-template <int FORMAT> static inline __m256i sum_start(int32_t offset) {
+template <int FORMAT>
+static inline __m256i sum_start(int32_t offset) {
     return spread(HAS_VNNI && FORMAT != SL_W4_MIN ? offset : 0);
 }
-template <int FORMAT> static inline __m256 sum_end(__m256i sum, int32_t offset) {
+template <int FORMAT>
+static inline __m256 sum_end(__m256i sum, int32_t offset) {
     if (!HAS_VNNI && FORMAT != SL_W8) sum = widen(sum);
     if (!HAS_VNNI && FORMAT == SL_W4) sum = _mm256_add_epi32(sum, spread(offset));
     return _mm256_cvtepi32_ps(sum);
@@ -72,34 +76,40 @@ static inline void add_block(__m256 (&total)[R], const uint8_t *w, int half, con
     const int32_t *offsets = x + (FORMAT == SL_W8 ? 11 : 10) * mr;
     const float *scales = (const float *)x + 8 * mr;
     __m256i sums[R];
-    SL_UNROLL for (int m = 0; m < R; m++) sums[m] = sum_start<FORMAT>(offsets[m]);
+    SL_UNROLL
+    for (int m = 0; m < R; m++) sums[m] = sum_start<FORMAT>(offsets[m]);
     constexpr int LINES = FORMAT == SL_W8 ? 8 : 4;
     for (int j = 0; j < LINES; j++) add_line<FORMAT>(sums, half_line(w + j * LINE, half), x + 8 / LINES * j * mr, mr);
     const __m128i *halves = (const __m128i *)(w + quant_bytes(FORMAT)) + half;
     const __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128(halves));
     const __m256 minimum = FORMAT == SL_W4_MIN ? _mm256_cvtph_ps(_mm_loadu_si128(halves + 2)) : scale;
-    SL_UNROLL for (int m = 0; m < R; m++) {
+    SL_UNROLL
+    for (int m = 0; m < R; m++) {
         if (FORMAT == SL_W4_MIN) total[m] = _mm256_fnmadd_ps(minimum, _mm256_set1_ps(scales[mr + m]), total[m]);
         const __m256 factor = _mm256_mul_ps(scale, _mm256_set1_ps(scales[m]));
         total[m] = _mm256_fmadd_ps(sum_end<FORMAT>(sums[m], offsets[m]), factor, total[m]);
     }
 }
 
-template <int FORMAT, int R> static void int8_product(const Product &p, int first_row) {
+template <int FORMAT, int R>
+static void int8_product(const Product &p, int first_row) {
     __m256 left[R], right[R];
-    SL_UNROLL for (int m = 0; m < R; m++) left[m] = right[m] = _mm256_setzero_ps();
+    SL_UNROLL
+    for (int m = 0; m < R; m++) left[m] = right[m] = _mm256_setzero_ps();
     const uint8_t *w = p.tiles;
     const int32_t *x = (const int32_t *)p.panel + first_row;
     for (int b = 0; b < p.num_blocks; b++, w += block_bytes(FORMAT), x += 12 * p.panel_rows) {
         if (p.panel_rows == 1) {
-            SL_UNROLL for (int line = 0; line < num_lines(FORMAT); line++) prefetch_near(w + line * LINE + STREAM_AHEAD);
+            SL_UNROLL
+            for (int line = 0; line < num_lines(FORMAT); line++) prefetch_near(w + line * LINE + STREAM_AHEAD);
         } else {
             fetch_lines(p, w);
         }
         add_block<FORMAT>(left, w, 0, x, p.panel_rows);
         add_block<FORMAT>(right, w, 1, x, p.panel_rows);
     }
-    SL_UNROLL for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, {left[m], right[m]});
+    SL_UNROLL
+    for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, {left[m], right[m]});
 }
 
 static inline __m256 even_inputs(__m256i pairs) { return _mm256_castsi256_ps(_mm256_slli_epi32(pairs, 16)); }
@@ -108,10 +118,12 @@ static inline __m256 odd_inputs(__m256i pairs) {
 }
 
 // total += w_odd · x_odd, then total += w_even · x_even, each rounded once: what vdpbf16ps does.
-template <int R> static inline void add_pair(F (&total)[R], const uint8_t *w, const int32_t *x, ptrdiff_t row_step) {
+template <int R>
+static inline void add_pair(F (&total)[R], const uint8_t *w, const int32_t *x, ptrdiff_t row_step) {
     const __m256i a = half_line(w, 0), b = half_line(w, 1);
     const F odd = {odd_inputs(a), odd_inputs(b)}, even = {even_inputs(a), even_inputs(b)};
-    SL_UNROLL for (int m = 0; m < R; m++) {
+    SL_UNROLL
+    for (int m = 0; m < R; m++) {
         const __m256i pair = spread(x[m * row_step]);
         const __m256 x_odd = odd_inputs(pair), x_even = even_inputs(pair);
         total[m] = fma(odd, {x_odd, x_odd}, total[m]);
@@ -119,36 +131,44 @@ template <int R> static inline void add_pair(F (&total)[R], const uint8_t *w, co
     }
 }
 
-template <int R> static void bf16_product(const Product &p, int first_row) {
+template <int R>
+static void bf16_product(const Product &p, int first_row) {
     F total[R];
-    SL_UNROLL for (int m = 0; m < R; m++) total[m] = set(0);
+    SL_UNROLL
+    for (int m = 0; m < R; m++) total[m] = set(0);
     const uint8_t *w = p.tiles;
     const int32_t *x = (const int32_t *)p.panel + first_row;
     for (int b = 0; b < p.num_blocks; b++) {
         fetch_lines(p, w);
         for (int pair = 0; pair < GROUP / 2; pair++, w += LINE, x += p.panel_rows) add_pair(total, w, x, 1);
     }
-    SL_UNROLL for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, total[m]);
+    SL_UNROLL
+    for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, total[m]);
 }
 
-template <int R> static void some_rows_product(const Product &p, int first_row, int num_pairs, ptrdiff_t row_step) {
+template <int R>
+static void some_rows_product(const Product &p, int first_row, int num_pairs, ptrdiff_t row_step) {
     F total[R];
-    SL_UNROLL for (int m = 0; m < R; m++) total[m] = set(0);
+    SL_UNROLL
+    for (int m = 0; m < R; m++) total[m] = set(0);
     const uint8_t *w = p.tiles;
     const int32_t *x = (const int32_t *)p.panel + first_row * row_step;
     for (int pair = 0; pair < num_pairs; pair++, w += LINE, x++) {
         if (first_row == 0) prefetch_far(w + p.ahead);
         add_pair(total, w, x, row_step);
     }
-    SL_UNROLL for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, total[m]);
+    SL_UNROLL
+    for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, total[m]);
 }
 
-template <int FORMAT, int R> static void product_of(const Product &p, int first_row) {
+template <int FORMAT, int R>
+static void product_of(const Product &p, int first_row) {
     if constexpr (FORMAT == SL_BF16) bf16_product<R>(p, first_row);
     else int8_product<FORMAT, R>(p, first_row);
 }
 
-template <int FORMAT> static void product_rows(const Product &p, int first_row, int rows) {
+template <int FORMAT>
+static void product_rows(const Product &p, int first_row, int rows) {
     switch (rows) {
         case 1: return product_of<FORMAT, 1>(p, first_row);
         case 2: return product_of<FORMAT, 2>(p, first_row);
@@ -156,7 +176,8 @@ template <int FORMAT> static void product_rows(const Product &p, int first_row, 
     }
 }
 
-template <int FORMAT, int> static void product(const Product &p) {
+template <int FORMAT, int>
+static void product(const Product &p) {
     const int first = p.panel_rows > PRODUCT_ROWS ? (p.panel_rows + 1) / 2 : p.panel_rows;
     product_rows<FORMAT>(p, 0, first);
     if (p.panel_rows == first) return;
@@ -174,7 +195,8 @@ static void row_product_rows(const Product &p, int first_row, int rows, int num_
 }
 
 // Plain rows of pairs, row_step apart, as attention has them: every line is prefetched `ahead`.
-template <int> static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
+template <int>
+static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
     const int first = p.panel_rows > PRODUCT_ROWS ? (p.panel_rows + 1) / 2 : p.panel_rows;
     row_product_rows(p, 0, first, num_pairs, row_step);
     if (p.panel_rows > first) row_product_rows(p, first, p.panel_rows - first, num_pairs, row_step);

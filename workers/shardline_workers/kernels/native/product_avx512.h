@@ -4,8 +4,6 @@
 #include "lanes_avx512.h"
 #include "product.h"
 
-#define SL_UNROLL _Pragma("GCC unroll 16")
-
 namespace shardline {
 namespace SL_TARGET {
 
@@ -17,63 +15,90 @@ constexpr int PAIR_TILES = 2;  // weights take two registers, as even and odd in
 #endif
 constexpr int most_tiles(int format) { return format == SL_BF16 ? PAIR_TILES : 2; }
 
-template <int T> static inline void fetch_lines(const Product &p, const uint8_t *w) {
-    SL_UNROLL for (int t = 0; t < T; t++)
-        for (int line = p.first_line; line < p.last_line; line++) prefetch_far(w + p.tile_stride * t + line * LINE + p.ahead);
+template <int T>
+static inline void fetch_lines(const Product &p, const uint8_t *w) {
+    SL_UNROLL
+    for (int t = 0; t < T; t++)
+        for (int line = p.first_line; line < p.last_line; line++)
+            prefetch_far(w + p.tile_stride * t + line * LINE + p.ahead);
 }
 
 // sums += q · x over the 32 inputs of a block; exact in int32.
 template <int FORMAT, int R, int T>
 static inline void add_block(I (&sums)[R][T], const Product &p, const uint8_t *w, const int32_t *x) {
     const I low = _mm512_set1_epi8(15);
-    SL_UNROLL for (int j = 0; j < (FORMAT == SL_W8 ? 8 : 4); j++) {
+    SL_UNROLL
+    for (int j = 0; j < (FORMAT == SL_W8 ? 8 : 4); j++) {
         I first[T], second[T];
-        SL_UNROLL for (int t = 0; t < T; t++) {
+        SL_UNROLL
+        for (int t = 0; t < T; t++) {
             first[t] = load_int(w + p.tile_stride * t + j * LINE);
             if (FORMAT == SL_W8) continue;
             second[t] = bit_and(_mm512_srli_epi16(first[t], 4), low);
             first[t] = bit_and(first[t], low);
         }
         const int32_t *words = x + (FORMAT == SL_W8 ? j : 2 * j) * R;
-        SL_UNROLL for (int m = 0; m < R; m++)
-            SL_UNROLL for (int t = 0; t < T; t++) sums[m][t] = _mm512_dpbusd_epi32(sums[m][t], first[t], set_int(words[m]));
+        SL_UNROLL
+        for (int m = 0; m < R; m++) {
+            SL_UNROLL
+            for (int t = 0; t < T; t++) sums[m][t] = _mm512_dpbusd_epi32(sums[m][t], first[t], set_int(words[m]));
+        }
         if (FORMAT == SL_W8) continue;
-        SL_UNROLL for (int m = 0; m < R; m++)
-            SL_UNROLL for (int t = 0; t < T; t++) sums[m][t] = _mm512_dpbusd_epi32(sums[m][t], second[t], set_int(words[R + m]));
+        SL_UNROLL
+        for (int m = 0; m < R; m++) {
+            SL_UNROLL
+            for (int t = 0; t < T; t++) sums[m][t] = _mm512_dpbusd_epi32(sums[m][t], second[t], set_int(words[R + m]));
+        }
     }
 }
 
 // total += scale_w · scale_x · sum (- minimum · scale_x · Σx)
 template <int FORMAT, int R, int T>
-static inline void add_scaled(F (&total)[R][T], const I (&sums)[R][T], const Product &p, const uint8_t *w, const float *scales) {
-    SL_UNROLL for (int t = 0; t < T; t++) {
+static inline void add_scaled(F (&total)[R][T], const I (&sums)[R][T], const Product &p, const uint8_t *w,
+                              const float *scales) {
+    SL_UNROLL
+    for (int t = 0; t < T; t++) {
         const uint8_t *halves = w + p.tile_stride * t + quant_bytes(FORMAT);
         const F scale = load_half(halves), minimum = FORMAT == SL_W4_MIN ? load_half(halves + 32) : scale;
-        SL_UNROLL for (int m = 0; m < R; m++) {
+        SL_UNROLL
+        for (int m = 0; m < R; m++) {
             if (FORMAT == SL_W4_MIN) total[m][t] = fnma(minimum, set(scales[R + m]), total[m][t]);
             total[m][t] = fma(to_float(sums[m][t]), mul(scale, set(scales[m])), total[m][t]);
         }
     }
 }
 
-template <int R, int T> static inline void store_all(const Product &p, const F (&total)[R][T]) {
-    SL_UNROLL for (int m = 0; m < R; m++)
-        SL_UNROLL for (int t = 0; t < T; t++) store(p.out + m * p.out_stride + TILE * t, total[m][t]);
+template <int R, int T>
+static inline void store_all(const Product &p, const F (&total)[R][T]) {
+    SL_UNROLL
+    for (int m = 0; m < R; m++) {
+        SL_UNROLL
+        for (int t = 0; t < T; t++) store(p.out + m * p.out_stride + TILE * t, total[m][t]);
+    }
 }
 
-template <int FORMAT, int R, int T> static void int8_product(const Product &p) {
+template <int FORMAT, int R, int T>
+static void int8_product(const Product &p) {
     constexpr int64_t BLOCK = block_bytes(FORMAT);
     F total[R][T];
-    SL_UNROLL for (int m = 0; m < R; m++) SL_UNROLL for (int t = 0; t < T; t++) total[m][t] = set(0);
+    SL_UNROLL
+    for (int m = 0; m < R; m++) {
+        SL_UNROLL
+        for (int t = 0; t < T; t++) total[m][t] = set(0);
+    }
     const uint8_t *w = p.tiles, *a = p.panel;
     for (int b = 0; b < p.num_blocks; b++, w += BLOCK, a += panel_group_bytes(SL_INT8) * R) {
         const int32_t *x = (const int32_t *)a, *offsets = x + (FORMAT == SL_W8 ? 11 : 10) * R;
         I sums[R][T];
         // The offset of unsigned quants is the sum's starting value, and so costs nothing.
-        SL_UNROLL for (int m = 0; m < R; m++)
-            SL_UNROLL for (int t = 0; t < T; t++) sums[m][t] = set_int(FORMAT == SL_W4_MIN ? 0 : offsets[m]);
+        SL_UNROLL
+        for (int m = 0; m < R; m++) {
+            SL_UNROLL
+            for (int t = 0; t < T; t++) sums[m][t] = set_int(FORMAT == SL_W4_MIN ? 0 : offsets[m]);
+        }
         if (R == 1 && T == 1) {
-            SL_UNROLL for (int line = 0; line < num_lines(FORMAT); line++) prefetch_near(w + line * LINE + STREAM_AHEAD);
+            SL_UNROLL
+            for (int line = 0; line < num_lines(FORMAT); line++) prefetch_near(w + line * LINE + STREAM_AHEAD);
         } else {
             fetch_lines<T>(p, w);
         }
@@ -111,16 +136,26 @@ static inline F add_pairs(F sum, PairWeights w, int32_t x) {
 
 // x_step: from one pair of inputs to the next, row_step: from row to row, in pairs.
 template <int R, int T>
-static inline void add_pair(F (&total)[R][T], const Product &p, const uint8_t *w, const int32_t *x, ptrdiff_t row_step) {
+static inline void add_pair(F (&total)[R][T], const Product &p, const uint8_t *w, const int32_t *x,
+                            ptrdiff_t row_step) {
     PairWeights v[T];
-    SL_UNROLL for (int t = 0; t < T; t++) v[t] = load_pairs(w + p.tile_stride * t);
-    SL_UNROLL for (int m = 0; m < R; m++)
-        SL_UNROLL for (int t = 0; t < T; t++) total[m][t] = add_pairs(total[m][t], v[t], x[m * row_step]);
+    SL_UNROLL
+    for (int t = 0; t < T; t++) v[t] = load_pairs(w + p.tile_stride * t);
+    SL_UNROLL
+    for (int m = 0; m < R; m++) {
+        SL_UNROLL
+        for (int t = 0; t < T; t++) total[m][t] = add_pairs(total[m][t], v[t], x[m * row_step]);
+    }
 }
 
-template <int R, int T> static void bf16_product(const Product &p) {
+template <int R, int T>
+static void bf16_product(const Product &p) {
     F total[R][T];
-    SL_UNROLL for (int m = 0; m < R; m++) SL_UNROLL for (int t = 0; t < T; t++) total[m][t] = set(0);
+    SL_UNROLL
+    for (int m = 0; m < R; m++) {
+        SL_UNROLL
+        for (int t = 0; t < T; t++) total[m][t] = set(0);
+    }
     const uint8_t *w = p.tiles;
     const int32_t *x = (const int32_t *)p.panel;
     for (int b = 0; b < p.num_blocks; b++) {
@@ -131,24 +166,32 @@ template <int R, int T> static void bf16_product(const Product &p) {
 }
 
 // The same on R plain rows of pairs, row_step apart, as attention has them: every line is prefetched `ahead`.
-template <int R, int T> static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
+template <int R, int T>
+static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
     F total[R][T];
-    SL_UNROLL for (int m = 0; m < R; m++) SL_UNROLL for (int t = 0; t < T; t++) total[m][t] = set(0);
+    SL_UNROLL
+    for (int m = 0; m < R; m++) {
+        SL_UNROLL
+        for (int t = 0; t < T; t++) total[m][t] = set(0);
+    }
     const uint8_t *w = p.tiles;
     const int32_t *x = (const int32_t *)p.panel;
     for (int pair = 0; pair < num_pairs; pair++, w += LINE, x++) {
-        SL_UNROLL for (int t = 0; t < T; t++) prefetch_far(w + p.tile_stride * t + p.ahead);
+        SL_UNROLL
+        for (int t = 0; t < T; t++) prefetch_far(w + p.tile_stride * t + p.ahead);
         add_pair(total, p, w, x, row_step);
     }
     store_all(p, total);
 }
 
-template <int FORMAT, int R, int T> static void product_of(const Product &p) {
+template <int FORMAT, int R, int T>
+static void product_of(const Product &p) {
     if constexpr (FORMAT == SL_BF16) bf16_product<R, T>(p);
     else int8_product<FORMAT, R, T>(p);
 }
 
-template <int FORMAT, int T> static void product(const Product &p) {
+template <int FORMAT, int T>
+static void product(const Product &p) {
     switch (p.panel_rows) {
         case 1: return product_of<FORMAT, 1, T>(p);
         case 2: return product_of<FORMAT, 2, T>(p);
@@ -159,7 +202,8 @@ template <int FORMAT, int T> static void product(const Product &p) {
     }
 }
 
-template <int T> static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
+template <int T>
+static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
     switch (p.panel_rows) {
         case 1: return row_product<1, T>(p, num_pairs, row_step);
         case 2: return row_product<2, T>(p, num_pairs, row_step);

@@ -9,13 +9,15 @@ namespace SL_TARGET {
 constexpr int most_tiles(int) { return 1; }
 
 // q of 4 neighbouring inputs (a dword of the panel) for each output
-template <int FORMAT> static int quant(const uint8_t *w, int dword, int output, int i) {
+template <int FORMAT>
+static int quant(const uint8_t *w, int dword, int output, int i) {
     if (FORMAT == SL_W8) return w[dword * LINE + output * 4 + i];
     const int byte = w[dword / 2 * LINE + output * 4 + i];
     return dword % 2 ? byte >> 4 : byte & 15;
 }
 
-template <int FORMAT> static I block_sums(const uint8_t *w, const uint8_t *x, int mr, int32_t offset) {
+template <int FORMAT>
+static I block_sums(const uint8_t *w, const uint8_t *x, int mr, int32_t offset) {
     I sums = set_int(FORMAT == SL_W4_MIN ? 0 : offset);
     for (int dword = 0; dword < GROUP / 4; dword++) {
         for (int output = 0; output < TILE; output++) {
@@ -26,7 +28,8 @@ template <int FORMAT> static I block_sums(const uint8_t *w, const uint8_t *x, in
     return sums;
 }
 
-template <int FORMAT> static F int8_row(const Product &p, int row) {
+template <int FORMAT>
+static F int8_row(const Product &p, int row) {
     F total = set(0);
     const uint8_t *w = p.tiles, *x = p.panel + 4 * row;
     const int mr = p.panel_rows;
@@ -53,7 +56,8 @@ static F pair_row(const uint8_t *w, const int32_t *x, int num_pairs, ptrdiff_t p
     return total;
 }
 
-template <int FORMAT, int> static void product(const Product &p) {
+template <int FORMAT, int>
+static void product(const Product &p) {
     for (int row = 0; row < p.panel_rows; row++) {
         float *out = p.out + row * p.out_stride;
         if constexpr (FORMAT == SL_BF16)
@@ -63,7 +67,8 @@ template <int FORMAT, int> static void product(const Product &p) {
 }
 
 // Plain rows of pairs, row_step apart, as attention has them.
-template <int> static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
+template <int>
+static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
     for (int row = 0; row < p.panel_rows; row++) {
         const int32_t *x = (const int32_t *)p.panel + row * row_step;
         store(p.out + row * p.out_stride, pair_row(p.tiles, x, num_pairs, 1));

@@ -44,7 +44,8 @@ static inline void put_group(const sl_panels &panels, const PanelPlace &place, i
 }
 
 // The same of `count` values, from 1 to 32; those beyond are zero.
-static inline void put_some(const sl_panels &panels, const PanelPlace &place, int64_t group, const float *x, int64_t count) {
+static inline void put_some(const sl_panels &panels, const PanelPlace &place, int64_t group, const float *x,
+                            int64_t count) {
     if (count >= GROUP) return put_group(panels, place, group, load(x), load(x + TILE));
     alignas(64) float filled[GROUP] = {};
     memcpy(filled, x, sizeof(float) * (size_t)count);
@@ -54,7 +55,8 @@ static inline void put_some(const sl_panels &panels, const PanelPlace &place, in
 // A whole row.
 static inline void put_row(const sl_panels &panels, const PanelSplit &split, int row, const float *x) {
     const PanelPlace place = panel_place(panels, split, row);
-    for (int64_t i = 0; i < panels.num_inputs; i += GROUP) put_some(panels, place, i / GROUP, x + i, panels.num_inputs - i);
+    for (int64_t i = 0; i < panels.num_inputs; i += GROUP)
+        put_some(panels, place, i / GROUP, x + i, panels.num_inputs - i);
 }
 
 }  // namespace SL_TARGET

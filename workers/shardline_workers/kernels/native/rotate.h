@@ -8,7 +8,8 @@ namespace SL_TARGET {
 
 // (a, b) → (a cos - b sin, b cos + a sin), for pairs `step` apart whose first members are `stride` apart. Plain loops:
 // without contraction of products and sums, every instruction set rounds alike.
-static void rotate_pairs(const float *x, const float *cosines, const float *sines, int pairs, int stride, int step, float *out) {
+static void rotate_pairs(const float *x, const float *cosines, const float *sines, int pairs, int stride, int step,
+                         float *out) {
     for (int i = 0; i < pairs; i++) {
         const float a = x[i * stride], b = x[i * stride + step];
         out[i * stride] = a * cosines[i] - b * sines[i];
@@ -66,7 +67,8 @@ static void rotate_store(const sl_op &op, Work &work) {
     for (int row = work.begin(num_rows); row < work.end(num_rows); row++) {
         const float *qkv = r.qkv + row * r.qkv_stride;
         uint16_t *queries = r.queries + (int64_t)row * r.num_heads * size;
-        for (int h = 0; h < r.num_heads; h++) rotate_head(r, qkv + h * size, work.step.positions[row], queries + h * size);
+        for (int h = 0; h < r.num_heads; h++)
+            rotate_head(r, qkv + h * size, work.step.positions[row], queries + h * size);
         store_token(r, work, row, qkv + r.num_heads * size);
     }
 }

@@ -5,16 +5,16 @@
 
 namespace shardline {
 
-struct Softmax;            // see attention_scratch.h
-class Barrier;             // see pool.h, which these files do without: it would cost most of their compile time
+struct Softmax;  // see attention_scratch.h
+class Barrier;   // see pool.h, which these files do without: it would cost most of their compile time
 void wait_at(Barrier &);
 
 // One thread's scratch memory, and what all threads of a run share.
 struct Scratch {
-    float *rows;      // [max_tokens, 64] of this thread: two tiles of gate and two of up, before activation
+    float *rows;        // [max_tokens, 64] of this thread: two tiles of gate and two of up, before activation
     Softmax *partials;  // of all threads: attention splits that are merged later, see attention.h
     int64_t num_partials;
-    Candidate *candidates;  // [vocabulary] of this thread, see candidates.h
+    Candidate *candidates;  // [vocabulary + 1] of this thread, see candidates.h
 };
 
 struct Work {
