@@ -23,13 +23,22 @@ FORGET_TIMEOUT_S = 2.0
 # The router hears of the request's own timeout; a call's limit must not be what ends it.
 DEADLINE_MARGIN_S = 5.0
 
+PING_AFTER_MS = 10_000  # without a word of the router
+PING_TIMEOUT_MS = 10_000
+
+
+def keepalive_options(*, ping_after_ms: int, ping_timeout_ms: int) -> tuple[tuple[str, int], ...]:
+    """A dead or hung router is noticed within the sum of both, even where its host vanished without a word."""
+    return (
+        ("grpc.keepalive_time_ms", ping_after_ms),
+        ("grpc.keepalive_timeout_ms", ping_timeout_ms),
+        ("grpc.http2.ping_timeout_ms", ping_timeout_ms),  # counts as well, and is a minute unless told otherwise
+        ("grpc.http2.max_pings_without_data", 0),
+    )
+
+
 CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
-    # A dead or hung router is noticed within 20 s, even where its host vanished without a word. The ping's own time
-    # limit counts as well, and is a minute unless told otherwise.
-    ("grpc.keepalive_time_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
+    *keepalive_options(ping_after_ms=PING_AFTER_MS, ping_timeout_ms=PING_TIMEOUT_MS),
     # A router that comes back on its address is found again soon.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 1_000),

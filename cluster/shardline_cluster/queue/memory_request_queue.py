@@ -82,11 +82,11 @@ class MemoryRequestQueue:
         return await self._run(lambda lane: memory_router_scripts.cancel(lane, request_id, tenant))
 
     async def attach(
-        self, router: str, listener_number: int, request_id: str, tenant: str
+        self, router: str, listener_number: int, request_id: str, tenant: str, *, held: Sequence[int] = ()
     ) -> Reply[Snapshot | OnHold | Gone]:
         """Registers a listener, then reads record and logs."""
         return await self._run(
-            lambda lane: memory_router_scripts.attach(lane, router, listener_number, request_id, tenant)
+            lambda lane: memory_router_scripts.attach(lane, router, listener_number, request_id, tenant, held=held)
         )
 
     async def detach(self, router: str, listener_number: int, request_id: str) -> Reply[None]:

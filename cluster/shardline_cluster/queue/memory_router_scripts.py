@@ -1,5 +1,7 @@
 """What routers, clients and people ask of a lane in memory: submit, attach, detach, look, cancel, forget, view."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 
 from shardline_cluster.queue.answers import (
@@ -18,10 +20,11 @@ from shardline_cluster.queue.answers import (
     TooLarge,
 )
 from shardline_cluster.queue.calls import LaneBounds, Member, MemberRole
+from shardline_cluster.queue.log_encoding import ID_BYTES
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_record import MemoryRecord
 from shardline_cluster.queue.memory_sweep import drop_listener
-from shardline_cluster.queue.records import RequestInfo, RequestState, Submission
+from shardline_cluster.queue.records import RequestInfo, RequestState, SequenceLog, Submission
 
 UNKNOWN_DRAIN_MS = 1_000  # asked of a refused client while nothing has been claimed yet
 
@@ -119,15 +122,15 @@ def _retry_after_ms(lane: MemoryLane, num_waiting: int, excess: float) -> int:
 
 
 def attach(
-    lane: MemoryLane, router: str, listener_number: int, request_id: str, tenant: str
+    lane: MemoryLane, router: str, listener_number: int, request_id: str, tenant: str, *, held: Sequence[int]
 ) -> Snapshot | OnHold | Gone:
-    """Registers a listener, then reads."""
+    """Registers a listener, then reads what comes after `held`."""
     record = lane.find(request_id, tenant)
     if record is not None and record.end is None:
         record.listeners[router] = max(listener_number, record.listeners.get(router, 0))
         lane.detached.pop(request_id, None)
         _keep_router(lane, router)
-    return look(lane, request_id, tenant)
+    return look(lane, request_id, tenant, held=held)
 
 
 def _keep_router(lane: MemoryLane, router: str) -> None:
@@ -142,10 +145,19 @@ def detach(lane: MemoryLane, router: str, listener_number: int, request_id: str)
         drop_listener(lane, record, router)
 
 
-def look(lane: MemoryLane, request_id: str, tenant: str) -> Snapshot | OnHold | Gone:
-    """Reads record and logs."""
+def look(lane: MemoryLane, request_id: str, tenant: str, *, held: Sequence[int] = ()) -> Snapshot | OnHold | Gone:
+    """Reads record and logs, each after the tokens that are held."""
     record = lane.find(request_id, tenant)
-    return _unknown(lane, request_id) if record is None else record.snapshot(lane.position(record))
+    if record is None:
+        return _unknown(lane, request_id)
+    found = record.snapshot(lane.position(record))
+    offsets = held or (0,) * len(found.logs)
+    return replace(found, logs=tuple(_after(offset, log) for offset, log in zip(offsets, found.logs, strict=True)))
+
+
+def _after(offset: int, log: SequenceLog) -> SequenceLog:
+    width = len(log.logprobs) // log.num_tokens if log.num_tokens else 0
+    return SequenceLog(log.ids[offset * ID_BYTES :], log.logprobs[offset * width :], log.finish)
 
 
 def _unknown(lane: MemoryLane, request_id: str) -> OnHold | Gone:

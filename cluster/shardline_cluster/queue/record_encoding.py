@@ -4,6 +4,7 @@ The layouts stand in `scripts/prelude/requests.lua`; both sides carry the schema
 """
 
 import struct
+from collections.abc import Sequence
 
 from shardline_cluster.queue.frames import FrameReader, pack_bytes, pack_text, pack_u32, pack_u64
 from shardline_cluster.queue.records import (
@@ -148,6 +149,6 @@ def join_logs(first: SequenceLog, rest: SequenceLog) -> SequenceLog:
     return SequenceLog(first.ids + rest.ids, first.logprobs + rest.logprobs, rest.finish)
 
 
-def pack_offsets(logs: tuple[SequenceLog, ...]) -> bytes:
-    """The offsets from which on these logs go on."""
-    return struct.pack(f"<{len(logs)}I", *(log.num_tokens for log in logs))
+def pack_offsets(offsets: Sequence[int]) -> bytes:
+    """Tokens of each sequence after which its log is wanted."""
+    return struct.pack(f"<{len(offsets)}I", *offsets)

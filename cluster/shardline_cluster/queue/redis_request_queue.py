@@ -159,26 +159,34 @@ class RedisRequestQueue:
         return _with_value(reply, Ended(found.info, found.end, found.logs))
 
     async def attach(
-        self, router: str, listener_number: int, request_id: str, tenant: str
+        self, router: str, listener_number: int, request_id: str, tenant: str, *, held: Sequence[int] = ()
     ) -> Reply[Snapshot | OnHold | Gone]:
         """Registers a listener, then reads record and logs, with nothing falling between."""
-        reply = await self._call("attach", router, listener_number, request_id, tenant, b"")
-        return await self._read(reply, request_id, tenant)
+        reply = await self._call("attach", router, listener_number, request_id, tenant, pack_offsets(held))
+        return await self._read(reply, request_id, tenant, held=held)
 
     async def look(self, request_id: str, tenant: str) -> Reply[Snapshot | OnHold | Gone]:
         """Reads record and logs without listening."""
-        return await self._read(await self._call("look", request_id, tenant, b""), request_id, tenant)
+        return await self._look(request_id, tenant, held=())
 
-    async def _read(self, reply: Reply[bytes], request_id: str, tenant: str) -> Reply[Snapshot | OnHold | Gone]:
-        """Opens a snapshot, and reads the pages of its logs that did not fit into the reply."""
+    async def _look(self, request_id: str, tenant: str, *, held: Sequence[int]) -> Reply[Snapshot | OnHold | Gone]:
+        reply = await self._call("look", request_id, tenant, pack_offsets(held))
+        return await self._read(reply, request_id, tenant, held=held)
+
+    async def _read(
+        self, reply: Reply[bytes], request_id: str, tenant: str, *, held: Sequence[int] = ()
+    ) -> Reply[Snapshot | OnHold | Gone]:
+        """Opens a snapshot of what comes after `held`, and reads the pages that did not fit into the reply."""
         found, lengths = read_snapshot(reply.value)
-        while isinstance(found, Snapshot) and any(
-            log.num_tokens < length for log, length in zip(found.logs, lengths, strict=True)
-        ):
-            page = await self._call("look", request_id, tenant, pack_offsets(found.logs))
+        while isinstance(found, Snapshot):
+            begins = held or (0,) * len(found.logs)
+            read = [begin + log.num_tokens for begin, log in zip(begins, found.logs, strict=True)]
+            if all(offset >= length for offset, length in zip(read, lengths, strict=True)):
+                break
+            page = await self._call("look", request_id, tenant, pack_offsets(read))
             more, lengths = read_snapshot(page.value)
             if page.identity != reply.identity or not isinstance(more, Snapshot):
-                return await self.look(request_id, tenant)  # another server, or gone meanwhile: from the beginning
+                return await self._look(request_id, tenant, held=held)  # another server, or gone meanwhile: once more
             joined = tuple(join_logs(log, rest) for log, rest in zip(found.logs, more.logs, strict=True))
             reply, found = page, replace(more, logs=joined)
         return _with_value(reply, found)

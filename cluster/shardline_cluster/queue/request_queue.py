@@ -115,9 +115,12 @@ class RequestQueue(Protocol):
         ...
 
     async def attach(
-        self, router: str, listener_number: int, request_id: str, tenant: str
+        self, router: str, listener_number: int, request_id: str, tenant: str, *, held: Sequence[int] = ()
     ) -> Reply[Snapshot | OnHold | Gone]:
-        """Registers a listener, then reads record and logs, with nothing falling between."""
+        """Registers a listener, then reads record and logs, with nothing falling between.
+
+        `held`: tokens of each sequence that this very server has shown before; the snapshot's logs begin after them.
+        """
         ...
 
     async def detach(self, router: str, listener_number: int, request_id: str) -> Reply[None]:

@@ -7,11 +7,12 @@ from shardline_cluster.queue.calls import RestoreCall
 
 @dataclass(frozen=True, slots=True)
 class AttachStream:
-    """Listen to a request and read all of it."""
+    """Listen to a request and read all of it that comes after what this server has shown before."""
 
     request_id: str
     tenant: str
     number: int
+    held: tuple[int, ...] = ()  # tokens of each sequence
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,9 @@ class LaneDuties:
     async def _attach(self, call: AttachStream) -> None:
         try:
             reply = await self.caller.ask(
-                lambda: self._queue.attach(self._lane.incarnation, call.number, call.request_id, call.tenant)
+                lambda: self._queue.attach(
+                    self._lane.incarnation, call.number, call.request_id, call.tenant, held=call.held
+                )
             )
         except Exception as error:
             self._lane.attach_failed(call, _told(error))

@@ -74,6 +74,7 @@ class LaneStreams:
         assert stream.info is not None, "a stream without a record has nothing to restore"
         stream.number = self.next_number()  # an answer to an older attach says nothing any more
         stream.attaching = stream.missed = False
+        stream.shown = ()  # by another server, which may hold less or something else
         stream.restoring += 1
         return [self._restore(stream.info, stream.frozen_logs(), stream.told_end)]
 
@@ -158,9 +159,12 @@ class LaneStreams:
         stream.attaching = False
         stream.heard_ms = now_ms
         if isinstance(answer, Snapshot):
+            if call.held and not stream.goes_on_in(answer, call.held):
+                stream.shown = ()
+                return self._attach(stream, now_ms)
             if stream.info and self._other_run(stream.info, answer.info):
                 stream.begin_another_run()
-            stream.adopt(answer, in_hold=in_hold)
+            stream.adopt(answer, after=call.held, in_hold=in_hold)
         elif isinstance(answer, Gone) and not stream.complete:
             stream.fail_all(unknown_request(stream.request_id))
         return self._attach(stream, now_ms) if stream.missed and not stream.complete else []
@@ -190,7 +194,7 @@ class LaneStreams:
         if stream is None:
             self.recent.remember(answer.info, answer.logs, answer.end)
             return []
-        stream.info = answer.info
+        stream.info, stream.shown = answer.info, ()
         stream.adopt_logs(answer.logs)
         stream.end = answer.end
         stream.check_readers(whole=False, in_hold=True)
@@ -257,7 +261,7 @@ class LaneStreams:
         stream.number = self.next_number()
         stream.attaching, stream.missed = True, False
         stream.heard_ms = now_ms
-        return [AttachStream(stream.request_id, stream.tenant, stream.number)]
+        return [AttachStream(stream.request_id, stream.tenant, stream.number, stream.shown)]
 
     def _restore(self, info: RequestInfo, logs: Sequence[SequenceLog], end: RequestEnd | None) -> RestoreRequest:
         return RestoreRequest(RestoreCall(incarnation=self.incarnation, info=info, logs=tuple(logs), end=end))

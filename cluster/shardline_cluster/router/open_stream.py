@@ -40,6 +40,7 @@ class OpenStream:
         self.number = 0  # of the latest attach
         self.attaching = False  # the attach of that number has no answer yet
         self.missed = False  # something was published meanwhile that could not be used
+        self.shown: tuple[int, ...] = ()  # tokens of each sequence that the present server has shown: not read again
         self.restoring = 0  # restores without an answer; each leads to an attach
         self.heard_ms = now_ms  # when something was last delivered
 
@@ -72,17 +73,29 @@ class OpenStream:
         for reader in self.readers:
             if reader.verified and any(reader.taken):
                 reader.fail(another_run(self.request_id))
-        self.logs, self.end = [], None
+        self.logs, self.end, self.shown = [], None, ()
 
-    def adopt(self, snapshot: Snapshot, *, in_hold: bool) -> None:
-        """Takes over what the server holds; what is held here beyond it stays."""
+    def goes_on_in(self, snapshot: Snapshot, held: Sequence[int]) -> bool:
+        """Whether a reading that left `held` out goes on where it was: in the same record, whose logs only grow."""
+        if self.info is None or self.info.submitted_ms != snapshot.info.submitted_ms:
+            return False
+        return self.shown == held
+
+    def adopt(self, snapshot: Snapshot, *, in_hold: bool, after: Sequence[int] = ()) -> None:
+        """Takes over what the server holds; what is held here beyond it stays. `after`: tokens that it left out."""
+        logs = [self._whole(sequence, offset, snapshot.logs[sequence]) for sequence, offset in enumerate(after)]
         self.info = snapshot.info
         # A claim may be published before the answer that was read earlier is here: its place in the queue is history.
         self.position = snapshot.position if snapshot.epoch >= self.epoch else None
         self.epoch = snapshot.epoch
-        self.adopt_logs(snapshot.logs)
+        self.adopt_logs(logs or snapshot.logs)
+        self.shown = tuple(log.num_tokens for log in logs or snapshot.logs)
         self.end = snapshot.end or self.end
         self.check_readers(whole=True, in_hold=in_hold)
+
+    def _whole(self, sequence: int, offset: int, rest: SequenceLog) -> SequenceLog:
+        held = self.logs[sequence]
+        return SequenceLog(held.ids(0, offset) + rest.ids, held.logprobs(0, offset) + rest.logprobs, rest.finish)
 
     def adopt_logs(self, logs: Sequence[SequenceLog]) -> None:
         """Takes over the server's logs; readers that have something else fail."""
@@ -95,6 +108,7 @@ class OpenStream:
     def cut(self, sequence: int, offset: int) -> None:
         """The server's log differs from `offset` on: forgets what is held from there."""
         self._fail_beyond(sequence, offset)
+        self.shown = ()
         if sequence < len(self.logs):
             self.logs[sequence].cut(offset)
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shardline import AsyncClient, Client, Tokens
+from shardline import AsyncClient, Client, Tokens, channels
+from shardline.channels import keepalive_options
 from shardline.patience import KEEPALIVE_BOUND_S
 from tests.cluster.client.router_process import TEXT
 
@@ -83,8 +84,13 @@ async def test_asynchronous_streams_go_on_as_well(dying: RouterProcess, survivin
     assert texts == [TEXT] * 4
 
 
-@pytest.mark.slow
-def test_a_router_that_hangs_is_left_when_it_answers_no_ping(dying: RouterProcess, surviving: RouterProcess) -> None:
+def test_a_router_that_hangs_is_left_when_it_answers_no_ping(
+    dying: RouterProcess, surviving: RouterProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    impatient = keepalive_options(ping_after_ms=1_000, ping_timeout_ms=500)
+    options = dict(channels.CHANNEL_OPTIONS) | dict(impatient)
+    monkeypatch.setattr(channels, "CHANNEL_OPTIONS", tuple(options.items()))
+
     with Client([dying.address, surviving.address]) as client:
         streams = [client.stream("Hi") for _ in range(2)]
         pieces = [[next(stream) for _ in range(PAUSE_AFTER)] for stream in streams]
@@ -95,4 +101,8 @@ def test_a_router_that_hangs_is_left_when_it_answers_no_ping(dying: RouterProces
 
     for events in received:
         assert "".join(event.text for event in events if isinstance(event, Tokens)) == TEXT
-    assert took_s < KEEPALIVE_BOUND_S + 10
+    assert took_s < 30  # gRPC's own limit for pings is a minute
+
+
+def test_what_patience_takes_for_a_connection_lasts_longer_than_a_silent_one() -> None:
+    assert KEEPALIVE_BOUND_S * 1000 >= channels.PING_AFTER_MS + channels.PING_TIMEOUT_MS

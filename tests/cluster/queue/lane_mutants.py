@@ -1,6 +1,6 @@
 """One rule of the protocol broken at a time: what the lane machine must see if it is worth its time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -127,8 +127,8 @@ def no_term_after_an_outage(patch: pytest.MonkeyPatch) -> None:
 def attach_only_reads(patch: pytest.MonkeyPatch) -> None:
     """A listener is not registered."""
 
-    def attach(lane: MemoryLane, router: str, number: int, request_id: str, tenant: str) -> Any:
-        return memory_router_scripts.look(lane, request_id, tenant)
+    def attach(lane: MemoryLane, router: str, number: int, request_id: str, tenant: str, *, held: Sequence[int]) -> Any:
+        return memory_router_scripts.look(lane, request_id, tenant, held=held)
 
     patch.setattr(memory_router_scripts, "attach", attach)
 

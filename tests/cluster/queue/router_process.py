@@ -139,7 +139,7 @@ class RouterProcess:
         self._send(
             "attach",
             call.request_id,
-            lambda queue: queue.attach(self.incarnation, call.number, call.request_id, call.tenant),
+            lambda queue: queue.attach(self.incarnation, call.number, call.request_id, call.tenant, held=call.held),
             handle,
         )
 

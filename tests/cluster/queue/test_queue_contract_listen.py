@@ -5,8 +5,9 @@ import pytest
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.queue.answers import Ended, ForgetCode, Gone, Snapshot
 from shardline_cluster.queue.calls import Member, MemberRole, SequenceCommit
+from shardline_cluster.queue.log_encoding import pack_ids, pack_logprobs
 from shardline_cluster.queue.published import Published, Wake
-from shardline_cluster.queue.records import DisconnectAction, RequestState
+from shardline_cluster.queue.records import DisconnectAction, RequestState, SequenceLog
 from tests.cluster.queue.lane_calls import STOP, TENANT, HandLeader, log_ids, look, some, submit
 from tests.cluster.queue.lane_harness import LaneHarness
 
@@ -94,6 +95,27 @@ async def test_attach_reads_from_token_zero(harness: LaneHarness) -> None:
     assert isinstance(snapshot, Snapshot)
     assert log_ids(snapshot.logs) == [1, 2, 3]
     assert (snapshot.state, snapshot.epoch) == (RequestState.RUNNING, 1)
+
+
+async def test_attach_leaves_out_what_was_shown_before(harness: LaneHarness) -> None:
+    info = await submit(harness, num_sequences=2, num_logprobs=0)
+    queue = harness.queue()
+    leader = HandLeader(queue)
+    (granted,) = await leader.claim()
+    logprobs = [pack_logprobs(i, -0.5 * i, [], [], num_logprobs=0) for i in (1, 2, 3)]
+    await leader.commit(
+        granted,
+        SequenceCommit(0, 0, pack_ids([1, 2, 3]), b"".join(logprobs)),
+        SequenceCommit(1, 0, pack_ids([1]), logprobs[0], STOP),
+    )
+
+    rest = (await queue.attach("router-1", 2, info.id, TENANT, held=(2, 1))).value
+    beyond = (await queue.attach("router-1", 3, info.id, TENANT, held=(9, 9))).value
+
+    assert isinstance(rest, Snapshot)
+    assert rest.logs == (SequenceLog(pack_ids([3]), logprobs[2]), SequenceLog(finish=STOP))
+    assert isinstance(beyond, Snapshot)
+    assert beyond.logs == (SequenceLog(), SequenceLog(finish=STOP))
 
 
 async def test_another_tenants_request_does_not_exist(harness: LaneHarness) -> None:

@@ -226,7 +226,8 @@ async def _attach(h: History, a: int, b: int, c: int) -> None:
     if info:
         h.listener_number += 1
         number = h.listener_number
-        await h.both(lambda q, _: q.attach(ROUTERS[b % 2], number, info.id, info.submission.tenant))
+        held = (c,) * info.submission.num_sequences if c % 2 else ()
+        await h.both(lambda q, _: q.attach(ROUTERS[b % 2], number, info.id, info.submission.tenant, held=held))
 
 
 async def _detach(h: History, a: int, b: int, c: int) -> None:

@@ -1,6 +1,5 @@
 """What lies in Redis is read back as it was."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -83,4 +82,4 @@ def test_the_later_page_of_a_log_tells_the_finish() -> None:
     first, rest = SequenceLog(b"1234", b"a"), SequenceLog(b"5678", b"b", SequenceFinish("stop"))
 
     assert join_logs(first, rest) == SequenceLog(b"12345678", b"ab", SequenceFinish("stop"))
-    assert FrameReader(pack_offsets((first, replace(first, ids=b"")))).u32s(2) == (1, 0)
+    assert FrameReader(pack_offsets((1, 0))).u32s(2) == (1, 0)

@@ -198,11 +198,15 @@ async def test_a_log_that_does_not_fit_one_reply_is_read_in_pages(queue: RedisRe
     await leader.commit(granted, *sent)
 
     snapshot = (await queue.attach("router-1", 2, accepted.info.id, TENANT)).value
+    rest = (await queue.attach("router-1", 3, accepted.info.id, TENANT, held=(1, 10))).value
     ended = (await queue.cancel(accepted.info.id, TENANT)).value
 
     expected = tuple(SequenceLog(s.ids, s.logprobs) for s in sent)
     assert isinstance(snapshot, Snapshot)
     assert snapshot.logs == expected
+    assert isinstance(rest, Snapshot)
+    assert [log.num_tokens for log in rest.logs] == [399_999, 399_990]
+    assert all(log.ids.endswith(whole.ids[-4_000:]) for log, whole in zip(rest.logs, expected, strict=True))
     assert isinstance(ended, Ended)
     assert ended.logs == expected
 

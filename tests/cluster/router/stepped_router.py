@@ -160,7 +160,9 @@ class SteppedRouter:
         """Executes a call; what is returned hands the answer over, whenever the test wants it."""
         self.calls = [c for c in self.calls if c is not call]
         if isinstance(call, AttachStream):
-            attached = await self.queue.attach(self.lane.incarnation, call.number, call.request_id, call.tenant)
+            attached = await self.queue.attach(
+                self.lane.incarnation, call.number, call.request_id, call.tenant, held=call.held
+            )
             return lambda: self._answer(
                 attached,
                 lambda: self.lane.attached(call, attached.value, in_hold=attached.in_hold, now_ms=self.now_ms),

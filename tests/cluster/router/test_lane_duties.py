@@ -25,7 +25,7 @@ class _Faulty(MemoryRequestQueue):
         super().__init__(MemoryServer(QueueTerms.short(), now_ms=lambda: time.time_ns() // 1_000_000), LANE)
         self.num_listened = 0
 
-    async def attach(self, *_: Any) -> Reply[Snapshot | OnHold | Gone]:
+    async def attach(self, *_: Any, **__: Any) -> Reply[Snapshot | OnHold | Gone]:
         raise RuntimeError("an answer that cannot be read")
 
     async def listen(self, incarnation: str) -> Any:

@@ -13,7 +13,7 @@ from shardline_cluster.queue.answers import Gone, OnHold
 from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
 from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
 from shardline_cluster.queue.records import DisconnectAction, RequestEnd, RequestState, SequenceLog
-from shardline_cluster.router.lane_calls import AttachStream, DetachStream, RestoreRequest
+from shardline_cluster.router.lane_calls import AttachStream, DetachStream, LaneCall, RestoreRequest
 from tests.cluster.router.scripted_leader import LENGTH, STOP, ScriptedLeader
 from tests.cluster.router.stepped_router import LANE, SteppedRouter, SteppedServer, submission
 
@@ -60,6 +60,13 @@ def _drawn(router: SteppedRouter) -> str:
 
 def _cursor(*ids: int) -> bytes:
     return encode_cursor(advance(Cursor.start(1), 0, pack_ids(ids), closed=False))
+
+
+async def _silence(world: SteppedServer, router: SteppedRouter) -> list[LaneCall]:
+    """Lets so much time pass that silent streams are read again; tells with which calls."""
+    world.clock_ms += router.lane.terms.silence_ms
+    await router.sweep()
+    return list(router.calls)
 
 
 async def _log(router: SteppedRouter) -> tuple[int, ...]:
@@ -166,6 +173,74 @@ async def test_a_lost_message_is_made_good_when_nothing_was_delivered_for_too_lo
 
     assert early == ()
     assert router.take(reader) == (1,)
+
+
+async def test_a_silent_stream_is_not_read_again_from_its_beginning(
+    world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    reader = await router.submit_and_open(submission(ID, _drawn(router)))
+    await leader.claim()
+    await leader.commit(ID, [1, 2])
+    await router.settle()
+    await _silence(world, router)  # what was delivered since the first reading is read once more
+    await router.settle()
+    world.server.lose_messages()
+    await leader.commit(ID, [3], finish=STOP)
+
+    (attach,) = await _silence(world, router)
+    await router.settle()
+
+    assert isinstance(attach, AttachStream)
+    assert attach.held == (2,)
+    assert router.take(reader) == (1, 2, 3)
+    assert router.lane.stream_of(reader).complete
+
+
+async def test_another_server_is_read_from_the_beginning(
+    world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    await router.submit_and_open(submission(ID, _drawn(router)))
+    await leader.claim()
+    await leader.commit(ID, [1, 2])
+    await router.settle()
+    await _silence(world, router)
+    await router.settle()
+    world.server.rollback(world.server.snapshot())
+
+    await router.sweep()
+    (restore,) = router.of_kind(RestoreRequest)
+    await router.carry_out(restore)
+
+    (attach,) = router.of_kind(AttachStream)
+    assert isinstance(attach, AttachStream)
+    assert attach.held == ()
+
+
+async def test_a_record_that_was_made_anew_is_read_from_the_beginning(
+    world: SteppedServer, start: StartRouter, router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    keyed = submission(ID, _drawn(router), idempotency_key="k")
+    reader = await router.submit_and_open(keyed)
+    await leader.claim()
+    await leader.commit(ID, [1, 2])
+    await router.settle()
+    await _silence(world, router)
+    await router.settle()
+    assert router.take(reader) == (1, 2)
+    await router.stop()  # hears nothing of what follows
+    other = await start("router-2")
+    await other.cancel(ID)
+    await other.queue.forget(ID, "default")
+    world.clock_ms += 10
+    await other.submit(keyed)
+    await leader.claim()
+    await leader.commit(ID, [7, 8, 9])
+
+    await _silence(world, router)
+    await router.settle()
+
+    with pytest.raises(DataLossError, match="differ"):
+        router.take(reader)
 
 
 async def test_a_message_past_a_gap_is_not_delivered_but_makes_the_router_read(

@@ -3,7 +3,8 @@
 -- no listener.
 --
 -- KEYS  1 lane
--- ARGV  1 terms · 2 router · 3 listener number · 4 id · 5 tenant · 6 offsets (uint32 for each sequence; absent: 0)
+-- ARGV  1 terms · 2 router · 3 listener number · 4 id · 5 tenant · 6 offsets (uint32 for each sequence; absent: 0),
+--       the tokens that this server has shown the router before
 -- Reply text code (SNAPSHOT, HOLD, GONE), then for the first what pack_snapshot in prelude/ending.lua says. Logs are cut
 --       at 4 MB; `look` with offsets brings the rest.
 
