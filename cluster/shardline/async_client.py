@@ -20,24 +20,32 @@ import grpc
 import grpc.aio
 
 from shardline.async_completion_stream import AsyncCompletionStream
+from shardline.call_attempts import CallAttempts
 from shardline.channels import (
     CALL_TIMEOUT_S,
-    CHANNEL_OPTIONS,
-    DEADLINE_MARGIN_S,
     FORGET_TIMEOUT_S,
     HEALTH_METHOD,
     SERVICE,
+    RouterChannels,
+    deadline_after,
     decode_health,
     encode_health_check,
-    failure_of,
-    make_stub,
     unreachable,
 )
-from shardline.decoding import decode_cancel, decode_model, decode_status
+from shardline.decoding import decode_cancel, decode_model, decode_status, decode_tokenization
 from shardline.endpoints import Endpoints
-from shardline.errors import ServerError, StreamClosedError
+from shardline.errors import ServerError
 from shardline.patience import Patience, RetryLimits
-from shardline.requests import Messages, Prompt, RequestOptions, chat_of, chat_request, text_request
+from shardline.requests import (
+    Messages,
+    Prompt,
+    RequestOptions,
+    chat_of,
+    chat_request,
+    detokenize_request,
+    text_request,
+    tokenize_request,
+)
 from shardline.results import (
     Accepted,
     CancelResult,
@@ -47,6 +55,7 @@ from shardline.results import (
     RequestStatus,
     Tokenization,
 )
+from shardline.stream_attempts import StreamAttempts
 from shardline.token_stream import TokenStream
 from shardline_protos import generation_pb2 as pb
 
@@ -69,9 +78,7 @@ class AsyncClient:
     ) -> None:
         self._endpoints = Endpoints(endpoints)
         self._limits = RetryLimits(patience_s=patience_s, max_refusals=max_refusals)
-        self._credentials = credentials
-        self._channels: dict[str, grpc.aio.Channel] = {}
-        self._closed = False
+        self._channels = RouterChannels(grpc.aio.insecure_channel, grpc.aio.secure_channel, credentials)
 
     # --- generating ---
 
@@ -135,18 +142,19 @@ class AsyncClient:
 
     async def tokenize(self, text: str, *, model: str = "", add_special_tokens: bool | None = None) -> Tokenization:
         """A text's tokens."""
-        request = pb.TokenizeRequest(model=model, text=text, add_special_tokens=add_special_tokens)
-        return _tokenization(await self._call("Tokenize", request))
+        request = tokenize_request(text, model, add_special_tokens=add_special_tokens)
+        return decode_tokenization(await self._call("Tokenize", request))
 
     async def tokenize_chat(self, messages: Messages, *, model: str = "") -> Tokenization:
         """The tokens of a conversation as the model's template renders it."""
-        return _tokenization(await self._call("Tokenize", pb.TokenizeRequest(model=model, chat=chat_of(messages))))
+        request = pb.TokenizeRequest(model=model, chat=chat_of(messages))
+        return decode_tokenization(await self._call("Tokenize", request))
 
     async def detokenize(
         self, token_ids: Sequence[int], *, model: str = "", skip_special_tokens: bool | None = None
     ) -> str:
         """The text of token ids."""
-        request = pb.DetokenizeRequest(model=model, token_ids=token_ids, skip_special_tokens=skip_special_tokens)
+        request = detokenize_request(token_ids, model, skip_special_tokens=skip_special_tokens)
         return str((await self._call("Detokenize", request)).text)
 
     async def health(self, *, timeout_s: float = 5.0) -> tuple[EndpointHealth, ...]:
@@ -157,9 +165,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Closes all connections; streams that are being read end with StreamClosedError."""
-        self._closed = True
-        channels, self._channels = list(self._channels.values()), {}
-        for channel in channels:
+        for channel in self._channels.close():
             await channel.close()
 
     async def __aenter__(self) -> Self:
@@ -173,13 +179,9 @@ class AsyncClient:
     # --- inside ---
 
     def _stream(self, request: pb.GenerateRequest | pb.ResumeRequest, timeout_s: float | None) -> AsyncCompletionStream:
-        return AsyncCompletionStream(
-            TokenStream(request, self._patience(timeout_s)),
-            endpoints=self._endpoints,
-            connect=self._stub,
-            cancel=self.cancel,
-            forget=self._forget_once,
-        )
+        core = TokenStream(request, Patience(self._limits, deadline=deadline_after(timeout_s)))
+        attempts = StreamAttempts(core, self._endpoints, self._channels.stub)
+        return AsyncCompletionStream(core, attempts, cancel=self.cancel, forget=self._forget_once)
 
     async def _submit(self, request: pb.GenerateRequest, timeout_s: float | None) -> Accepted:
         async with self._stream(request, timeout_s) as stream:
@@ -191,54 +193,25 @@ class AsyncClient:
     async def _forget_once(self, request_id: str) -> None:
         """Tells a router that the end was read. Where none hears it, the cluster forgets a little later by itself."""
         with contextlib.suppress(grpc.aio.AioRpcError):
-            stub = self._stub(self._endpoints.choose(time.monotonic()))
+            stub = self._channels.stub(self._endpoints.choose(time.monotonic()))
             await stub.Forget(pb.ForgetRequest(request_id=request_id), timeout=FORGET_TIMEOUT_S)
-
-    def _patience(self, timeout_s: float | None) -> Patience:
-        deadline = None if timeout_s is None else time.monotonic() + timeout_s + DEADLINE_MARGIN_S
-        return Patience(self._limits, deadline=deadline)
 
     async def _call(self, method: str, request: Any) -> Any:
         """One call that may be repeated at will, tried until it is answered or patience is over."""
-        patience = self._patience(None)
+        attempts = CallAttempts(self._endpoints, Patience(self._limits), method=method)
         while True:
-            opened = time.monotonic()
-            address = self._endpoints.choose(opened)
+            stub = self._channels.stub(attempts.next_address())
             try:
-                response = await getattr(self._stub(address), method)(request, timeout=CALL_TIMEOUT_S)
+                response = await getattr(stub, method)(request, timeout=CALL_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
-                failure = failure_of(error, method=method).of_bounded_call()
+                await asyncio.sleep(attempts.failed(error))
             else:
-                self._endpoints.succeeded(address)
+                attempts.succeeded()
                 return response
-            now = time.monotonic()
-            if failure.lost:
-                self._endpoints.failed(address, now)
-            back_off_s = self._endpoints.wait_s(now)
-            await asyncio.sleep(patience.after(failure, opened=now, now=now, back_off_s=back_off_s))
-
-    def _stub(self, address: str) -> Any:
-        return make_stub(self._channel(address))
-
-    def _channel(self, address: str) -> grpc.aio.Channel:
-        if self._closed:
-            raise StreamClosedError("the client is closed")
-        if address not in self._channels:
-            self._channels[address] = self._open(address)
-        return self._channels[address]
-
-    def _open(self, address: str) -> grpc.aio.Channel:
-        if self._credentials is None:
-            return grpc.aio.insecure_channel(address, options=CHANNEL_OPTIONS)
-        return grpc.aio.secure_channel(address, self._credentials, options=CHANNEL_OPTIONS)
 
     async def _check(self, address: str, timeout_s: float) -> EndpointHealth:
-        check: Any = self._channel(address).unary_unary(HEALTH_METHOD)
+        check: Any = self._channels.to(address).unary_unary(HEALTH_METHOD)
         try:
             return decode_health(address, await check(encode_health_check(SERVICE), timeout=timeout_s))
         except grpc.aio.AioRpcError as error:
             return unreachable(address, error)
-
-
-def _tokenization(response: pb.TokenizeResponse) -> Tokenization:
-    return Tokenization(tuple(response.token_ids), response.max_model_len)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Self
@@ -10,13 +9,11 @@ from typing import Any, Self
 import grpc.aio
 
 from shardline.call_failure import STREAM_ENDED, CallFailure
-from shardline.channels import failure_of
 from shardline.completion_builder import CompletionBuilder
-from shardline.endpoints import Endpoints
-from shardline.errors import ShardlineError, StreamClosedError
+from shardline.errors import ShardlineError
 from shardline.results import CancelResult, Completion, Event, Tokens
+from shardline.stream_attempts import StreamAttempts
 from shardline.token_stream import TokenStream
-from shardline_protos import generation_pb2 as pb
 
 
 class AsyncCompletionStream:
@@ -32,21 +29,16 @@ class AsyncCompletionStream:
     def __init__(
         self,
         core: TokenStream,
+        attempts: StreamAttempts,
         *,
-        endpoints: Endpoints,
-        connect: Callable[[str], Any],
         cancel: Callable[[str], Awaitable[CancelResult]],
         forget: Callable[[str], Awaitable[None]],
     ) -> None:
         self._core = core
-        self._endpoints = endpoints
-        self._connect = connect
+        self._attempts = attempts
         self._cancel_request = cancel
         self._forget_request = forget
         self._builder = CompletionBuilder()
-        self._call: Any = None
-        self._address = ""
-        self._method = ""
         self._closed = asyncio.Event()
         self._cancel_wanted = False
         self._forgotten = False
@@ -73,7 +65,7 @@ class AsyncCompletionStream:
         try:
             event = await self._next_event()
         except ShardlineError:
-            self._hang_up()
+            self._attempts.hang_up()
             raise
         if event is None:
             await self.close()
@@ -112,7 +104,7 @@ class AsyncCompletionStream:
     async def close(self) -> None:
         """Stops receiving. A reader that waits is woken with StreamClosedError."""
         self._closed.set()
-        self._hang_up()
+        self._attempts.hang_up()
         if self._core.to_be_forgotten and not self._forgotten:
             self._forgotten = True
             await self._forget_request(self._core.request_id or "")
@@ -145,54 +137,32 @@ class AsyncCompletionStream:
         try:
             message = await self._open_call().read()
         except grpc.aio.AioRpcError as error:
-            await self._recover(failure_of(error, method=self._method))
+            await self._recover(self._attempts.failure(error))
             return None
         except asyncio.CancelledError:
             # Of this task, or of the call by `close`, which the reader is to hear as such.
-            self._hang_up()
+            self._attempts.hang_up()
             if not _is_being_cancelled():
                 self._check_open()
             raise
         if message is grpc.aio.EOF:
             await self._recover(STREAM_ENDED)
             return None
-        return self._receive(message)
+        return self._attempts.received(message)
 
     def _open_call(self) -> Any:
         self._check_open()
-        if self._call is None:
-            now = time.monotonic()
-            request, timeout_s = self._core.next_request(now)
-            self._address = self._endpoints.choose(now)
-            self._method = "Generate" if isinstance(request, pb.GenerateRequest) else "Resume"
-            self._call = getattr(self._connect(self._address), self._method)(request, timeout=timeout_s)
-        return self._call
-
-    def _receive(self, message: pb.GenerateEvent) -> Event | None:
-        event = self._core.receive(message, time.monotonic())
-        self._endpoints.succeeded(self._address)
-        return event
+        return self._attempts.call()
 
     async def _recover(self, failure: CallFailure) -> None:
-        self._call = None
         self._check_open()
-        now = time.monotonic()
-        if failure.lost:
-            self._endpoints.failed(self._address, now)
-        delay_s = self._core.failed(failure, now, back_off_s=self._endpoints.wait_s(now))
+        delay_s = self._attempts.ended(failure)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._closed.wait(), delay_s)
 
     def _check_open(self) -> None:
         if self._closed.is_set():
-            raise StreamClosedError(
-                "the stream was closed before its end was read", request_id=self.request_id, cursor=self.cursor
-            )
-
-    def _hang_up(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call.cancel()
+            raise self._core.closed()
 
 
 def _is_being_cancelled() -> bool:

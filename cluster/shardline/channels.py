@@ -1,14 +1,19 @@
-"""gRPC as both clients use it: options of a connection, one stub for each router, failures in our words."""
+"""gRPC as both clients use it: options of a connection, one channel for each router, failures in our words."""
 
-from collections.abc import Iterable
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeVar
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from shardline.call_failure import CallFailure
+from shardline.errors import StreamClosedError
 from shardline.results import EndpointHealth
 from shardline_protos.generation_pb2_grpc import GenerationStub
+
+C = TypeVar("C")  # a channel, of either flavour
 
 SERVICE = "shardline.v1.Generation"
 # A call that is no stream and takes longer than this is lost, whatever the connection says.
@@ -38,9 +43,53 @@ CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
-def make_stub(channel: Any) -> Any:
-    """The service's stub; its methods are those of the protobuf service."""
-    return GenerationStub(channel)  # type: ignore[no-untyped-call]
+class RouterChannels(Generic[C]):
+    """One channel to each router, opened when it is first asked for. Safe to share between threads."""
+
+    def __init__(
+        self, insecure: Callable[..., C], secure: Callable[..., C], credentials: grpc.ChannelCredentials | None
+    ) -> None:
+        """`insecure` and `secure` are gRPC's own openers, of either flavour."""
+        self._insecure = insecure
+        self._secure = secure
+        self._credentials = credentials
+        self._open: dict[str, C] = {}
+        self._closed = False
+        self._lock = threading.Lock()
+
+    def stub(self, address: str) -> Any:
+        """The service of a router; its methods are those of the protobuf service.
+
+        Raises:
+            StreamClosedError: the client is closed.
+        """
+        return GenerationStub(self.to(address))  # type: ignore[no-untyped-call]
+
+    def to(self, address: str) -> C:
+        """The channel to a router. Raises as `stub`."""
+        with self._lock:
+            if self._closed:
+                raise StreamClosedError("the client is closed")
+            if address not in self._open:
+                self._open[address] = self._opened(address)
+            return self._open[address]
+
+    def close(self) -> list[C]:
+        """Opens none any more; returns those that were open, which are the caller's to close."""
+        with self._lock:
+            self._closed = True
+            channels, self._open = list(self._open.values()), {}
+        return channels
+
+    def _opened(self, address: str) -> C:
+        if self._credentials is None:
+            return self._insecure(address, options=CHANNEL_OPTIONS)
+        return self._secure(address, self._credentials, options=CHANNEL_OPTIONS)
+
+
+def deadline_after(timeout_s: float | None) -> float | None:
+    """The instant after which no try of a request makes sense that has so long; None: there is none."""
+    return None if timeout_s is None else time.monotonic() + timeout_s + DEADLINE_MARGIN_S
 
 
 def failure_of(error: Any, *, method: str) -> CallFailure:

@@ -1,7 +1,6 @@
 """The events of one request as a plain iterator that outlives routers."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any, Self
@@ -9,13 +8,11 @@ from typing import Any, Self
 import grpc
 
 from shardline.call_failure import STREAM_ENDED, CallFailure
-from shardline.channels import failure_of
 from shardline.completion_builder import CompletionBuilder
-from shardline.endpoints import Endpoints
-from shardline.errors import ShardlineError, StreamClosedError
+from shardline.errors import ShardlineError
 from shardline.results import CancelResult, Completion, Event, Tokens
+from shardline.stream_attempts import StreamAttempts
 from shardline.token_stream import TokenStream
-from shardline_protos import generation_pb2 as pb
 
 
 class CompletionStream:
@@ -30,21 +27,16 @@ class CompletionStream:
     def __init__(
         self,
         core: TokenStream,
+        attempts: StreamAttempts,
         *,
-        endpoints: Endpoints,
-        connect: Callable[[str], Any],
         cancel: Callable[[str], CancelResult],
         forget: Callable[[str], None],
     ) -> None:
         self._core = core
-        self._endpoints = endpoints
-        self._connect = connect
+        self._attempts = attempts
         self._cancel_request = cancel
         self._forget_request = forget
         self._builder = CompletionBuilder()
-        self._call: Any = None
-        self._address = ""
-        self._method = ""
         self._closed = threading.Event()
         self._cancel_wanted = False
         self._forgotten = False
@@ -71,7 +63,7 @@ class CompletionStream:
         try:
             event = self._next_event()
         except ShardlineError:
-            self._hang_up()
+            self._attempts.hang_up()
             raise
         if event is None:
             self.close()
@@ -110,7 +102,7 @@ class CompletionStream:
     def close(self) -> None:
         """Stops receiving. A reader that waits is woken with StreamClosedError."""
         self._closed.set()
-        self._hang_up()
+        self._attempts.hang_up()
         if self._core.to_be_forgotten and not self._forgotten:
             self._forgotten = True
             self._forget_request(self._core.request_id or "")
@@ -143,44 +135,21 @@ class CompletionStream:
         try:
             message = next(self._open_call(), None)
         except grpc.RpcError as error:
-            self._recover(failure_of(error, method=self._method))
+            self._recover(self._attempts.failure(error))
             return None
         if message is None:
             self._recover(STREAM_ENDED)
             return None
-        return self._receive(message)
+        return self._attempts.received(message)
 
     def _open_call(self) -> Any:
         self._check_open()
-        if self._call is None:
-            now = time.monotonic()
-            request, timeout_s = self._core.next_request(now)
-            self._address = self._endpoints.choose(now)
-            self._method = "Generate" if isinstance(request, pb.GenerateRequest) else "Resume"
-            self._call = getattr(self._connect(self._address), self._method)(request, timeout=timeout_s)
-        return self._call
-
-    def _receive(self, message: pb.GenerateEvent) -> Event | None:
-        event = self._core.receive(message, time.monotonic())
-        self._endpoints.succeeded(self._address)
-        return event
+        return self._attempts.call()
 
     def _recover(self, failure: CallFailure) -> None:
-        self._call = None
         self._check_open()
-        now = time.monotonic()
-        if failure.lost:
-            self._endpoints.failed(self._address, now)
-        delay_s = self._core.failed(failure, now, back_off_s=self._endpoints.wait_s(now))
-        self._closed.wait(delay_s)
+        self._closed.wait(self._attempts.ended(failure))
 
     def _check_open(self) -> None:
         if self._closed.is_set():
-            raise StreamClosedError(
-                "the stream was closed before its end was read", request_id=self.request_id, cursor=self.cursor
-            )
-
-    def _hang_up(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call.cancel()
+            raise self._core.closed()

@@ -18,6 +18,7 @@ from shardline.results import (
     SequenceEnd,
     SequenceOutput,
     Started,
+    Tokenization,
     TokenLogprobs,
     Tokens,
     TopLogprob,
@@ -191,3 +192,8 @@ def decode_model(model: pb.Model) -> ModelInfo:
         running_requests=model.running_requests,
         has_chat_template=model.has_chat_template,
     )
+
+
+def decode_tokenization(response: pb.TokenizeResponse) -> Tokenization:
+    """The answer of Tokenize."""
+    return Tokenization(tuple(response.token_ids), response.max_model_len)

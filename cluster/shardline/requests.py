@@ -92,6 +92,7 @@ _SCALARS = frozenset(
     }
 )
 _LISTS = frozenset({"stop", "stop_token_ids", "bad_words"})
+MAX_SHOWN = 200  # characters of a wrong value that an error repeats
 _CONSTRAINTS = frozenset({"json_schema", "regex", "grammar", "choices", "json_object"})
 
 
@@ -106,7 +107,7 @@ def text_request(
     """
     request = _request(model, options, background=background)
     if isinstance(prompt, str):
-        request.text = prompt
+        _setting("prompt", prompt, lambda: setattr(request, "text", prompt))
     else:
         # An empty list must still say that token ids were meant.
         request.token_ids.SetInParent()
@@ -123,6 +124,22 @@ def chat_request(
     return request
 
 
+def tokenize_request(text: str, model: str, *, add_special_tokens: bool | None) -> pb.TokenizeRequest:
+    """A request for a text's tokens. Raises as `text_request`."""
+    request = pb.TokenizeRequest(model=model, add_special_tokens=add_special_tokens)
+    _setting("text", text, lambda: setattr(request, "text", text))
+    return request
+
+
+def detokenize_request(
+    token_ids: Sequence[int], model: str, *, skip_special_tokens: bool | None
+) -> pb.DetokenizeRequest:
+    """A request for the text of token ids. Raises as `text_request`."""
+    request = pb.DetokenizeRequest(model=model, skip_special_tokens=skip_special_tokens)
+    _setting("token_ids", token_ids, lambda: request.token_ids.extend(token_ids))
+    return request
+
+
 def chat_of(messages: Messages) -> pb.Chat:
     """A conversation as it travels.
 
@@ -134,14 +151,14 @@ def chat_of(messages: Messages) -> pb.Chat:
 
 
 def _message(index: int, message: ChatMessage | Mapping[str, str]) -> pb.ChatMessage:
-    if isinstance(message, ChatMessage):
-        return pb.ChatMessage(role=message.role, content=message.content, name=message.name)
     try:
+        if isinstance(message, ChatMessage):
+            return pb.ChatMessage(role=message.role, content=message.content, name=message.name)
         return pb.ChatMessage(role=message["role"], content=message["content"], **_extras(message))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InvalidArgumentError(
-            f"messages[{index}] is {message!r}, but must have the texts 'role' and 'content', and perhaps 'name' "
-            f"({error})"
+            f"messages[{index}] is {_shown(message)}, but must have the texts 'role' and 'content', and perhaps "
+            f"'name' ({error})"
         ) from None
 
 
@@ -151,7 +168,8 @@ def _extras(message: Mapping[str, str]) -> dict[str, str]:
 
 def _request(model: str, options: RequestOptions, *, background: bool) -> pb.GenerateRequest:
     given = {name: value for name, value in options.items() if value is not None}
-    request = pb.GenerateRequest(model=model, background=background)
+    request = pb.GenerateRequest(background=background)
+    _setting("model", model, lambda: setattr(request, "model", model))
     constraints = sorted(_CONSTRAINTS & set(given))
     if len(constraints) > 1:
         raise InvalidArgumentError(
@@ -227,4 +245,9 @@ def _setting(name: str, value: Any, assign: Callable[[], object]) -> None:
     try:
         assign()
     except (TypeError, ValueError, AttributeError) as error:
-        raise InvalidArgumentError(f"{name} is {value!r}, which cannot be sent: {error}") from None
+        raise InvalidArgumentError(f"{name} is {_shown(value)}, which cannot be sent: {error}") from None
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "…"

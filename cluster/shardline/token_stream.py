@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from shardline.call_failure import CallFailure
 from shardline.decoding import decode_event
-from shardline.errors import ServerError, ShardlineError, StreamMismatchError
+from shardline.errors import ServerError, ShardlineError, StreamClosedError, StreamMismatchError
 from shardline.patience import Patience
 from shardline.results import Accepted, Event, Finished, Started, Tokens
 from shardline_protos import generation_pb2 as pb
@@ -121,6 +121,10 @@ class TokenStream:
             return self._patience.after(failure, opened=self._opened, now=now, back_off_s=back_off_s)
         except ShardlineError as error:
             raise self._located(error) from None
+
+    def closed(self) -> StreamClosedError:
+        """What a reader is told where this side closed the stream before its end was read."""
+        return self._located(StreamClosedError("the stream was closed before its end was read"))
 
     def _check_request(self, message: pb.GenerateEvent) -> None:
         if self._request_id is None and message.request_id:

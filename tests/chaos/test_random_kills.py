@@ -9,6 +9,7 @@ import os
 import random
 import signal
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
@@ -37,6 +38,8 @@ async def test_every_request_ends_once_and_as_its_client_saw_it() -> None:
             turns = asyncio.Semaphore(AT_ONCE)
             await asyncio.gather(*(_one_request(client, turns, number) for number in range(NUM_REQUESTS)))
             killer.cancel()
+            with suppress(asyncio.CancelledError):
+                await killer
             models = await client.models()
 
     print("killed: " + ", ".join(f"{count} × {kind}" for kind, count in sorted(killed.items())))
@@ -69,9 +72,10 @@ async def _kill_at_random(cluster: ServedCluster, chance: random.Random, killed:
         await asyncio.sleep(chance.uniform(*PAUSE_S))
         kind = chance.choice(("replica", "replica", "replica", "router", "redis"))
         victims = cluster.pids(_words(cluster, kind))
-        if victims:
-            os.kill(chance.choice(victims), signal.SIGKILL)
-            killed[kind] += 1
+        with suppress(ProcessLookupError):  # it may just have ended by itself
+            if victims:
+                os.kill(chance.choice(victims), signal.SIGKILL)
+                killed[kind] += 1
 
 
 def _words(cluster: ServedCluster, kind: str) -> str:

@@ -40,6 +40,12 @@ def test_the_cache_is_no_larger_than_of_use() -> None:
     assert kv_blocks(demand(1000), memory_bytes=100 * GIB, used_bytes=0, replicas_on_host=1) == 31
 
 
+def test_room_for_one_block_is_enough() -> None:
+    room = 10 * GIB * 85 // 100 - 512 * MIB
+
+    assert kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=room - 2 * MIB, replicas_on_host=1) == 1
+
+
 def test_too_little_memory_is_refused_with_the_figures() -> None:
     message = "of 2048 MiB each of 2 replicas may take 870 MiB, and weights, buffers and runtime take 1512 MiB"
 

@@ -13,7 +13,7 @@ from shardline_workers.engine import (
     Sampling,
     SequenceStart,
 )
-from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, StepTimes
+from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, SimulatedStepTimes
 from shardline_workers.simulated_tokens import TokenMode, check_chain
 
 
@@ -99,6 +99,26 @@ def test_a_finished_sequence_is_left_alone() -> None:
     assert list(outputs) == [("a", 1)]
 
 
+@pytest.mark.parametrize(
+    ("sampling", "reason"),
+    [
+        (Sampling(max_tokens=3), FinishReason.LENGTH),
+        (Sampling(max_tokens=8, stop_token_ids=frozenset({67})), FinishReason.STOP),
+    ],
+)
+def test_a_sequence_whose_log_is_at_its_end_is_told_to_be_finished_without_a_token(
+    sampling: Sampling, reason: FinishReason
+) -> None:
+    engine = _engine()
+    starts = (SequenceStart(generated_ids=(65, 66, 67)),) * 2
+    engine.add(dataclasses.replace(_request(), sampling=sampling, sequences=starts))
+
+    engine.stop_sequence("a", 1)
+
+    assert engine.capacity().free_slots == SimulatedEngineConfig().max_num_seqs
+    assert _run(engine) == {("a", 0): ([], reason)}
+
+
 def test_a_stop_id_ends_a_sequence() -> None:
     probe = _engine()
     probe.add(_request())
@@ -179,7 +199,7 @@ def test_a_prompt_is_prefilled_in_chunks_beside_running_sequences() -> None:
 
 
 def test_a_step_takes_what_the_formula_says_and_what_was_expected() -> None:
-    times, sleep = StepTimes(step_s=1.0, sequence_s=0.1, prefill_token_s=0.01), RecordedSleep()
+    times, sleep = SimulatedStepTimes(step_s=1.0, sequence_s=0.1, prefill_token_s=0.01), RecordedSleep()
     engine = _engine(SimulatedEngineConfig(times=times), sleep)
     engine.add(_request("a"))
     engine.add(_request("b"))
@@ -243,6 +263,7 @@ def test_logprobs_come_one_for_each_token_with_the_chosen_first() -> None:
     ("settings", "message"),
     [
         ({"max_num_seqs": 0}, "max_num_seqs is 0"),
+        ({"kv_cache_tokens": 0}, "kv_cache_tokens is 0"),
         ({"max_num_seqs": 9, "max_num_batched_tokens": 8}, "max_num_batched_tokens is 8"),
         ({"tokens": TokenMode.REPLAY}, "needs a text"),
     ],

@@ -22,6 +22,7 @@ from shardline_workers.engine import (
     StepResult,
     TokenLogprobs,
 )
+from shardline_workers.scheduling.request import finish_reason
 from shardline_workers.simulated_tokens import (
     AUDIT_VOCABULARY,
     BYTE_VOCABULARY,
@@ -32,7 +33,7 @@ from shardline_workers.simulated_tokens import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepTimes:
+class SimulatedStepTimes:
     """How long a step takes, in seconds: a fixed part, and one for each sequence and each prefilled token in it."""
 
     step_s: float = 0.02
@@ -43,9 +44,9 @@ class StepTimes:
         if min(self.step_s, self.sequence_s, self.prefill_token_s) < 0:
             raise ValueError(f"the times of a simulated step must not be negative, but are {self}")
 
-    def of(self, plan: "StepPlan") -> float:
-        """Duration of a step, in seconds."""
-        return self.step_s + self.sequence_s * len(plan) + self.prefill_token_s * _num_prefill_tokens(plan)
+    def duration_s(self, *, num_sequences: int, num_prefill_tokens: int) -> float:
+        """Of one step."""
+        return self.step_s + self.sequence_s * num_sequences + self.prefill_token_s * num_prefill_tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,16 +55,17 @@ class SimulatedEngineConfig:
 
     tokens: TokenMode = TokenMode.SAME
     replay_text: str = ""
-    times: StepTimes = StepTimes()
+    times: SimulatedStepTimes = SimulatedStepTimes()
     max_model_len: int = 4096
     max_num_seqs: int = 32
     max_num_batched_tokens: int = 2048
     kv_cache_tokens: int | None = None  # None: as much as max_num_seqs sequences of full length need
 
     def __post_init__(self) -> None:
-        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}, but must be at least 1")
+        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_tokens"):
+            number = getattr(self, name)
+            if number is not None and number < 1:
+                raise ValueError(f"{name} is {number}, but must be at least 1")
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise ValueError(
                 f"max_num_batched_tokens is {self.max_num_batched_tokens}, but a step with max_num_seqs = "
@@ -88,6 +90,10 @@ class _Sequence:
     num_cached: int = 0  # tokens whose keys and values are there
 
     @property
+    def key(self) -> tuple[str, int]:
+        return self.request.request_id, self.index
+
+    @property
     def num_known(self) -> int:
         return len(self.request.prompt_ids) + self.num_generated
 
@@ -95,8 +101,11 @@ class _Sequence:
     def reserved(self) -> int:
         return _num_reserved_tokens(self.request)
 
+    def finish_reason(self) -> FinishReason | None:
+        return finish_reason(self.request.sampling, num_generated=self.num_generated, last_id=self.last_id)
 
-StepPlan = list[tuple[_Sequence, int]]  # a sequence and how many of its tokens the step computes
+
+_Plan = list[tuple[_Sequence, int]]  # a sequence and how many of its tokens the step computes
 
 
 class SimulatedEngine:
@@ -107,6 +116,7 @@ class SimulatedEngine:
         self._sleep = sleep
         self._waiting: deque[_Sequence] = deque()
         self._running: list[_Sequence] = []
+        self._ended_at_start: list[SequenceStep] = []
 
     @property
     def description(self) -> EngineDescription:
@@ -143,59 +153,67 @@ class SimulatedEngine:
                 f"prompt and output of {request.request_id} have up to {needed} tokens, but this engine holds {bound}: "
                 f"shorten the prompt or lower max_tokens"
             )
-        self._waiting.extend(
-            self._start(request, index, start) for index, start in enumerate(request.sequences) if not start.finished
-        )
+        for index, start in enumerate(request.sequences):
+            if not start.finished:
+                self._start(request, index, start)
 
     def stop_sequence(self, request_id: str, sequence: int) -> None:
         """Ends one sequence; unknown ones are ignored."""
-        self._keep(lambda s: (s.request.request_id, s.index) != (request_id, sequence))
+        self._keep(lambda *key: key != (request_id, sequence))
 
     def cancel(self, request_id: str) -> None:
         """Drops all sequences of a request; unknown ones are ignored."""
-        self._keep(lambda s: s.request.request_id != request_id)
+        self._keep(lambda other_id, _: other_id != request_id)
 
     def has_work(self) -> bool:
-        """Whether a sequence waits or runs."""
-        return bool(self._running or self._waiting)
+        """Whether a sequence waits or runs, or has an end to be told."""
+        return bool(self._running or self._waiting or self._ended_at_start)
 
     def expected_step_s(self) -> float:
         """Duration of the next step by the formula."""
         self._admit()
-        return self._config.times.of(self._plan())
+        return self._duration_s(self._plan())
 
     def step(self) -> StepResult:
         """Computes one token of each running sequence and the next chunks of prompts, then sleeps for as long."""
         self._admit()
         plan = self._plan()
         num_prefill, num_all = _num_prefill_tokens(plan), sum(count for _, count in plan)
-        self._sleep(self._config.times.of(plan))
-        results = tuple(step for sequence, count in plan if (step := self._compute(sequence, count)))
+        self._sleep(self._duration_s(plan))
+        results = [step for sequence, count in plan if (step := self._compute(sequence, count))]
         done = {(step.request_id, step.sequence) for step in results if step.finish}
-        self._running = [s for s in self._running if (s.request.request_id, s.index) not in done]
-        return StepResult(sequences=results, num_prefill_tokens=num_prefill, num_decode_tokens=num_all - num_prefill)
+        self._running = [s for s in self._running if s.key not in done]
+        told, self._ended_at_start = (*self._ended_at_start, *results), []
+        return StepResult(sequences=told, num_prefill_tokens=num_prefill, num_decode_tokens=num_all - num_prefill)
 
     def check_integrity(self) -> None:
         """Raises AssertionError where slots or KV tokens are overbooked, or a sequence is booked twice."""
         reserved = sum(s.reserved for s in self._running)
         assert reserved <= self._config.kv_tokens, f"{reserved} KV tokens booked of {self._config.kv_tokens}"
         assert len(self._running) <= self._config.max_num_seqs, f"{len(self._running)} sequences in the batch"
-        keys = [(s.request.request_id, s.index) for s in [*self._running, *self._waiting]]
+        keys = [s.key for s in [*self._running, *self._waiting]]
         assert len(set(keys)) == len(keys), "a sequence is booked twice"
 
     def close(self) -> None:
         """Forgets everything."""
-        self._waiting.clear()
-        self._running.clear()
+        self._keep(lambda *_: False)
 
-    def _start(self, request: EngineRequest, index: int, start: SequenceStart) -> _Sequence:
+    def _start(self, request: EngineRequest, index: int, start: SequenceStart) -> None:
+        """Lets a sequence wait; one whose log is at its end, without saying so, is told to be finished."""
         tokens = sequence_tokens(self._config.tokens, request, index, replay_text=self._config.replay_text.encode())
         ids = start.generated_ids
-        return _Sequence(request, index, tokens, num_generated=len(ids), last_id=ids[-1] if ids else None)
+        sequence = _Sequence(request, index, tokens, num_generated=len(ids), last_id=ids[-1] if ids else None)
+        if (reason := sequence.finish_reason()) is None:
+            self._waiting.append(sequence)
+        else:
+            self._ended_at_start.append(
+                SequenceStep(request_id=request.request_id, sequence=index, token_ids=(), finish=reason)
+            )
 
-    def _keep(self, wanted: Callable[[_Sequence], bool]) -> None:
-        self._waiting = deque(s for s in self._waiting if wanted(s))
-        self._running = [s for s in self._running if wanted(s)]
+    def _keep(self, wanted: Callable[[str, int], bool]) -> None:
+        self._waiting = deque(s for s in self._waiting if wanted(*s.key))
+        self._running = [s for s in self._running if wanted(*s.key)]
+        self._ended_at_start = [s for s in self._ended_at_start if wanted(s.request_id, s.sequence)]
 
     def _admit(self) -> None:
         """Moves waiting sequences into the batch, first come first served, as far as they fit."""
@@ -205,16 +223,20 @@ class SimulatedEngine:
             free -= sequence.reserved
             self._running.append(sequence)
 
-    def _plan(self) -> StepPlan:
+    def _plan(self) -> _Plan:
         """Decodes first, then chunks of prompts in order of arrival, within the token budget."""
         budget = self._config.max_num_batched_tokens
-        plan: StepPlan = []
+        plan: _Plan = []
         for sequence in sorted(self._running, key=_is_prefill):
             count = min(sequence.num_known - sequence.num_cached, budget)
             if count:
                 plan.append((sequence, count))
                 budget -= count
         return plan
+
+    def _duration_s(self, plan: _Plan) -> float:
+        times = self._config.times
+        return times.duration_s(num_sequences=len(plan), num_prefill_tokens=_num_prefill_tokens(plan))
 
     def _compute(self, sequence: _Sequence, count: int) -> SequenceStep | None:
         """Does `count` tokens; brings a new one once everything known is in the cache."""
@@ -229,7 +251,7 @@ class SimulatedEngine:
             sequence=sequence.index,
             token_ids=(token_id,),
             logprobs=_logprobs(token_id, sampling.num_logprobs),
-            finish=_finish(sequence, token_id),
+            finish=sequence.finish_reason(),
         )
 
 
@@ -237,19 +259,12 @@ def _num_reserved_tokens(request: EngineRequest) -> int:
     return len(request.prompt_ids) + request.sampling.max_tokens
 
 
-def _num_prefill_tokens(plan: StepPlan) -> int:
+def _num_prefill_tokens(plan: _Plan) -> int:
     return sum(count for sequence, count in plan if _is_prefill(sequence))
 
 
 def _is_prefill(sequence: _Sequence) -> bool:
     return sequence.num_known - sequence.num_cached > 1 or sequence.num_cached == 0
-
-
-def _finish(sequence: _Sequence, token_id: int) -> FinishReason | None:
-    sampling = sequence.request.sampling
-    if token_id in sampling.stop_token_ids:
-        return FinishReason.STOP
-    return FinishReason.LENGTH if sequence.num_generated >= sampling.max_tokens else None
 
 
 def _logprobs(token_id: int, num_logprobs: int | None) -> tuple[TokenLogprobs, ...]:

@@ -1,6 +1,6 @@
 """Which tokens the simulated engine speaks, in three modes, and the auditor of one of them.
 
-Ids below 256 are bytes of text, as the byte tokenizer of `text/simulated_text.py` has them. Audit ids are 32 bits wide
+Ids below 256 are bytes of text, as the tokenizer of `text/byte_tokenizer.py` has them. Audit ids are 32 bits wide
 and carry a printable byte lowest, so that they can be streamed as text as well:
 
     bit 31      30 … 16                 15 … 8           7 … 0

@@ -1,4 +1,4 @@
-"""Prints a stream's text as it comes; Ctrl-C cancels its request."""
+"""Prints a stream's text as it comes; Ctrl-C, or a reader who leaves (`| head`), cancels its request."""
 
 import sys
 
@@ -11,7 +11,7 @@ def print_answer(stream: CompletionStream, meter: TokenMeter) -> Completion:
     """Prints the text of a stream with one output, and a line's end after it.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed; the request is cancelled.
+        KeyboardInterrupt, BrokenPipeError: nobody wants the rest; the request is cancelled.
         ShardlineError: the stream broke, or the request did not end well.
     """
     try:
@@ -27,7 +27,7 @@ def read_answer(stream: CompletionStream, meter: TokenMeter, *, echo: bool = Fal
             meter.watch(event)
             if echo and isinstance(event, Tokens):
                 print(event.text, end="", flush=True)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         _cancel(stream)
         raise
     return stream.result()

@@ -1,11 +1,14 @@
 """`shardline chat`: a conversation in the terminal, or one answer for a script."""
 
 import argparse
+import importlib
 import sys
+from contextlib import suppress
 from typing import Any
 
 from shardline import ChatMessage, Client
 from shardline.errors import ShardlineError
+from shardline_cluster.cli import standard_input
 from shardline_cluster.cli.answer_printing import print_answer
 from shardline_cluster.cli.router_address import add_router_flags, connect
 from shardline_cluster.cli.sampling_flags import add_sampling_flags, sampling_options
@@ -76,8 +79,10 @@ class Conversation:
 
 
 def _talk(conversation: Conversation) -> int:
-    """One message a line until the end of input. A failed answer ends no talk at a terminal, but a script must know."""
-    at_terminal = sys.stdin.isatty()
+    """One message a line until the end of input. At a terminal neither a failed answer nor Ctrl-C ends the talk."""
+    at_terminal = standard_input.at_terminal()
+    if at_terminal:
+        _welcome()
     while True:
         message = _next_message(at_terminal=at_terminal)
         if message is None:
@@ -87,6 +92,8 @@ def _talk(conversation: Conversation) -> int:
         try:
             conversation.answer(message)
         except KeyboardInterrupt:
+            if not at_terminal:
+                raise
             print("(stopped)", file=sys.stderr)
         except ShardlineError as error:
             if not at_terminal:
@@ -94,14 +101,22 @@ def _talk(conversation: Conversation) -> int:
             print(f"shardline: {error}", file=sys.stderr)
 
 
+def _welcome() -> None:
+    with suppress(ModuleNotFoundError):  # importing it gives `input` arrow keys and a history; some Pythons lack it
+        importlib.import_module("readline")
+    print("One message a line. Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
+
+
 def _next_message(*, at_terminal: bool) -> str | None:
-    """The next line without the space around it; None at the end of input. Ctrl-C at the prompt clears the line."""
+    """The next line; None at the end of input. Ctrl-C at the prompt clears the line and tells how to leave."""
     while True:
         try:
-            return input("> " if at_terminal else "").strip()
-        except EOFError:
-            if at_terminal:
-                print()
-            return None
+            message = standard_input.read_line("> " if at_terminal else "")
         except KeyboardInterrupt:
+            if not at_terminal:
+                raise
+            print("\n(Ctrl-D leaves)", file=sys.stderr)
+            continue
+        if message is None and at_terminal:
             print()
+        return message

@@ -9,7 +9,7 @@ from shardline_cluster.fleet.deployment_store import DeploymentStore
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReportStore, PlaceReport
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
-from shardline_cluster.queue.records import LaneView, LeaderView
+from shardline_cluster.queue.answers import LaneView, LeaderView
 from shardline_cluster.queue.request_queue import RequestQueue
 
 

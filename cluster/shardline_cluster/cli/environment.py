@@ -34,7 +34,9 @@ def parse_arguments(
     """
     command = commands.get(given[0]) if given else None
     lists = _apply(command, environment) if command else []
-    arguments = parser.parse_args(given)
+    arguments, unknown = parser.parse_known_args(given)
+    if unknown:  # the command's own usage helps; argparse would show that of all commands
+        (command or parser).error(f"unrecognized arguments: {' '.join(unknown)}")
     for action in lists:
         # argparse appends to a default; here the line replaces the environment as everywhere else.
         value = getattr(arguments, action.dest)

@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from shardline import Client, Completion, CompletionStream
+from shardline_cluster.cli import standard_input
 from shardline_cluster.cli.answer_printing import print_answer, read_answer
 from shardline_cluster.cli.router_address import add_router_flags, connect
 from shardline_cluster.cli.sampling_flags import add_sampling_flags, number_from, sampling_options
@@ -38,7 +39,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "prompt", nargs="?", default="-", metavar="PROMPT", help="the text; - or nothing reads it from standard input"
     )
     add_sampling_flags(parser)
-    parser.add_argument("--n", type=number_from(1, 128, whole=True), help="number of outputs (default: 1)")
+    parser.add_argument("--n", type=number_from(1, whole=True), help="number of outputs (default: 1)")
     parser.add_argument(
         "--chat", action="store_true", help="ask PROMPT as a user's message in the model's chat template"
     )
@@ -97,13 +98,13 @@ def completion_as_json(completion: Completion, meter: TokenMeter) -> dict[str, A
 def _prompt(given: str) -> str:
     if given != "-":
         return given
-    if sys.stdin.isatty():
+    if not standard_input.is_piped():
         raise InvalidRequestError(
             'no prompt is given: write it after the command, as in `shardline generate "Once upon a time"`, '
             "or pipe it into standard input",
             field="prompt",
         )
-    return sys.stdin.read()
+    return standard_input.read_all()
 
 
 def _open(client: Client, prompt: str, arguments: argparse.Namespace) -> CompletionStream:

@@ -22,9 +22,13 @@ INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 _DESCRIPTION = "Serve large language models on many machines; a request that was accepted is never lost."
 _EPILOG = """\
+Begin with `shardline serve smollm2:135m`, and in another terminal `shardline chat`.
+
 Run `shardline COMMAND --help` for the flags of a command. Every flag can also be set in the environment:
 --max-tokens 64 is SHARDLINE_MAX_TOKENS=64; a flag on the command line goes first.
 """
+# What people type before they know the commands.
+_MEANT = {"help": ["--help"], "--version": ["version"], "-V": ["version"]}
 
 
 class Command(Protocol):
@@ -41,25 +45,27 @@ class Command(Protocol):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 for a failure, 2 for wrong flags, 130 after Ctrl-C."""
-    commands = {name: _load(name) for name in COMMANDS}
     try:
-        arguments = _parse(list(sys.argv[1:] if argv is None else argv), commands, os.environ)
-    except ConfigurationError as error:
-        return _complain(error, WRONG_USAGE)
-    except SystemExit as end:  # argparse has printed its help, or what is wrong
-        return end.code if isinstance(end.code, int) else WRONG_USAGE
-    return _run(commands[arguments.command], arguments)
-
-
-def _run(command: Command, arguments: argparse.Namespace) -> int:
-    try:
-        return command.run(arguments)
-    except (ShardlineError, ClientError) as error:
-        return _complain(error, FAILED)
+        return _main(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_left()
+
+
+def _main(given: Sequence[str]) -> int:
+    given = _MEANT.get(given[0], given) if len(given) == 1 else given
+    commands = {name: _load(name) for name in COMMANDS}
+    try:
+        arguments = _parse(given, commands, os.environ)
+    except ConfigurationError as error:
+        return _complain(error, WRONG_USAGE)
+    except SystemExit as end:  # argparse has printed its help, or what is wrong
+        return end.code if isinstance(end.code, int) else WRONG_USAGE
+    try:
+        return commands[arguments.command].run(arguments)
+    except (ShardlineError, ClientError) as error:
+        return _complain(error, FAILED)
 
 
 def _load(name: str) -> Command:
@@ -82,7 +88,7 @@ class MissingCommand:
     def add_parser(self, subparsers: Any) -> argparse.ArgumentParser:
         """Takes any flags as plain words, since no flag begins with this character: the answer is the same."""
         parser: argparse.ArgumentParser = subparsers.add_parser(
-            self._name, help="(not installed: pip install 'shardline[all]')", prefix_chars="\0", add_help=False
+            self._name, help="(not installed: pip install '.[all]')", prefix_chars="\0", add_help=False
         )
         parser.add_argument("ignored", nargs="*")
         return parser
@@ -95,7 +101,7 @@ class MissingCommand:
         """
         raise ConfigurationError(
             f"`shardline {self._name}` needs the package {self._package!r}, which is not installed: "
-            f"`pip install 'shardline[all]'` brings it"
+            f"`pip install '.[all]'` in a clone brings it"
         )
 
 
@@ -106,6 +112,9 @@ def _parse(given: Sequence[str], commands: Mapping[str, Command], environment: M
     )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     parsers = {name: command.add_parser(subparsers) for name, command in commands.items()}
+    if not given:
+        parser.print_help(sys.stderr)
+        parser.exit(WRONG_USAGE)
     return parse_arguments(parser, parsers, given, environment)
 
 

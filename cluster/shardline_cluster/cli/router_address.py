@@ -25,7 +25,8 @@ def add_router_flags(parser: argparse.ArgumentParser) -> None:
         "--endpoint",
         action="append",
         metavar="HOST:PORT",
-        help="address of a router; may be repeated: if one goes away, another takes over",
+        help="address of a router, such as 127.0.0.1:50051; may be repeated: if one goes away, another takes over "
+        "(default: where the server called --name listens)",
     )
     add_name_flag(group)
 
@@ -35,7 +36,8 @@ def add_name_flag(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--name",
         default=DEFAULT_NAME,
-        help="the server on this machine that `shardline serve --name NAME` started (default: %(default)s)",
+        metavar="NAME",
+        help="the server on this machine that `shardline serve --name NAME` started (default: %(default)r)",
     )
 
 
@@ -61,5 +63,7 @@ def connect(arguments: argparse.Namespace) -> Client:
     if all(entry.status == "UNREACHABLE" for entry in health):
         client.close()
         tried = ", ".join(entry.endpoint for entry in health)
-        raise NoRouterError(f"no router answers at {tried}: is `shardline serve` running there?")
+        raise NoRouterError(
+            f"no router answers at {tried}: is `shardline serve` running there? (The last try: {health[-1].reason})"
+        )
     return client

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json, to_json
+from shardline_cluster.processes.process_identity import ProcessIdentity
 
 DEFAULT_NAME = "default"
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -36,6 +37,7 @@ class RunFile:
     redis_prefix: str  # what the names of all its keys begin with
     pid: int
     started: float  # seconds since 1970
+    process_started: int = 0  # ticks after the host's boot: another process may get the same number; 0: not known
 
 
 def run_folder(environment: Mapping[str, str] = os.environ) -> Path:
@@ -71,7 +73,7 @@ def write_run_file(run_file: RunFile, environment: Mapping[str, str] = os.enviro
     _make_private_folder(path.parent)
     with _folder_lock(path.parent):
         holder = _peek(path)
-        if holder is not None and holder.pid != run_file.pid and _is_alive(holder.pid):
+        if holder is not None and holder.pid != run_file.pid and _is_alive(holder):
             raise ConfigurationError(
                 f"a server named {run_file.name!r} is running already (process {holder.pid}); "
                 f"stop it, or give this one another --name"
@@ -99,7 +101,7 @@ def read_run_file(name: str, environment: Mapping[str, str] = os.environ) -> Run
         ) from None
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from error
-    if not _is_alive(run_file.pid):
+    if not _is_alive(run_file):
         raise NotRunningError(
             f"the server named {name!r} (process {run_file.pid}, started "
             f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(run_file.started))}) is no longer running: "
@@ -172,14 +174,15 @@ def _replace(path: Path, text: str) -> None:
         raise
 
 
-def _is_alive(pid: int) -> bool:
-    """Whether a process of this number exists; one of another user counts as well."""
-    if pid <= 0:
+def _is_alive(run_file: RunFile) -> bool:
+    """Whether the process that wrote it lives; one of another user counts as well. A container that is started again
+    gives the same number to another life."""
+    if run_file.pid <= 0:
         return False
     try:
-        os.kill(pid, 0)
+        os.kill(run_file.pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
-    return True
+        pass
+    return run_file.process_started in (0, ProcessIdentity.of(run_file.pid).started)

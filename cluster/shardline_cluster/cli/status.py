@@ -11,8 +11,11 @@ from shardline_cluster.cli.cluster_status import ClusterStatus, observe
 from shardline_cluster.cli.router_address import add_name_flag
 from shardline_cluster.cli.run_file import read_run_file
 from shardline_cluster.cli.status_table import render
-from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import to_json
+from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
+from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
+from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
+from shardline_cluster.queue.terms import QueueTerms
 
 DEFAULT_PREFIX = "shardline"
 
@@ -79,18 +82,6 @@ def find_queue(arguments: argparse.Namespace, environment: Mapping[str, str]) ->
 
 async def read_status(address: QueueAddress) -> ClusterStatus:
     """Connects to Redis and reads the whole cluster."""
-    try:
-        from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
-        from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
-        from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
-        from shardline_cluster.queue.terms import QueueTerms
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.startswith("shardline"):
-            raise
-        package = error.name.partition(".")[0]
-        raise ConfigurationError(
-            f"`shardline status` needs the package {package!r}: install it with `pip install 'shardline[cluster]'`"
-        ) from None
     store = RedisDeploymentStore(address.redis_url, prefix=address.prefix)
     reports = RedisFleetReportStore(address.redis_url, prefix=address.prefix)
     try:

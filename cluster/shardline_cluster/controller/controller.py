@@ -27,10 +27,14 @@ from shardline_cluster.errors import ConfigurationError, ShardlineError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_store import DeploymentStore
 from shardline_cluster.fleet.fleet_report import FleetReportStore
+from shardline_cluster.fleet.lasting_deployments import LastingDeployments
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaStatus
-from shardline_cluster.queue.records import DeadMember, LaneBounds
+from shardline_cluster.queue.calls import DeadMember, LaneBounds
 from shardline_cluster.queue.request_queue import RequestQueue
+
+KILLED_WITHIN_S = 2.0
+STOP_POLL_S = 0.1
 
 LOG = logging.getLogger(__name__)
 
@@ -59,6 +63,7 @@ class Controller:
         self._calls = LauncherCalls(config.call_deadline_s)
         self._lanes: dict[str, LaneWatch] = {}
         self._history = FleetHistory()
+        self._lasting = LastingDeployments()
         self._trouble = ""
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -86,14 +91,15 @@ class Controller:
         )
 
     async def stop_replicas(self, grace_s: float) -> None:
-        """Lets all replicas drain, and kills what is left after `grace_s`. Needs no Redis. No round may follow."""
-        living = await self._living()
-        await self._on_each(living, "stop", self._launcher.stop)
-        give_up = self._clock() + grace_s
-        while living and self._clock() < give_up:
-            await asyncio.sleep(min(0.1, grace_s))
-            living = await self._living()
-        await self._on_each(living, "kill", self._launcher.kill)
+        """Lets all replicas drain, kills what is left after `grace_s`, and leaves nothing of them behind.
+
+        Needs no Redis. No round may follow.
+        """
+        await self._on_each(await self._living(), "stop", self._launcher.stop)
+        await self._on_each(await self._living_after(grace_s), "kill", self._launcher.kill)
+        await self._living_after(KILLED_WITHIN_S)
+        gone = [seen.incarnation for seen in await self._observed()]
+        await self._on_each(gone, "forget", self._launcher.forget)
 
     async def close(self) -> None:
         """Closes connections and lets go of the launcher."""
@@ -119,7 +125,7 @@ class Controller:
 
     async def _observe(self) -> FleetRound:
         desired = await self._desired()
-        observed = tuple(await self._calls.call("observe", self._launcher.observe))
+        observed = await self._observed()
         return FleetRound(
             desired=desired,
             observed=observed,
@@ -129,7 +135,7 @@ class Controller:
         )
 
     async def _desired(self) -> tuple[Deployment, ...]:
-        stored = await self._store.all()
+        stored = self._lasting.seen(await self._store.all(), self._clock())
         ours = self._config.deployments
         return tuple(deployment for name, deployment in sorted(stored.items()) if ours is None or name in ours)
 
@@ -176,7 +182,7 @@ class Controller:
                 await self._on_each([incarnation], "kill", self._launcher.kill)
 
     async def _start(self, action: Start, fleet: FleetRound) -> None:
-        spec = self._spec(action, replicas_on_host(fleet.desired, self._config.num_hosts))
+        spec = self._spec(action, replicas_on_host(fleet.desired))
         LOG.info("starting replica %s (%s): %s", spec.replica, spec.incarnation, action.reason)
         try:
             await self._guarded(f"start {spec.replica}", lambda: self._launcher.start(spec))
@@ -208,8 +214,20 @@ class Controller:
         except LauncherBusyError as late:
             LOG.warning("%s", late)
 
+    async def _living_after(self, patience_s: float) -> list[str]:
+        """Who is still alive once all have ended, or patience has."""
+        give_up = self._clock() + patience_s
+        while True:
+            living = await self._living()
+            if not living or self._clock() >= give_up:
+                return living
+            await asyncio.sleep(STOP_POLL_S)
+
     async def _living(self) -> list[str]:
-        return [seen.incarnation for seen in await self._calls.call("observe", self._launcher.observe) if seen.alive]
+        return [seen.incarnation for seen in await self._observed() if seen.alive]
+
+    async def _observed(self) -> tuple[ReplicaObservation, ...]:
+        return tuple(await self._calls.call("observe", self._launcher.observe))
 
 
 def draw_incarnation() -> str:

@@ -14,12 +14,9 @@ class ControllerConfig:
     prefix: str = "shardline"
     terms: QueueTerms = field(default_factory=QueueTerms)
     deployments: tuple[str, ...] | None = None  # the names it cares for; None: whatever lies in Redis
-    num_hosts: int = 1  # over which replicas are spread
     period_s: float = 0.5  # pause between two rounds
     call_deadline_s: float = 10.0  # of each call to the launcher
 
     def __post_init__(self) -> None:
         if not 0 < self.period_s <= 10:
             raise ConfigurationError(f"period_s must lie above 0 and up to 10 s, but is {self.period_s:g}")
-        if self.num_hosts < 1:
-            raise ConfigurationError(f"num_hosts must be at least 1, but is {self.num_hosts}")

@@ -150,7 +150,7 @@ def _after_end(
     return PlaceHistory(
         failures=failures,
         not_before_s=fleet.now_s + pause_s,
-        reason=life.reason or seen.reason or "it exited without giving a reason",
+        reason=life.reason or seen.reason or "it left before it had ever been ready",
     )
 
 

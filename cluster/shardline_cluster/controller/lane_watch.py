@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_state import ReplicaStatus
-from shardline_cluster.queue.records import DeadMember, LaneBounds, LaneView
+from shardline_cluster.queue.answers import LaneView
+from shardline_cluster.queue.calls import DeadMember, LaneBounds
 from shardline_cluster.queue.request_queue import RequestQueue
 
 

@@ -22,7 +22,10 @@ def bundle_for(options: EngineOptions) -> ReplicaBundle:
     return ReplicaBundle(num_cpus=CPU_SLIVER, num_gpus=1.0 if options.device.startswith("cuda") else 0.0)
 
 
-def replicas_on_host(deployments: tuple[Deployment, ...], num_hosts: int) -> int:
-    """By how many replicas a host's memory and threads are divided: as if they were spread evenly, at least 1."""
-    total = sum(deployment.num_replicas for deployment in deployments)
-    return max(1, -(-total // max(1, num_hosts)))
+def replicas_on_host(deployments: tuple[Deployment, ...]) -> int:
+    """By how many replicas a host's memory and threads are divided, at least 1.
+
+    As if all shared one host. Ray packs replicas without a GPU onto as few machines as it can, so that on several
+    machines this may be less than a replica could have; more would not be safe.
+    """
+    return max(1, sum(deployment.num_replicas for deployment in deployments))

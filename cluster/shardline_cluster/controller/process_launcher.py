@@ -27,9 +27,10 @@ from shardline_cluster.controller.replica_launcher import ReplicaObservation
 from shardline_cluster.fleet.json_encoding import from_json, to_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.processes.child_process import describe_exit
+from shardline_cluster.processes.log_cap import cap_log
 
 SPEC_VARIABLE = "SHARDLINE_REPLICA_SPEC"
-REPLICA_COMMAND = (sys.executable, "-m", "shardline_cluster.replica.replica_process")
+REPLICA_COMMAND = (sys.executable, "-P", "-m", "shardline_cluster.replica.replica_process")
 SPEC_FILE = "spec.json"
 LONGEST_LAST_WORDS = 400  # characters of a replica's last line that are told as the reason
 
@@ -60,7 +61,7 @@ class ProcessLauncher:
         folder.mkdir(mode=0o700)
         with (folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the keeper inherits it: there is no moment without a holder
-            (folder / SPEC_FILE).write_text(to_json(spec))
+            (folder / SPEC_FILE).write_text(to_json(spec), "utf-8")
             self._keeper_pids[spec.incarnation] = self._start_keeper(folder, spec, lock.fileno())
 
     def observe(self) -> Sequence[ReplicaObservation]:
@@ -102,11 +103,12 @@ class ProcessLauncher:
 
     def _observation(self, folder: Path) -> ReplicaObservation | None:
         try:
-            spec = from_json(ReplicaSpec, (folder / SPEC_FILE).read_text())
+            spec = from_json(ReplicaSpec, (folder / SPEC_FILE).read_text("utf-8"))
             alive = _locked(folder / "lock")
         except FileNotFoundError:  # forgotten a moment ago
             return None
         if alive:
+            cap_log(folder / OUTPUT_FILE)
             return ReplicaObservation(spec.replica, spec.incarnation, alive=True)
         code = _exit_code(folder / EXIT_FILE)
         return ReplicaObservation(

@@ -1,7 +1,8 @@
 """The controller as a detached Ray actor, which Ray restarts wherever there is room.
 
 It runs on an event loop of its own in a thread of its own; the actor's methods only ask how it is and tell it to end.
-Ray knows no way to notice that a thread died: so the whole process ends with it.
+Ray knows no way to notice that a thread died: so the whole process ends with it. The class has no coroutine on purpose:
+a single one would make Ray run all methods on one loop, where a method that waits blocks every other.
 """
 
 import asyncio
@@ -50,11 +51,8 @@ class ControllerActor:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._loop.run_until_complete(self._live())
+            self._controller = controller_on_redis(self._config, RayLauncher())
+            self._loop.run_until_complete(self._controller.run(self._stop))
         except BaseException:
             LOG.exception("the controller failed")
             os._exit(1)
-
-    async def _live(self) -> None:
-        self._controller = controller_on_redis(self._config, RayLauncher())
-        await self._controller.run(self._stop)

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
-from ray.exceptions import ActorUnavailableError, RayActorError, RayError
+from ray.exceptions import ActorUnavailableError, RayActorError, RayError, RayTaskError
 
 from shardline_cluster.controller.launcher_calls import LauncherBusyError, LauncherCalls
 from shardline_cluster.controller.placement import CPU_SLIVER
@@ -50,6 +50,8 @@ class HeadProbe:
         """Whether Ray answered in time."""
         try:
             await self._calls.call(name, call)
+        except RayTaskError:
+            raise  # Ray works; the actor's own code does not
         except (LauncherBusyError, RayError, ConnectionError) as error:
             self.failed += 1
             LOG.warning("Ray's head did not answer (%d in a row): %s", self.failed, error)

@@ -1,7 +1,7 @@
 """Frozen dataclasses to JSON and back: how specs, deployments and statuses travel and lie in Redis.
 
 Knows dataclasses, enums, tuples, lists, string-keyed dicts, optional and plain values. An unknown field is an error: it
-means that two versions meet that should not.
+means that two versions meet that should not. Errors name the field and never repeat a value: it may hold a password.
 """
 
 import dataclasses
@@ -27,9 +27,9 @@ def from_json(kind: type[T], text: str | bytes) -> T:
         ConfigurationError: the text is no JSON, or does not describe such a dataclass.
     """
     try:
-        built: T = _build(kind, json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ConfigurationError(f"this is no {kind.__name__}: {str(text)[:200]!r} ({error})") from error
+        built: T = _build(kind, json.loads(text), "")
+    except ValueError as error:  # json's tells a position, ours a field
+        raise ConfigurationError(f"this is no {kind.__name__}: {error}") from None
     return built
 
 
@@ -45,39 +45,65 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def _build(kind: Any, value: Any) -> Any:
+def _build(kind: Any, value: Any, path: str) -> Any:
+    """A value of `kind`. `path` names the field for errors.
+
+    Raises:
+        ValueError: it is none.
+    """
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        return _build_dataclass(kind, value)
+        return _build_dataclass(kind, _checked(dict, value, path), path)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
         inner = next(a for a in arguments if a is not type(None))
-        return None if value is None else _build(inner, value)
+        return None if value is None else _build(inner, value, path)
     if origin in (tuple, list):
-        return _build_sequence(origin, arguments, value)
+        return _build_sequence(origin, arguments, _checked(list, value, path), path)
     if origin is dict:
-        return {key: _build(arguments[1], item) for key, item in value.items()}
+        return {key: _build(arguments[1], v, _inside(path, key)) for key, v in _checked(dict, value, path).items()}
     if isinstance(kind, type) and issubclass(kind, Enum):
-        return kind(value)
-    return _checked(kind, value)
+        return _build_enum(kind, value, path)
+    return _checked(kind, value, path)
 
 
-def _build_dataclass(kind: type, value: Any) -> Any:
+def _build_dataclass(kind: type, value: dict[str, Any], path: str) -> Any:
     hints = get_type_hints(kind)
     unknown = set(value) - set(hints)
     if unknown:
-        raise ValueError(f"unknown fields {sorted(unknown)}")
-    return kind(**{name: _build(hints[name], item) for name, item in value.items()})
+        raise ValueError(f"{path or 'it'} has the unknown fields {', '.join(sorted(unknown))}")
+    missing = [f.name for f in dataclasses.fields(kind) if _is_required(f) and f.name not in value]
+    if missing:
+        raise ValueError(f"{path or 'it'} lacks the fields {', '.join(missing)}")
+    return kind(**{name: _build(hints[name], item, _inside(path, name)) for name, item in value.items()})
 
 
-def _build_sequence(origin: type, arguments: tuple[Any, ...], value: Any) -> Any:
+def _is_required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _build_sequence(origin: type, arguments: tuple[Any, ...], value: list[Any], path: str) -> Any:
     if origin is tuple and not (len(arguments) == 2 and arguments[1] is Ellipsis):
-        return tuple(_build(a, item) for a, item in zip(arguments, value, strict=True))
-    return origin(_build(arguments[0], item) for item in value)
+        if len(value) != len(arguments):
+            raise ValueError(f"{path} has {len(value)} entries, but must have {len(arguments)}")
+        return tuple(_build(a, item, f"{path}[{i}]") for i, (a, item) in enumerate(zip(arguments, value, strict=True)))
+    return origin(_build(arguments[0], item, f"{path}[{i}]") for i, item in enumerate(value))
 
 
-def _checked(kind: Any, value: Any) -> Any:
+def _build_enum(kind: type[Enum], value: Any, path: str) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        allowed = ", ".join(str(member.value) for member in kind)
+        raise ValueError(f"{path} is none of: {allowed}") from None
+
+
+def _checked(kind: Any, value: Any, path: str) -> Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if isinstance(kind, type) and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
-        raise ValueError(f"{value!r} is no {kind.__name__}")
+        raise ValueError(f"{path or 'it'} must be of type {kind.__name__}, but is of type {type(value).__name__}")
     return value
+
+
+def _inside(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

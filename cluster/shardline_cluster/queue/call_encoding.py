@@ -7,10 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from shardline_cluster.errors import InvalidCallError
-from shardline_cluster.queue.frames import FrameReader
-from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
-from shardline_cluster.queue.record_encoding import pack_end, read_info, read_logs, unpack_end
-from shardline_cluster.queue.records import (
+from shardline_cluster.queue.answers import (
     Accepted,
     Duplicate,
     Gone,
@@ -19,17 +16,17 @@ from shardline_cluster.queue.records import (
     LaneView,
     LeaderView,
     OnHold,
-    RequestInfo,
-    RequestState,
     RestoreAnswer,
-    RestoreCall,
     RestoreCode,
-    SequenceLog,
     Snapshot,
-    Submission,
     SubmitAnswer,
     TooLarge,
 )
+from shardline_cluster.queue.calls import RestoreCall
+from shardline_cluster.queue.frames import FrameReader
+from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
+from shardline_cluster.queue.record_encoding import pack_end, read_info, read_logs, unpack_end
+from shardline_cluster.queue.records import RequestInfo, RequestState, SequenceLog, Submission
 from shardline_cluster.queue.step_encoding import check_nonce, pack_grant, pack_restored_logs
 
 MAX_PAGE_BYTES = 4 << 20  # of the logs in one call

@@ -16,7 +16,6 @@ import shutil
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,7 +28,7 @@ from shardline_cluster.queue.server_binary import find_server_binary
 
 LONGEST_SOCKET_PATH = 100  # the kernel's limit is 108 bytes on Linux and 104 on macOS
 START_TIMEOUT_S = 60.0  # reading a large append-only file takes its time
-STOP_GRACE_S = 10.0  # to write the rest of it
+STOP_GRACE_S = 2.0  # what it has answered lies in the system's hands by then, killed or not
 POLL_S = 0.02
 SHOWN_LOG_BYTES = 2_000
 
@@ -217,20 +216,3 @@ def _remove_leftovers(root: Path) -> None:
             continue
         shutil.rmtree(folder, ignore_errors=True)
         lock.close()
-
-
-def main() -> None:
-    """Runs a server in the foreground for people: `python -m shardline_cluster.queue.embedded_server [FOLDER]`."""
-    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else None
-    server = EmbeddedServer.start(folder, Durability.RELAXED)
-    print(server.url, flush=True)
-    try:
-        while server.exit_code() is None:
-            time.sleep(1)
-    except KeyboardInterrupt:
-        pass
-    server.stop()
-
-
-if __name__ == "__main__":
-    main()

@@ -39,11 +39,6 @@ class FrameReader:
         self._packed = packed
         self._at = 0
 
-    @property
-    def at_end(self) -> bool:
-        """Whether everything was read."""
-        return self._at >= len(self._packed)
-
     def u32(self) -> int:
         """An unsigned integer of 4 bytes."""
         (value,) = _U32.unpack_from(self._packed, self._at)

@@ -46,7 +46,12 @@ class FairShares:
             self.mean_output_tokens = running_mean(self.mean_output_tokens, offset)
 
     def forget_idle(self, active: Set[str]) -> None:
-        """Drops the times of tenants that have nothing in the lane and that the lane's time has reached."""
+        """Drops the times of tenants that have nothing in the lane and that the lane's time has reached.
+
+        A lane without work begins anew: its time catches up with all, and no debt outlives what it was incurred over.
+        """
+        if not active:
+            self.lane_time = max((self.lane_time, *self.times.values()))
         self.times = {t: time for t, time in self.times.items() if t in active or time > self.lane_time}
 
 

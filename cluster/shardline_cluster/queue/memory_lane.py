@@ -6,22 +6,13 @@ A script is one call without an await, so it is as atomic as Lua.
 
 from dataclasses import replace
 
+from shardline_cluster.queue.answers import InboxKind
+from shardline_cluster.queue.calls import LaneBounds, SequenceCommit
 from shardline_cluster.queue.memory_fair_shares import DrainRate, FairShares
 from shardline_cluster.queue.memory_members import MemoryMembers
 from shardline_cluster.queue.memory_record import MemoryRecord
-from shardline_cluster.queue.records import (
-    Grant,
-    InboxKind,
-    LaneBounds,
-    Published,
-    QueueMessage,
-    RequestEnd,
-    RequestInfo,
-    RequestState,
-    SequenceCommit,
-    SequenceLog,
-    Wake,
-)
+from shardline_cluster.queue.published import Published, QueueMessage, Wake
+from shardline_cluster.queue.records import Grant, RequestEnd, RequestInfo, RequestState, SequenceLog
 from shardline_cluster.queue.terms import QueueTerms
 
 

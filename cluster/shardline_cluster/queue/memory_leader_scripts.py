@@ -1,27 +1,21 @@
 """What leaders ask of a lane in memory: claim, commit, release."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.answers import ClaimAnswer, CommitAnswer, CommitCode, CommitResult
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, CommitEntry, SequenceCommit
 from shardline_cluster.queue.held_digest import held_digest
 from shardline_cluster.queue.log_encoding import ID_BYTES
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_record import MemoryRecord
 from shardline_cluster.queue.memory_sweep import next_event_ms, sweep_lane
-from shardline_cluster.queue.records import (
-    ClaimAnswer,
-    ClaimCall,
-    CommitAnswer,
-    CommitCall,
-    CommitCode,
-    CommitEntry,
-    CommitResult,
-    Grant,
-    RequestState,
-    SequenceCommit,
-)
+from shardline_cluster.queue.records import Grant, RequestState
 
+T = TypeVar("T")
 MAX_GRANTS = 256  # of one claim: work of a script is bounded
 MAX_REPLY_BYTES = 4 << 20  # of one claim; one request always fits
 NONCE_BYTES = 8
@@ -111,6 +105,7 @@ def _grant(lane: MemoryLane, record: MemoryRecord, call: ClaimCall) -> None:
 
 def commit(lane: MemoryLane, call: CommitCall) -> CommitAnswer:
     """Appends a step's tokens; without entries a heartbeat."""
+    _check_names(call)
     for entry in call.entries:
         _check_entry(lane.records.get(entry.id), entry)
     leader = lane.members.leader(call.incarnation)
@@ -128,7 +123,7 @@ def _commit_entry(lane: MemoryLane, entry: CommitEntry) -> CommitResult:
     if record.end is not None:
         code = CommitCode.OK if _is_ending_commit(record, entry) else CommitCode.ENDED
         return CommitResult(entry.id, code, record.end.offsets, end=record.end)
-    if record.grant != entry.grant:
+    if not _owns(record, entry.grant):
         return CommitResult(entry.id, CommitCode.FENCED, epoch=record.epoch)
     if record.info.deadline_ms is not None and record.info.deadline_ms <= lane.now_ms:
         return _past_deadline(lane, record)
@@ -137,6 +132,11 @@ def _commit_entry(lane: MemoryLane, entry: CommitEntry) -> CommitResult:
     if any(_conflicts(record, s) for s in entry.sequences):
         return CommitResult(entry.id, CommitCode.CONFLICT)
     return _append(lane, record, entry)
+
+
+def _owns(record: MemoryRecord, grant: Grant) -> bool:
+    """Whether this grant gives the right to write; the nonce too, since a counter is no fence where servers forget."""
+    return record.grant == grant
 
 
 def _is_ending_commit(record: MemoryRecord, entry: CommitEntry) -> bool:
@@ -186,6 +186,19 @@ def _append(lane: MemoryLane, record: MemoryRecord, entry: CommitEntry) -> Commi
         lane.publish(record, appended)
     code = CommitCode.HELD if is_held else CommitCode.OK
     return CommitResult(record.id, code, record.lengths, end=record.end)
+
+
+def _check_names(call: CommitCall) -> None:
+    """Nothing may be named twice: the second would be compared with a log that the first has changed."""
+    if (request_id := _repeated([entry.id for entry in call.entries])) is not None:
+        raise InvalidCallError(f"{request_id} is named twice")
+    for entry in call.entries:
+        if (sequence := _repeated([sent.sequence for sent in entry.sequences])) is not None:
+            raise InvalidCallError(f"{entry.id}: sequence {sequence} is named twice")
+
+
+def _repeated(names: Sequence[T]) -> T | None:
+    return next((name for name, times in Counter(names).items() if times > 1), None)
 
 
 def _check_entry(record: MemoryRecord | None, entry: CommitEntry) -> None:

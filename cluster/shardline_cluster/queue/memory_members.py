@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from shardline_cluster.queue.records import InboxEntry, InboxKind, LeaderView, Member, MemberRole
+from shardline_cluster.queue.answers import InboxEntry, InboxKind, LeaderView
+from shardline_cluster.queue.calls import Member, MemberRole
 
 
 @dataclass(slots=True)

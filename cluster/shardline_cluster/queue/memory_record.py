@@ -2,19 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from shardline_cluster.queue.answers import Ended, GrantedRequest, Snapshot
+from shardline_cluster.queue.calls import SequenceCommit
 from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
-from shardline_cluster.queue.records import (
-    Ended,
-    Grant,
-    GrantedRequest,
-    RequestEnd,
-    RequestInfo,
-    RequestState,
-    SequenceCommit,
-    SequenceFinish,
-    SequenceLog,
-    Snapshot,
-)
+from shardline_cluster.queue.records import Grant, RequestEnd, RequestInfo, RequestState, SequenceFinish, SequenceLog
 
 
 @dataclass(slots=True)
@@ -82,7 +73,8 @@ class MemoryRecord:
     @property
     def claim_tokens(self) -> int:
         """Tokens that a leader must have room for to take it into its next step."""
-        return self.info.submission.prompt_tokens + sum(self.lengths) + self.num_open
+        longest = max((log.num_tokens for log in self.logs if log.finish is None), default=0)
+        return self.info.submission.prompt_tokens + longest + 1
 
     @property
     def logprobs_width(self) -> int:

@@ -5,31 +5,25 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 from shardline_cluster.queue import memory_leader_scripts, memory_router_scripts
+from shardline_cluster.queue.answers import (
+    ClaimAnswer,
+    CommitAnswer,
+    Ended,
+    ForgetCode,
+    Gone,
+    LaneView,
+    OnHold,
+    RestoreAnswer,
+    Snapshot,
+    SubmitAnswer,
+)
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, DeadMember, LaneBounds, Member, RestoreCall
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_restore import restore
 from shardline_cluster.queue.memory_server import MemoryServer
 from shardline_cluster.queue.memory_sweep import sweep
-from shardline_cluster.queue.records import (
-    ClaimAnswer,
-    ClaimCall,
-    CommitAnswer,
-    CommitCall,
-    DeadMember,
-    Ended,
-    ForgetCode,
-    Gone,
-    Grant,
-    LaneBounds,
-    LaneView,
-    Member,
-    OnHold,
-    QueueMessage,
-    RestoreAnswer,
-    RestoreCall,
-    Snapshot,
-    Submission,
-    SubmitAnswer,
-)
+from shardline_cluster.queue.published import QueueMessage
+from shardline_cluster.queue.records import Grant, Submission
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 

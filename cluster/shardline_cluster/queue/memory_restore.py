@@ -1,18 +1,12 @@
 """How a lane in memory is given back what a server forgot."""
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.answers import RestoreAnswer, RestoreCode
+from shardline_cluster.queue.calls import RestoreCall, SequenceCommit
 from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_record import MemoryRecord
-from shardline_cluster.queue.records import (
-    RequestInfo,
-    RequestState,
-    RestoreAnswer,
-    RestoreCall,
-    RestoreCode,
-    SequenceCommit,
-    SequenceLog,
-)
+from shardline_cluster.queue.records import RequestInfo, RequestState, SequenceLog
 
 
 def restore(lane: MemoryLane, call: RestoreCall) -> RestoreAnswer:
@@ -33,7 +27,7 @@ def restore(lane: MemoryLane, call: RestoreCall) -> RestoreAnswer:
     if record.end is not None:
         return RestoreAnswer(RestoreCode.ENDED, end=record.end)
     for sequence, (log, told) in enumerate(zip(record.logs, call.logs, strict=True)):
-        offset = _first_difference(log, told)
+        offset = _first_difference(log, told, may_be_cut=call.end is not None)
         if offset is not None:
             return RestoreAnswer(RestoreCode.DIVERGED, sequence, offset)
     _complete(record, call)
@@ -74,8 +68,8 @@ def _is_another_run(record: MemoryRecord, told: RequestInfo) -> bool:
     return apart_ms >= record.info.submission.retention_ms and touched
 
 
-def _first_difference(log: SequenceLog, told: SequenceLog) -> int | None:
-    """Offset of the first token in which both differ; a finish and more tokens differ too."""
+def _first_difference(log: SequenceLog, told: SequenceLog, *, may_be_cut: bool) -> int | None:
+    """Offset of the first token in which both differ. A finish and more tokens differ too, unless an end cuts."""
     common = min(log.num_tokens, told.num_tokens)
     if log.ids[: common * ID_BYTES] != told.ids[: common * ID_BYTES]:
         return next(
@@ -83,9 +77,9 @@ def _first_difference(log: SequenceLog, told: SequenceLog) -> int | None:
             for at in range(0, common * ID_BYTES, ID_BYTES)
             if log.ids[at : at + ID_BYTES] != told.ids[at : at + ID_BYTES]
         )
-    if (log.finish and told.num_tokens > common) or (told.finish and log.num_tokens > common):
+    if log.finish and told.num_tokens > common:
         return common
-    return None
+    return common if told.finish and log.num_tokens > common and not may_be_cut else None
 
 
 def _complete(record: MemoryRecord, call: RestoreCall) -> None:

@@ -2,10 +2,7 @@
 
 from math import ceil
 
-from shardline_cluster.queue.memory_lane import MemoryLane
-from shardline_cluster.queue.memory_record import MemoryRecord
-from shardline_cluster.queue.memory_sweep import drop_listener
-from shardline_cluster.queue.records import (
+from shardline_cluster.queue.answers import (
     Accepted,
     Duplicate,
     Ended,
@@ -13,19 +10,18 @@ from shardline_cluster.queue.records import (
     Gone,
     InboxKind,
     KeyConflict,
-    LaneBounds,
     LaneFull,
     LaneView,
-    Member,
-    MemberRole,
     OnHold,
-    RequestInfo,
-    RequestState,
     Snapshot,
-    Submission,
     SubmitAnswer,
     TooLarge,
 )
+from shardline_cluster.queue.calls import LaneBounds, Member, MemberRole
+from shardline_cluster.queue.memory_lane import MemoryLane
+from shardline_cluster.queue.memory_record import MemoryRecord
+from shardline_cluster.queue.memory_sweep import drop_listener
+from shardline_cluster.queue.records import RequestInfo, RequestState, Submission
 
 UNKNOWN_DRAIN_MS = 1_000  # asked of a refused client while nothing has been claimed yet
 

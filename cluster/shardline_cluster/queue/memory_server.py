@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.queue.memory_lane import MemoryLane
-from shardline_cluster.queue.records import QueueMessage, Subscribed
+from shardline_cluster.queue.published import QueueMessage, Subscribed
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from shardline_cluster.queue.calls import DeadMember
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_record import MemoryRecord
-from shardline_cluster.queue.records import DeadMember, DisconnectAction, RequestState
+from shardline_cluster.queue.records import DisconnectAction, RequestState
 
 
 def sweep(lane: MemoryLane, router: str | None, dead: Sequence[DeadMember]) -> None:

@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
     ClusterDownError,
     MasterDownError,
     MovedError,
@@ -102,6 +103,7 @@ class RedisConnections:
         self._timeout_s = timeout_s
         self._free: list[AbstractConnection] = []
         self._slots = asyncio.Semaphore(size)
+        self._closed = False
 
     async def execute(self, *command: str | bytes | int) -> Any:
         """Sends a command and returns its reply.
@@ -116,7 +118,7 @@ class RedisConnections:
                 return await connection.read_response()
         except (TimeoutError, RedisError, OSError) as error:
             if is_away(error):
-                await self.close()  # those that wait here most likely lead to the same dead server
+                await self._drop_free()  # they most likely lead to the same dead server
                 raise self._unavailable(error) from error
             raise
 
@@ -128,21 +130,36 @@ class RedisConnections:
                 await connection.connect()  # type: ignore[no-untyped-call]
                 yield connection
             except ResponseError:
-                self._free.append(connection)  # the reply was read whole
+                await self._give_back(connection)  # the reply was read whole
                 raise
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
+            await self._give_back(connection)
+
+    async def _give_back(self, connection: AbstractConnection) -> None:
+        if self._closed:
+            await connection.disconnect(nowait=True)
+        else:
             self._free.append(connection)
 
     def _unavailable(self, error: Exception) -> QueueUnavailableError:
+        if AuthenticationError in (type(error), type(error.__cause__)):  # over a socket file it comes wrapped
+            return QueueUnavailableError(
+                f"Redis at {self._address.shown} refuses this user and password, or wants some ({error}): put the "
+                "right ones into its URL, redis://USER:PASSWORD@HOST:PORT/DB"
+            )
         reason = f"no answer within {self._timeout_s} s" if isinstance(error, TimeoutError) else str(error)
         return QueueUnavailableError(
             f"Redis at {self._address.shown} did not serve a call ({reason}): it may or may not have run, send it again"
         )
 
     async def close(self) -> None:
-        """Closes connections that are free."""
+        """Closes connections; one that is in a call is closed at the call's end."""
+        self._closed = True
+        await self._drop_free()
+
+    async def _drop_free(self) -> None:
         free, self._free = self._free, []
         for connection in free:
             await connection.disconnect(nowait=True)

@@ -8,6 +8,20 @@ from typing import TypeVar
 from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
 
 from shardline_cluster.errors import InvalidCallError, ShardlineError
+from shardline_cluster.queue.answers import (
+    ClaimAnswer,
+    CommitAnswer,
+    Ended,
+    ForgetCode,
+    Gone,
+    LaneFull,
+    LaneView,
+    OnHold,
+    RestoreAnswer,
+    RestoreCode,
+    Snapshot,
+    SubmitAnswer,
+)
 from shardline_cluster.queue.call_encoding import (
     read_restore_answer,
     read_snapshot,
@@ -15,36 +29,16 @@ from shardline_cluster.queue.call_encoding import (
     read_view,
     restore_pages,
 )
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, DeadMember, LaneBounds, Member, RestoreCall
 from shardline_cluster.queue.lane_names import LaneNames
 from shardline_cluster.queue.lane_scripts import LaneScript, load_lane_scripts
+from shardline_cluster.queue.published import QueueMessage
 from shardline_cluster.queue.record_encoding import (
     join_logs,
     pack_offsets,
     pack_submission,
 )
-from shardline_cluster.queue.records import (
-    ClaimAnswer,
-    ClaimCall,
-    CommitAnswer,
-    CommitCall,
-    DeadMember,
-    Ended,
-    ForgetCode,
-    Gone,
-    Grant,
-    LaneBounds,
-    LaneFull,
-    LaneView,
-    Member,
-    OnHold,
-    QueueMessage,
-    RestoreAnswer,
-    RestoreCall,
-    RestoreCode,
-    Snapshot,
-    Submission,
-    SubmitAnswer,
-)
+from shardline_cluster.queue.records import Grant, Submission
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, parse_info
 from shardline_cluster.queue.redis_subscription import listen_to_lane
 from shardline_cluster.queue.request_queue import Reply

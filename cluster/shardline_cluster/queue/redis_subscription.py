@@ -8,7 +8,7 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from shardline_cluster.queue.lane_names import LaneNames
-from shardline_cluster.queue.records import QueueMessage, Subscribed, Wake
+from shardline_cluster.queue.published import QueueMessage, Subscribed, Wake
 from shardline_cluster.queue.redis_connection import RedisAddress
 from shardline_cluster.queue.step_encoding import read_publications
 from shardline_cluster.queue.terms import QueueTerms

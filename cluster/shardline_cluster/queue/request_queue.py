@@ -18,7 +18,7 @@ Where docs/protocol.md leaves a choice, both decide alike:
   register and sweep prolong it.
 - Sizes: `TooLarge.tokens` is prompt + max_tokens; a waiting request counts prompt + num_sequences × max_tokens tokens
   and its payload's bytes against the bounds. A claim needs a slot for each unfinished sequence, and of `free_tokens`
-  the prompt, what the logs hold, and one for each unfinished sequence. A head that does not fit is passed over for this
+  the prompt, the longest unfinished log and one more. A head that does not fit is passed over for this
   claim, and its tenant with it.
 - Position: the rank among `handed_back` for a request with tokens; otherwise the size of `handed_back` and the rank in
   the tenant's own queue.
@@ -43,27 +43,21 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from shardline_cluster.queue.records import (
+from shardline_cluster.queue.answers import (
     ClaimAnswer,
-    ClaimCall,
     CommitAnswer,
-    CommitCall,
-    DeadMember,
     Ended,
     ForgetCode,
     Gone,
-    Grant,
-    LaneBounds,
     LaneView,
-    Member,
     OnHold,
-    QueueMessage,
     RestoreAnswer,
-    RestoreCall,
     Snapshot,
-    Submission,
     SubmitAnswer,
 )
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, DeadMember, LaneBounds, Member, RestoreCall
+from shardline_cluster.queue.published import QueueMessage
+from shardline_cluster.queue.records import Grant, Submission
 from shardline_cluster.queue.terms import QueueTerms
 
 T_co = TypeVar("T_co", covariant=True)
@@ -73,7 +67,7 @@ T_co = TypeVar("T_co", covariant=True)
 class Reply(Generic[T_co]):
     """What a script answered, and by which server."""
 
-    identity: str  # the server's run id
+    identity: str  # the server's run id and the lane's birth in it
     in_hold: bool
     now_ms: int  # the server's clock
     value: T_co

@@ -7,8 +7,19 @@ import struct
 from collections.abc import Iterable, Iterator, Sequence
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.answers import (
+    ClaimAnswer,
+    CommitAnswer,
+    CommitCode,
+    CommitResult,
+    GrantedRequest,
+    InboxEntry,
+    InboxKind,
+)
+from shardline_cluster.queue.calls import CommitEntry, SequenceCommit
 from shardline_cluster.queue.frames import FrameReader, pack_bytes, pack_text, pack_u32
 from shardline_cluster.queue.log_encoding import ID_BYTES
+from shardline_cluster.queue.published import Published
 from shardline_cluster.queue.record_encoding import (
     NONCE_BYTES,
     pack_finish,
@@ -17,20 +28,7 @@ from shardline_cluster.queue.record_encoding import (
     unpack_end,
     unpack_finish,
 )
-from shardline_cluster.queue.records import (
-    ClaimAnswer,
-    CommitAnswer,
-    CommitCode,
-    CommitEntry,
-    CommitResult,
-    Grant,
-    GrantedRequest,
-    InboxEntry,
-    InboxKind,
-    Published,
-    SequenceCommit,
-    SequenceLog,
-)
+from shardline_cluster.queue.records import Grant, SequenceLog
 
 _SEQUENCE = struct.Struct("<III")  # sequence, offset, bytes of ids
 _CODES = {

@@ -35,6 +35,6 @@ def _num_open(request: EngineRequest) -> int:
 
 
 def _num_tokens(request: EngineRequest) -> int:
-    """As a claim counts: the prompt, what was generated, one more for each open sequence."""
+    """As the engine will count: the prompt, what was generated, one more for each open sequence."""
     generated = sum(len(s.generated_ids) for s in request.sequences if not s.finished)
     return len(request.prompt_ids) + generated + _num_open(request)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from shardline_cluster.queue.records import CommitEntry
+from shardline_cluster.queue.calls import CommitEntry
 from shardline_cluster.replica.held_request import HeldRequest
 
 MAX_COMMIT_REQUESTS = 256  # bounded work for one script

@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from shardline_cluster.queue.records import CommitCode, CommitResult
+from shardline_cluster.queue.answers import CommitCode, CommitResult
 
 
 class Verdict(Enum):

@@ -8,9 +8,9 @@ from pathlib import Path
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
-from shardline_workers.engine import Engine
+from shardline_workers.engine import Engine, EngineDescription
 from shardline_workers.files.model_source import ModelFiles, resolve_model
-from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, StepTimes
+from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, SimulatedStepTimes
 from shardline_workers.simulated_tokens import TokenMode
 from shardline_workers.text.simulated_text import simulated_text_model
 from shardline_workers.text.text_model import TextModel
@@ -39,10 +39,13 @@ def load_model(spec: ReplicaSpec, report: Report) -> LoadedModel:
     """
     options = spec.deployment.options
     if options.engine == "simulated":
-        return _simulated(options, max_model_len=options.max_model_len or spec.deployment.max_model_len)
-    if options.engine == "shardline":
-        return _sharded(spec, report)
-    raise ConfigurationError(f"engine is {options.engine!r}, but must be one of shardline, simulated")
+        loaded = _simulated(options, max_model_len=options.max_model_len or spec.deployment.max_model_len)
+    elif options.engine == "shardline":
+        loaded = _sharded(spec, report)
+    else:
+        raise ConfigurationError(f"engine is {options.engine!r}, but must be one of shardline, simulated")
+    _check_context(loaded.engine.description, promised=spec.deployment.max_model_len)
+    return loaded
 
 
 def default_cache_folder() -> Path:
@@ -56,7 +59,9 @@ def _simulated(options: EngineOptions, *, max_model_len: int) -> LoadedModel:
         config = SimulatedEngineConfig(
             tokens=TokenMode(options.simulated_tokens),
             replay_text=options.simulated_replay_text,
-            times=StepTimes(step_s=step_s, sequence_s=SEQUENCE_SHARE * step_s, prefill_token_s=PREFILL_SHARE * step_s),
+            times=SimulatedStepTimes(
+                step_s=step_s, sequence_s=SEQUENCE_SHARE * step_s, prefill_token_s=PREFILL_SHARE * step_s
+            ),
             max_model_len=max_model_len,
             max_num_seqs=options.max_num_seqs,
             max_num_batched_tokens=_batched_tokens(options, default=SIMULATED_BATCHED_TOKENS),
@@ -96,6 +101,18 @@ def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
 
 def _batched_tokens(options: EngineOptions, *, default: int) -> int:
     return options.max_num_batched_tokens or max(default, options.max_num_seqs)
+
+
+def _check_context(engine: EngineDescription, *, promised: int) -> None:
+    """The lane accepts whatever fits the deployment's context: a smaller replica could never serve some of it, and the
+    first such request would hold up all behind it."""
+    holds = min(engine.max_model_len, engine.kv_cache_tokens)
+    if holds < promised:
+        raise ConfigurationError(
+            f"this replica holds {holds} tokens (its KV cache has {engine.kv_cache_tokens}), but the deployment "
+            f"promises requests of {promised}: serve it with --max-model-len {holds} or less, a larger "
+            "--kv-cache-tokens, or more memory"
+        )
 
 
 def _check_digest(spec: ReplicaSpec, files: ModelFiles) -> None:

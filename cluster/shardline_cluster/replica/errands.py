@@ -1,6 +1,7 @@
 """Restores and releases that a leader has still to send, or has sent and not yet seen answered."""
 
-from shardline_cluster.queue.records import Grant, RestoreCall
+from shardline_cluster.queue.calls import RestoreCall
+from shardline_cluster.queue.records import Grant
 from shardline_cluster.replica.held_request import HeldRequest
 from shardline_cluster.replica.recent_ends import RecentEnd
 

@@ -3,18 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from shardline_cluster.queue.answers import GrantedRequest
+from shardline_cluster.queue.calls import CommitEntry, SequenceCommit
 from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
-from shardline_cluster.queue.records import (
-    CommitEntry,
-    Grant,
-    GrantedRequest,
-    RequestEnd,
-    RequestInfo,
-    RequestState,
-    SequenceCommit,
-    SequenceFinish,
-    SequenceLog,
-)
+from shardline_cluster.queue.records import Grant, RequestEnd, RequestInfo, RequestState, SequenceFinish, SequenceLog
 
 
 @dataclass(slots=True)
@@ -149,6 +141,10 @@ class HeldRequest:
     def logs(self) -> tuple[SequenceLog, ...]:
         """Everything that was generated."""
         return tuple(s.log(s.num_tokens, s.finish) for s in self.sequences)
+
+    def reaches(self, end: RequestEnd) -> bool:
+        """Whether everything up to an end is held here."""
+        return all(s.num_tokens >= offset for s, offset in zip(self.sequences, end.offsets, strict=True))
 
     def logs_until(self, end: RequestEnd) -> tuple[SequenceLog, ...]:
         """Everything up to an end."""

@@ -11,24 +11,19 @@ rules hold it together:
 All instants are seconds of one monotonic clock that the shell reads.
 """
 
-from shardline_cluster.queue.held_digest import held_digest
-from shardline_cluster.queue.records import (
+from shardline_cluster.queue.answers import (
     ClaimAnswer,
-    ClaimCall,
     CommitAnswer,
-    CommitCall,
     CommitCode,
-    CommitEntry,
     CommitResult,
-    Grant,
     InboxEntry,
     InboxKind,
-    RequestEnd,
     RestoreAnswer,
-    RestoreCall,
     RestoreCode,
-    SequenceFinish,
 )
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, CommitEntry, RestoreCall
+from shardline_cluster.queue.held_digest import held_digest
+from shardline_cluster.queue.records import Grant, RequestEnd, SequenceFinish
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.changes import Changes, Dropped
@@ -267,7 +262,8 @@ class HeldRequests:
             self._ended(held, result.end or held.own_end(), now=now, changes=changes)
 
     def _ended(self, held: HeldRequest, end: RequestEnd, *, now: float, changes: Changes) -> None:
-        self._recent.remember(held.info, held.logs_until(end), end, now=now)
+        if held.reaches(end):  # else another one wrote the rest: who has all of it tells this end to a new server
+            self._recent.remember(held.info, held.logs_until(end), end, now=now)
         self._drop(held, end.state.value, changes)
 
     def _drop(self, held: HeldRequest, reason: str, changes: Changes) -> None:

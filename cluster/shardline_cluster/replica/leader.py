@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from shardline_cluster.fleet.replica_state import ReplicaState
-from shardline_cluster.queue.records import CommitCall, Grant, RestoreCall, Subscribed
+from shardline_cluster.queue.calls import CommitCall, RestoreCall
+from shardline_cluster.queue.published import Subscribed
+from shardline_cluster.queue.records import Grant
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.replica.changes import Changes
 from shardline_cluster.replica.claim_size import ClaimSize, claim_size

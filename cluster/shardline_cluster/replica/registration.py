@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
-from shardline_cluster.queue.records import Member, MemberRole
+from shardline_cluster.queue.calls import Member, MemberRole
 from shardline_cluster.queue.request_queue import Reply, RequestQueue
 from shardline_cluster.replica.queue_calls import until_answered
 from shardline_workers.engine import EngineDescription

@@ -8,13 +8,8 @@ from typing import TypeVar
 from google.protobuf.duration_pb2 import Duration
 
 from shardline_cluster.errors import KeyConflictError, QueueFullError, RequestTooLargeError, ShardlineError
-from shardline_cluster.queue.records import (
-    DisconnectAction,
-    KeyConflict,
-    LaneFull,
-    Submission,
-    TooLarge,
-)
+from shardline_cluster.queue.answers import KeyConflict, LaneFull, TooLarge
+from shardline_cluster.queue.records import DisconnectAction, Submission
 from shardline_cluster.queue.request_ids import derive_request_id, draw_request_id
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_protos import generation_pb2 as pb

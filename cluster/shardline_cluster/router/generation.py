@@ -3,13 +3,12 @@
 Knows no transport: it takes and gives the messages of `shardline.v1` and raises ShardlineErrors.
 """
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from concurrent.futures import Executor
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from shardline_cluster.queue.records import Accepted, Duplicate, RequestInfo, SequenceLog, Submission
+from shardline_cluster.queue.answers import Accepted, Duplicate
+from shardline_cluster.queue.records import RequestInfo, SequenceLog, Submission
 from shardline_cluster.router.admission import Admission, refusal, submission_of
 from shardline_cluster.router.client_events import (
     accepted_event,
@@ -23,6 +22,7 @@ from shardline_cluster.router.client_stream import ClientStream
 from shardline_cluster.router.model_directory import ModelDirectory, ServedLane, ServedModel
 from shardline_cluster.router.prompt import prompt_ids
 from shardline_cluster.router.text_assembly import STATES, TextAssembly
+from shardline_cluster.router.text_threads import TextThreads
 from shardline_cluster.router.validation import ModelLimits, check_against_model, check_request
 from shardline_protos import generation_pb2 as pb
 
@@ -41,10 +41,9 @@ class Caller:
 class Generation:
     """Requests: accepted, streamed, resumed, cancelled, looked at, forgotten."""
 
-    def __init__(self, directory: ModelDirectory, pool: Executor) -> None:
-        """`pool` runs what would hold up the event loop: templates, tokenizers, long replays."""
+    def __init__(self, directory: ModelDirectory, threads: TextThreads) -> None:
         self._directory = directory
-        self._pool = pool
+        self._threads = threads
 
     async def generate(self, request: pb.GenerateRequest, caller: Caller) -> AsyncGenerator[pb.GenerateEvent, None]:
         """Accepts a request, then tells what happens to it until its end. To be closed where it is not read to it.
@@ -120,8 +119,13 @@ class Generation:
 
     async def _admit(self, request: pb.GenerateRequest, served: ServedModel, caller: Caller) -> Submission:
         text, streams = served.lane.text, served.lane.streams
-        prompt = await asyncio.get_running_loop().run_in_executor(self._pool, prompt_ids, text, request)
-        limits = ModelLimits(vocab_size=text.vocab_size, max_model_len=served.max_model_len)
+        run = self._threads.run_chat if request.WhichOneof("prompt") == "chat" else self._threads.run
+        prompt = await run(prompt_ids, text, request)
+        limits = ModelLimits(
+            vocab_size=text.vocab_size,
+            max_model_len=served.max_model_len,
+            max_num_seqs=served.deployment.options.max_num_seqs,
+        )
         check_against_model(request, len(prompt), limits)
         admission = Admission(
             model=served.deployment.name,
@@ -150,7 +154,7 @@ class Generation:
     ) -> tuple[str, ...]:
         if sum(log.num_tokens for log in logs) <= LONG_LOG_TOKENS:
             return assembly.replay(logs, closed)
-        return await asyncio.get_running_loop().run_in_executor(self._pool, assembly.replay, logs, closed)
+        return await self._threads.run(assembly.replay, logs, closed)
 
 
 def _assembly(lane: ServedLane, info: RequestInfo) -> TextAssembly:

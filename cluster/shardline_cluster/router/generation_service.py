@@ -1,8 +1,4 @@
-"""`shardline.v1.Generation` over grpc.aio: a thin shell that turns ShardlineErrors into status codes.
-
-A status carries, as trailing metadata, what a program wants to know: `retry-after-ms` where another try helps, and
-`invalid-field`, the path of the wrong field.
-"""
+"""`shardline.v1.Generation` over grpc.aio: a thin shell that turns ShardlineErrors into statuses."""
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -12,10 +8,11 @@ from typing import Any, NoReturn, TypeVar
 import grpc
 import grpc.aio
 
-from shardline_cluster.errors import InvalidRequestError, ShardlineError
+from shardline_cluster.errors import ShardlineError
 from shardline_cluster.router.admission import DEFAULT_TENANT
 from shardline_cluster.router.generation import Caller, Generation
 from shardline_cluster.router.model_catalogue import ModelCatalogue
+from shardline_cluster.router.status_details import status_message, status_metadata
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationServicer
 
@@ -23,10 +20,6 @@ log = logging.getLogger(__name__)
 
 R = TypeVar("R")
 Context = grpc.aio.ServicerContext[Any, Any]
-
-RETRY_AFTER_KEY = "retry-after-ms"
-INVALID_FIELD_KEY = "invalid-field"
-MAX_DETAILS = 2000  # characters: status messages travel in a header
 
 
 class GenerationService(GenerationServicer):
@@ -69,16 +62,6 @@ class GenerationService(GenerationServicer):
         return await _answer(lambda: self._catalogue.detokenize(request), context)
 
 
-def status_metadata(error: ShardlineError) -> tuple[tuple[str, str], ...]:
-    """What a program wants to know of an error beside its code."""
-    pairs = []
-    if error.retryable and error.retry_after_s is not None:
-        pairs.append((RETRY_AFTER_KEY, str(round(error.retry_after_s * 1000))))
-    if isinstance(error, InvalidRequestError):
-        pairs.append((INVALID_FIELD_KEY, _ascii(error.field)))
-    return tuple(pairs)
-
-
 def _caller(context: Context) -> Caller:
     return Caller(DEFAULT_TENANT, context.time_remaining())
 
@@ -106,7 +89,8 @@ async def _answer(work: Callable[[], Awaitable[R]], context: Context) -> R:
 
 
 async def _abort(context: Context, error: ShardlineError) -> NoReturn:
-    await context.abort(grpc.StatusCode[error.code], str(error)[:MAX_DETAILS], status_metadata(error))
+    code, message = grpc.StatusCode[error.code], status_message(error)
+    await context.abort(code, message, status_metadata(error, code=code.value[0], message=message))
     raise AssertionError("abort does not return")
 
 
@@ -114,7 +98,3 @@ async def _abort_unexpected(context: Context, error: Exception) -> NoReturn:
     log.error("a call failed unexpectedly", exc_info=error)
     await context.abort(grpc.StatusCode.INTERNAL, "the router failed unexpectedly; its log says more")
     raise AssertionError("abort does not return")
-
-
-def _ascii(text: str) -> str:
-    return text.encode("ascii", "backslashreplace").decode()

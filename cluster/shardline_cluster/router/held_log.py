@@ -5,8 +5,9 @@ Knows bytes only: no server, no client.
 
 from enum import Enum
 
+from shardline_cluster.queue.calls import SequenceCommit
 from shardline_cluster.queue.log_encoding import ID_BYTES
-from shardline_cluster.queue.records import SequenceCommit, SequenceFinish, SequenceLog
+from shardline_cluster.queue.records import SequenceFinish, SequenceLog
 
 
 class Fit(Enum):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shardline_cluster.queue.records import RestoreCall
+from shardline_cluster.queue.calls import RestoreCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,20 +8,10 @@ was seen lately is restored *before* it is attached again. Instants are millisec
 from collections.abc import Callable, Sequence
 
 from shardline_cluster.errors import ShardlineError, UnknownRequestError
-from shardline_cluster.queue.records import (
-    DisconnectAction,
-    Ended,
-    Gone,
-    OnHold,
-    Published,
-    RequestEnd,
-    RequestInfo,
-    RestoreAnswer,
-    RestoreCall,
-    RestoreCode,
-    SequenceLog,
-    Snapshot,
-)
+from shardline_cluster.queue.answers import Ended, Gone, OnHold, RestoreAnswer, RestoreCode, Snapshot
+from shardline_cluster.queue.calls import RestoreCall
+from shardline_cluster.queue.published import Published
+from shardline_cluster.queue.records import DisconnectAction, RequestEnd, RequestInfo, SequenceLog
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.lane_calls import AttachStream, DetachStream, LaneCall, RestoreRequest
 from shardline_cluster.router.open_stream import OpenStream, Taken, another_run
@@ -85,7 +75,7 @@ class LaneStreams:
         stream.number = self.next_number()  # an answer to an older attach says nothing any more
         stream.attaching = stream.missed = False
         stream.restoring += 1
-        return [self._restore(stream.info, stream.frozen_logs(), stream.end)]
+        return [self._restore(stream.info, stream.frozen_logs(), stream.told_end)]
 
     # --- submits ---
 
@@ -126,7 +116,7 @@ class LaneStreams:
         stream.check_readers(whole=False, in_hold=True)
         return reader, self._attach(stream, now_ms)
 
-    def leave(self, reader: StreamReader, now_ms: float) -> Calls:
+    def leave(self, reader: StreamReader) -> Calls:
         """A client is gone, or has read the end."""
         stream = self._streams.get(reader.request_id)
         if stream is None or reader not in stream.readers:
@@ -153,7 +143,7 @@ class LaneStreams:
     def _close(self, stream: OpenStream) -> Calls:
         del self._streams[stream.request_id]
         if stream.info is not None:
-            self.recent.remember(stream.info, stream.frozen_logs(), stream.end)
+            self.recent.remember(stream.info, stream.frozen_logs(), stream.told_end)
         return [] if stream.end else [DetachStream(stream.request_id, stream.number)]
 
     # --- answers ---

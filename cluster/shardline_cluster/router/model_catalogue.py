@@ -2,15 +2,15 @@
 
 import asyncio
 from collections.abc import Sequence
-from concurrent.futures import Executor
 
 from shardline_cluster.errors import ConfigurationError, InvalidRequestError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
-from shardline_cluster.queue.records import LeaderView
+from shardline_cluster.queue.answers import LeaderView
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.prompt import chat_ids, text_ids
+from shardline_cluster.router.text_threads import TextThreads
 from shardline_cluster.router.validation import check_messages, check_token_ids
 from shardline_protos import generation_pb2 as pb
 from shardline_workers.text.text_model import TextModel
@@ -20,10 +20,9 @@ from shardline_workers.text.tokenizer import Tokenizer
 class ModelCatalogue:
     """Models: listed, and their tokenizers."""
 
-    def __init__(self, directory: ModelDirectory, pool: Executor) -> None:
-        """`pool` runs templates and tokenizers."""
+    def __init__(self, directory: ModelDirectory, threads: TextThreads) -> None:
         self._directory = directory
-        self._pool = pool
+        self._threads = threads
 
     async def list_models(self) -> pb.ListModelsResponse:
         """What is deployed, in order of names.
@@ -42,8 +41,8 @@ class ModelCatalogue:
             ShardlineError: a field is wrong, or there is no such model.
         """
         served = self._directory.find(request.model)
-        loop = asyncio.get_running_loop()
-        ids = await loop.run_in_executor(self._pool, _tokenized, served.lane.text, request)
+        run = self._threads.run_chat if request.WhichOneof("prompt") == "chat" else self._threads.run
+        ids = await run(_tokenized, served.lane.text, request)
         return pb.TokenizeResponse(token_ids=ids, max_model_len=served.max_model_len)
 
     async def detokenize(self, request: pb.DetokenizeRequest) -> pb.DetokenizeResponse:
@@ -54,11 +53,8 @@ class ModelCatalogue:
         """
         text = self._directory.find(request.model).lane.text
         check_token_ids("token_ids", request.token_ids, text.vocab_size)
-        loop = asyncio.get_running_loop()
         ids, skip = tuple(request.token_ids), request.skip_special_tokens
-        return pb.DetokenizeResponse(
-            text=await loop.run_in_executor(self._pool, lambda: _detokenized(text.tokenizer, ids, skip_special=skip))
-        )
+        return pb.DetokenizeResponse(text=await self._threads.run(_detokenized, text.tokenizer, ids, skip_special=skip))
 
     async def _model(self, deployment: Deployment) -> pb.Model:
         model = pb.Model(
@@ -80,6 +76,12 @@ def _tokenized(model: TextModel, request: pb.TokenizeRequest) -> tuple[int, ...]
     if kind is None:
         raise InvalidRequestError("prompt is missing: set one of text and chat", field="prompt")
     if kind == "chat":
+        if request.HasField("add_special_tokens"):
+            raise InvalidRequestError(
+                "add_special_tokens is set, but the chat template alone says which special tokens a chat has: leave "
+                "it out, or send text",
+                field="add_special_tokens",
+            )
         check_messages("chat", request.chat)
         return chat_ids(model, request.chat)
     special = request.add_special_tokens if request.HasField("add_special_tokens") else True

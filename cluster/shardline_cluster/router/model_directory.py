@@ -17,6 +17,7 @@ from shardline_cluster.errors import (
 )
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_store import DeploymentStore
+from shardline_cluster.fleet.lasting_deployments import LastingDeployments
 from shardline_cluster.queue.request_ids import lane_of
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.router.lane_streams import unknown_request
@@ -64,6 +65,7 @@ class ModelDirectory:
         incarnation: str,
     ) -> None:
         self._store = store
+        self._lasting = LastingDeployments()
         self._open_queue = open_queue
         self._load = load
         self._incarnation = incarnation
@@ -155,13 +157,16 @@ class ModelDirectory:
 
     async def _watch(self) -> None:
         while True:
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:
+                log.exception("looking for deployments failed and is tried again")
             await asyncio.sleep(POLL_S)
 
     async def refresh(self) -> None:
         """Reads the store once and loads what is new."""
         try:
-            self._deployments = await self._store.all()
+            self._deployments = self._lasting.seen(await self._store.all(), _now_s())
             self._store_answers = True
         except QueueUnavailableError:
             self._store_answers = False

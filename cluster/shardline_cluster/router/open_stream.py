@@ -8,15 +8,10 @@ from collections.abc import Sequence
 from enum import Enum
 
 from shardline_cluster.errors import DataLossError, ShardlineError
+from shardline_cluster.queue.answers import Snapshot
 from shardline_cluster.queue.cursor import Cursor
-from shardline_cluster.queue.records import (
-    Published,
-    RequestEnd,
-    RequestInfo,
-    SequenceFinish,
-    SequenceLog,
-    Snapshot,
-)
+from shardline_cluster.queue.published import Published
+from shardline_cluster.queue.records import RequestEnd, RequestInfo, SequenceFinish, SequenceLog
 from shardline_cluster.router.held_log import Fit, HeldLog
 from shardline_cluster.router.stream_reader import SequenceUpdate, StreamReader, StreamUpdate
 
@@ -55,6 +50,11 @@ class OpenStream:
             return False
         return all(log.num_tokens >= offset for log, offset in zip(self.logs, self.end.offsets, strict=True))
 
+    @property
+    def told_end(self) -> RequestEnd | None:
+        """The end, as far as a client may have heard of it and a server may be told it: with every id before it."""
+        return self.end if self.complete else None
+
     def know(self, info: RequestInfo, logs: Sequence[SequenceLog] = (), end: RequestEnd | None = None) -> None:
         """Begins with what the router knows of the request already."""
         self.info = info
@@ -77,7 +77,9 @@ class OpenStream:
     def adopt(self, snapshot: Snapshot, *, in_hold: bool) -> None:
         """Takes over what the server holds; what is held here beyond it stays."""
         self.info = snapshot.info
-        self.position, self.epoch = snapshot.position, snapshot.epoch
+        # A claim may be published before the answer that was read earlier is here: its place in the queue is history.
+        self.position = snapshot.position if snapshot.epoch >= self.epoch else None
+        self.epoch = snapshot.epoch
         self.adopt_logs(snapshot.logs)
         self.end = snapshot.end or self.end
         self.check_readers(whole=True, in_hold=in_hold)
@@ -140,7 +142,7 @@ class OpenStream:
             return self._progress(reader)
         taken = [self._take_sequence(reader, sequence) for sequence in range(len(self.logs))]
         progress = self._progress(reader)
-        end = self.end if self.complete and self._all_taken(reader) else None
+        end = self.told_end if self._all_taken(reader) else None
         reader.ended = end is not None
         return StreamUpdate(progress.position, progress.epoch, tuple(filter(None, taken)), end)
 

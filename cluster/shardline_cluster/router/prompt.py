@@ -8,6 +8,8 @@ from shardline_protos import generation_pb2 as pb
 from shardline_workers.text.chat_template import ChatTemplateError
 from shardline_workers.text.text_model import TextModel
 
+MAX_CHARACTERS_A_TOKEN = 128  # of the longest ones in vocabularies: runs of spaces
+
 
 def prompt_ids(model: TextModel, request: pb.GenerateRequest) -> tuple[int, ...]:
     """The prompt of a request that `check_request` has passed.
@@ -25,7 +27,18 @@ def prompt_ids(model: TextModel, request: pb.GenerateRequest) -> tuple[int, ...]
 
 
 def text_ids(model: TextModel, text: str, *, add_special_tokens: bool) -> tuple[int, ...]:
-    """Plain text; the model's BOS before it, once, where it wants one."""
+    """Plain text; the model's BOS before it, once, where it wants one.
+
+    Raises:
+        InvalidRequestError: it is so long that it cannot fit. Tokenizers take seconds for a megabyte.
+    """
+    most = MAX_CHARACTERS_A_TOKEN * model.max_model_len
+    if len(text) > most:
+        raise InvalidRequestError(
+            f"prompt has {len(text)} characters, but the model's context of {model.max_model_len} tokens holds "
+            f"{most} at the very most: shorten it",
+            field="prompt",
+        )
     return tuple(model.tokenizer.encode(text, add_special_tokens=add_special_tokens))
 
 

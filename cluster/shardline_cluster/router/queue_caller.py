@@ -34,7 +34,7 @@ class QueueCaller:
         if self._lane.identity is None:
             return False
         failing = self._failing_since_ms
-        return failing is None or _now_ms() - failing < self._queue.terms.call_timeout_ms
+        return failing is None or now_ms() - failing < self._queue.terms.call_timeout_ms
 
     @property
     def identity(self) -> str:
@@ -64,14 +64,15 @@ class QueueCaller:
         try:
             reply = await attempt()
         except QueueUnavailableError:
-            self._failing_since_ms = _now_ms() if self._failing_since_ms is None else self._failing_since_ms
+            self._failing_since_ms = now_ms() if self._failing_since_ms is None else self._failing_since_ms
             return None
         if self._lane.stale(reply.identity, asked_in=asked_in):
             return None
         self._failing_since_ms = None
-        self._carry_out(self._lane.answered(reply.identity, _now_ms()))
+        self._carry_out(self._lane.answered(reply.identity, now_ms()))
         return reply
 
 
-def _now_ms() -> float:
+def now_ms() -> float:
+    """An instant of the event loop's clock in milliseconds."""
     return asyncio.get_running_loop().time() * 1000

@@ -59,15 +59,19 @@ def main() -> None:
     """Runs the router that the environment describes. Exits with 0 after SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s router %(levelname)s %(message)s")
     try:
-        config = from_json(RouterConfig, os.environ[CONFIG_VARIABLE])
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_run_until_signalled(config))
+            runner.run(_run_until_signalled(_config()))
             sys.stderr.flush()
             os._exit(0)  # a model that is being fetched in a thread would hold up an orderly exit
-    except KeyError:
-        sys.exit(f"{CONFIG_VARIABLE} is not set, but must hold the router's configuration as JSON")
     except ConfigurationError as error:
         sys.exit(str(error))
+
+
+def _config() -> RouterConfig:
+    text = os.environ.get(CONFIG_VARIABLE)
+    if text is None:
+        raise ConfigurationError(f"{CONFIG_VARIABLE} is not set, but must hold the router's configuration as JSON")
+    return from_json(RouterConfig, text)
 
 
 async def _run_until_signalled(config: RouterConfig) -> None:

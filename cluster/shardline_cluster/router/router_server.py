@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -16,9 +15,11 @@ from grpc_reflection.v1alpha import reflection
 from shardline_cluster.errors import ConfigurationError, ShuttingDownError
 from shardline_cluster.router.generation import Generation
 from shardline_cluster.router.generation_service import GenerationService
+from shardline_cluster.router.malformed_requests import MalformedRequests
 from shardline_cluster.router.model_catalogue import ModelCatalogue
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
+from shardline_cluster.router.text_threads import TextThreads
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import add_GenerationServicer_to_server
 
@@ -27,18 +28,28 @@ log = logging.getLogger(__name__)
 GENERATION_SERVICE = pb.DESCRIPTOR.services_by_name["Generation"].full_name
 SERVED_NAMES = ("", GENERATION_SERVICE)  # the empty name is the whole server
 MAX_MESSAGE_BYTES = 16 << 20
-NUM_TEXT_THREADS = 4  # tokenizers let go of the interpreter lock; templates do not
 HEALTH_PERIOD_S = 0.5
 STOP_GRACE_S = 2.0  # for handlers to tell their clients where to go
+PING_AFTER_MS = 60_000  # without a word of a client
+PING_TIMEOUT_MS = 20_000
+
+
+def keepalive_options(*, ping_after_ms: int, ping_timeout_ms: int) -> tuple[tuple[str, int], ...]:
+    """A client whose network went away says nothing, and its requests would go on for nobody: it is pinged."""
+    return (
+        ("grpc.keepalive_time_ms", ping_after_ms),
+        ("grpc.keepalive_timeout_ms", ping_timeout_ms),
+        ("grpc.http2.ping_timeout_ms", ping_timeout_ms),  # counts as well, and is a minute unless told otherwise
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # clients may ping so often
+        ("grpc.http2.max_ping_strikes", 0),
+    )
+
+
 _OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # A client whose network went away says nothing: it is noticed within a minute and a half.
-    ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),  # clients may ping so often
-    ("grpc.http2.max_ping_strikes", 0),
+    *keepalive_options(ping_after_ms=PING_AFTER_MS, ping_timeout_ms=PING_TIMEOUT_MS),
 )
 
 
@@ -47,16 +58,19 @@ class RouterServer:
 
     def __init__(self, config: RouterConfig, directory: ModelDirectory) -> None:
         self._directory = directory
-        self._pool = ThreadPoolExecutor(NUM_TEXT_THREADS, thread_name_prefix="router-text")
+        self._threads = TextThreads()
         self._health = HealthServicer()
-        self._server = grpc.aio.server(options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))])
+        self._server = grpc.aio.server(
+            options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))],
+            interceptors=[MalformedRequests(GENERATION_SERVICE)],
+        )
         self._add_services()
         self._address = config.address
         self._watching: asyncio.Task[None] | None = None
 
     def _add_services(self) -> None:
         service = GenerationService(
-            Generation(self._directory, self._pool), ModelCatalogue(self._directory, self._pool)
+            Generation(self._directory, self._threads), ModelCatalogue(self._directory, self._threads)
         )
         add_GenerationServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
         add_HealthServicer_to_server(self._health, self._server)
@@ -92,7 +106,7 @@ class RouterServer:
         await asyncio.sleep(0)  # the server refuses new calls from here on
         await self._directory.close(ShuttingDownError("this router shuts down: go on through another one"))
         await stopping
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     async def _watch_health(self) -> None:
         """Serving means that Redis answers: without it nothing can be accepted."""

@@ -1,47 +1,38 @@
-"""The thin, asynchronous shell around `LaneStreams`: one for each lane of a router.
+"""What clients want of a lane, asynchronously: streams, submits, cancels, looks. One for each lane of a router.
 
-It carries calls to the queue and answers back, resends what got no answer, listens, sweeps, and wakes the clients'
-readers. Decisions are `LaneStreams`'.
+Decisions are `LaneStreams`', and what follows from them is `LaneDuties`'.
 """
 
 import asyncio
 import logging
-import random
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from shardline_cluster.errors import QueueUnavailableError, RequestNotEndedError, ShardlineError
-from shardline_cluster.queue.records import (
+from shardline_cluster.queue.answers import (
     Accepted,
     Duplicate,
     Ended,
     ForgetCode,
     Gone,
     LaneView,
-    Member,
-    MemberRole,
     OnHold,
-    Published,
-    RequestEnd,
-    RequestInfo,
     Snapshot,
-    Submission,
     SubmitAnswer,
 )
+from shardline_cluster.queue.records import RequestEnd, RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply, RequestQueue
 from shardline_cluster.router.background_tasks import BackgroundTasks
 from shardline_cluster.router.client_stream import ClientStream
-from shardline_cluster.router.lane_calls import AttachStream, DetachStream, LaneCall, RestoreRequest
+from shardline_cluster.router.lane_duties import LaneDuties
 from shardline_cluster.router.lane_streams import LaneStreams, unknown_request
-from shardline_cluster.router.queue_caller import FIRST_PAUSE_S, QueueCaller
+from shardline_cluster.router.queue_caller import now_ms
 from shardline_cluster.router.stream_reader import StreamReader
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
-
-MOST_CALLS_AT_ONCE = 64  # attaches, detaches and restores: a new server identity brings one for each stream
 
 
 @dataclass(slots=True)
@@ -59,8 +50,8 @@ class TokenStreams:
         self._queue = queue
         self._lane = LaneStreams(incarnation, queue.terms)
         self._tasks = BackgroundTasks(f"lane {queue.lane}")
-        self._room = asyncio.Semaphore(MOST_CALLS_AT_ONCE)
-        self._caller = QueueCaller(queue, self._lane, self._carry_out)
+        self._duties = LaneDuties(queue, self._lane, self._tasks)
+        self._caller = self._duties.caller
         self._closed_by: ShardlineError | None = None
 
     @property
@@ -84,19 +75,12 @@ class TokenStreams:
 
     def start(self) -> None:
         """Registers, subscribes and sweeps from now on."""
-        member = Member(incarnation=self._lane.incarnation, role=MemberRole.ROUTER)
-        self._tasks.spawn(self._caller.ask(lambda: self._queue.register(member)))
-        self._tasks.spawn(self._listen())
-        self._tasks.spawn(self._sweep())
+        self._duties.start()
 
     async def close(self, error: ShardlineError) -> None:
         """Tells all readers to go on elsewhere, detaches their streams, ends all tasks. The queue stays open."""
         self._closed_by = error
-        calls = self._lane.shut_down(error)
-        await self._tasks.cancel_all()
-        limit = 2 * self._queue.terms.call_timeout_ms / 1000
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(asyncio.gather(*map(self._farewell, calls)), limit)
+        await self._duties.close(self._lane.shut_down(error))
 
     # --- what clients want ---
 
@@ -130,8 +114,8 @@ class TokenStreams:
         """
         self._require_open()
         changed = asyncio.Event()
-        reader, calls = self._lane.open(request_id, tenant, cursor, info=info, on_change=changed.set, now_ms=_now_ms())
-        self._carry_out(calls)
+        reader, calls = self._lane.open(request_id, tenant, cursor, info=info, on_change=changed.set, now_ms=now_ms())
+        self._duties.carry_out(calls)
         return ClientStream(self._lane.stream_of(reader), reader, changed=changed, leave=lambda: self._leave(reader))
 
     async def cancel(self, request_id: str, tenant: str) -> RequestEnd:
@@ -175,7 +159,7 @@ class TokenStreams:
     # --- pieces of the above ---
 
     def _leave(self, reader: StreamReader) -> None:
-        self._carry_out(self._lane.leave(reader, _now_ms()))
+        self._duties.carry_out(self._lane.leave(reader))
 
     def _require_open(self) -> None:
         if self._closed_by is not None:
@@ -187,7 +171,7 @@ class TokenStreams:
         answer = reply.value
         if not isinstance(answer, Accepted | Duplicate):
             return answer, None
-        self._carry_out(self._lane.submitted(answer.info, number, wanted=pending.wanted))
+        self._duties.carry_out(self._lane.submitted(answer.info, number, wanted=pending.wanted))
         if submission.background or not pending.wanted:
             return answer, None
         stream = self.read(answer.info.id, submission.tenant, info=answer.info)
@@ -199,7 +183,7 @@ class TokenStreams:
         reply = await self._settled(lambda: self._queue.cancel(request_id, tenant))
         if not isinstance(reply.value, Ended):
             raise unknown_request(request_id)
-        self._carry_out(self._lane.cancelled(reply.value, _now_ms()))
+        self._duties.carry_out(self._lane.cancelled(reply.value, now_ms()))
         return reply.value.end
 
     async def _look(self, request_id: str, tenant: str) -> Snapshot:
@@ -250,82 +234,9 @@ class TokenStreams:
             )
         return task.result()
 
-    # --- calls and answers ---
-
-    def _carry_out(self, calls: Iterable[LaneCall]) -> None:
-        for call in calls:
-            if self._closed_by is None:
-                self._tasks.spawn(self._answer_of(call))
-
-    async def _answer_of(self, call: LaneCall) -> None:
-        async with self._room:
-            if isinstance(call, AttachStream):
-                await self._attach(call)
-            elif isinstance(call, DetachStream):
-                await self._caller.ask(lambda: self._detach(call))
-            else:
-                await self._restore(call)
-
-    async def _attach(self, call: AttachStream) -> None:
-        try:
-            reply = await self._caller.ask(
-                lambda: self._queue.attach(self._lane.incarnation, call.number, call.request_id, call.tenant)
-            )
-        except ShardlineError as error:
-            self._lane.attach_failed(call, error)
-            raise
-        self._carry_out(self._lane.attached(call, reply.value, in_hold=reply.in_hold, now_ms=_now_ms()))
-
-    async def _restore(self, request: RestoreRequest) -> None:
-        answer = None
-        try:
-            answer = (await self._caller.ask(lambda: self._queue.restore(request.call))).value
-        finally:
-            self._carry_out(self._lane.restored(request.call, answer, _now_ms()))
-
-    def _detach(self, call: DetachStream) -> Awaitable[Reply[None]]:
-        return self._queue.detach(self._lane.incarnation, call.number, call.request_id)
-
-    async def _farewell(self, call: LaneCall) -> None:
-        if isinstance(call, DetachStream):
-            with suppress(QueueUnavailableError):
-                await self._detach(call)
-
-    # --- loops ---
-
-    async def _listen(self) -> None:
-        while True:
-            try:
-                await self._read_messages()
-            except Exception:
-                log.exception("listening to lane %s failed and begins anew", self._queue.lane)
-            await asyncio.sleep(FIRST_PAUSE_S)
-
-    async def _read_messages(self) -> None:
-        async for message in self._queue.listen(self._lane.incarnation):
-            if isinstance(message, Published):
-                self._carry_out(self._lane.published(message, _now_ms()))
-            else:
-                self._carry_out(self._lane.resubscribed(_now_ms()))
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(self._queue.terms.sweep_ms / 1000 * random.uniform(0.75, 1.25))
-            try:
-                answered = await self._caller.try_once(lambda: self._queue.sweep(self._lane.incarnation))
-            except ShardlineError as error:
-                log.error("sweeping lane %s failed: %s", self._queue.lane, error)
-                continue
-            if answered is not None:
-                self._carry_out(self._lane.look_after(_now_ms()))
-
 
 def _leave_unread(task: "asyncio.Task[tuple[SubmitAnswer, ClientStream | None]]") -> None:
     if task.done() and not task.cancelled() and task.exception() is None:
         stream = task.result()[1]
         if stream is not None:
             stream.leave()
-
-
-def _now_ms() -> float:
-    return asyncio.get_running_loop().time() * 1000

@@ -28,6 +28,7 @@ MAX_METADATA_KEY_BYTES = 64
 MAX_METADATA_VALUE_BYTES = 512
 MAX_DURATION_S = 30 * 24 * 3600
 MAX_MODEL_NAME = 256
+MAX_MESSAGES = 4096  # templates walk over them, some more than once for each
 _SHOWN = 80  # characters of a wrong value that a message shows
 
 # Fields that the protocol has and the engine has not yet, with the value that asks for nothing.
@@ -48,6 +49,7 @@ class ModelLimits:
 
     vocab_size: int
     max_model_len: int  # prompt and output together
+    max_num_seqs: int  # that one replica runs at once
 
 
 def check_request(request: pb.GenerateRequest) -> None:
@@ -56,6 +58,7 @@ def check_request(request: pb.GenerateRequest) -> None:
     Raises:
         InvalidRequestError: the first thing that is wrong.
     """
+    _check_count("chat.messages", len(request.chat.messages), MAX_MESSAGES)
     _check_unknown(request, "")
     _check_model_name(request.model)
     _check_prompt(request)
@@ -77,6 +80,12 @@ def check_against_model(request: pb.GenerateRequest, num_prompt_tokens: int, lim
     """
     sampling = request.sampling
     check_token_ids("sampling.stop_token_ids", sampling.stop_token_ids, limits.vocab_size)
+    if sampling.n > limits.max_num_seqs:
+        raise _invalid(
+            "sampling.n",
+            f"is {sampling.n}, but the replicas of this model run {limits.max_num_seqs} sequences at once",
+            "send several requests, or serve the model with a higher --max-num-seqs",
+        )
     if num_prompt_tokens == 0:
         raise _invalid("prompt", "has no tokens", "at least one is needed: send some text")
     room = limits.max_model_len - num_prompt_tokens
@@ -122,10 +131,11 @@ def check_messages(field: str, chat: pb.Chat) -> None:
     """A conversation.
 
     Raises:
-        InvalidRequestError: there is no message, or one without a role.
+        InvalidRequestError: there is no message, there are too many, or one has no role.
     """
     if not chat.messages:
         raise _invalid(f"{field}.messages", "is empty", "send at least one message")
+    _check_count(f"{field}.messages", len(chat.messages), MAX_MESSAGES)
     for index, message in enumerate(chat.messages):
         if not message.role:
             raise _invalid(f"{field}.messages[{index}].role", "is empty", "set it, to `user` for instance")

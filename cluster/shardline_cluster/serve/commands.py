@@ -8,9 +8,14 @@ from pathlib import Path
 from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.controller_process import CONFIG_VARIABLE as CONTROLLER_VARIABLE
 from shardline_cluster.controller.controller_process import LocalControllerConfig
-from shardline_cluster.controller.ray_controller_config import RAY_CONFIG_VARIABLE, RayControllerConfig
+from shardline_cluster.controller.ray_controller_config import (
+    HEAD_DOES_NOT_ANSWER,
+    RAY_CONFIG_VARIABLE,
+    RayControllerConfig,
+)
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.processes import process_tree
+from shardline_cluster.processes.child_process import describe_exit
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.serve.child_environment import child_environment
 from shardline_cluster.serve.ray_plan import RayPlan
@@ -18,9 +23,9 @@ from shardline_cluster.serve.supervised_child import ChildPlan
 
 ROUTER_VARIABLE = "SHARDLINE_ROUTER_CONFIG"
 
-# How long each kind may take to end. Their sum bounds a stop of everything; mostly it takes 3 s.
+# How long each kind may take to end. With Redis, their sum bounds a stop of everything to 15 s; mostly it takes 3 s.
 ROUTER_GRACE_S = 2.0
-DRAIN_S = 8.0  # of the replicas: to the next token boundary, and one call to hand everything back
+DRAIN_S = 6.0  # of the replicas: to the next token boundary, and one call to hand everything back
 CONTROLLER_GRACE_S = DRAIN_S + 2.0
 RAY_GRACE_S = 1.0
 
@@ -51,7 +56,7 @@ class Commands:
         """The process that keeps the controller's actor."""
         environment = {**ray_environment, RAY_CONFIG_VARIABLE: to_json(config)}
         plan = self._module("controller", "controller.ray_controller_process", environment, CONTROLLER_GRACE_S)
-        return replace(plan, on_exit=on_exit)
+        return replace(plan, explain=_explain_keeper, on_exit=on_exit)
 
     def ray_head(self, plan: RayPlan) -> ChildPlan:
         """Ray's head, and all that it starts."""
@@ -63,7 +68,12 @@ class Commands:
         return self._tree("Ray node", plan.node_command(), plan.environment())
 
     def _module(self, name: str, module: str, environment: Mapping[str, str], grace_s: float) -> ChildPlan:
-        command = (sys.executable, "-m", f"shardline_cluster.{module}")
+        command = (
+            sys.executable,
+            "-P",
+            "-m",
+            f"shardline_cluster.{module}",
+        )  # -P: no module from the working directory
         return self._plan(name, command, environment, grace_s)
 
     def _tree(self, name: str, command: tuple[str, ...], environment: Mapping[str, str]) -> ChildPlan:
@@ -78,3 +88,7 @@ class Commands:
             log=self.logs / f"{name.lower().replace(' ', '-')}.log",
             stop_grace_s=grace_s,
         )
+
+
+def _explain_keeper(code: int) -> str:
+    return "found no answer from Ray's head" if code == HEAD_DOES_NOT_ANSWER else describe_exit(code)

@@ -8,6 +8,7 @@ from shardline_cluster.fleet.replica_state import ReplicaState
 FAILURES_BEFORE_GIVING_UP = 3  # of a place that has never been ready, at the first start only
 
 _NEWS = {
+    ReplicaState.PENDING: "waiting for resources",
     ReplicaState.STARTING: "starting",
     ReplicaState.LOADING: "loading the model",
     ReplicaState.WARMING: "warming up",
@@ -23,6 +24,12 @@ def changes(before: DeploymentReport | None, after: DeploymentReport) -> Iterato
         line = _change(known.get(place.place), place)
         if line:
             yield line
+
+
+def is_up(report: DeploymentReport) -> bool:
+    """Whether everything that can run is ready: at least one replica, where any is wanted at all."""
+    settled = all(place.state is ReplicaState.READY or _waits_for_resources(place) for place in report.places)
+    return settled and (report.num_ready > 0 or not report.places)
 
 
 def hopeless(report: DeploymentReport) -> str:
@@ -41,5 +48,9 @@ def _change(before: PlaceReport | None, after: PlaceReport) -> str:
         return f"{after.place} failed{often}: {after.reason}{pause}"
     if before is not None and (before.state, before.incarnation) == (after.state, after.incarnation):
         return ""
-    news = _NEWS.get(after.state)
+    news = _NEWS.get(after.state) if after.incarnation else None
     return f"{after.place}: {news}" if news else ""
+
+
+def _waits_for_resources(place: PlaceReport) -> bool:
+    return place.state is ReplicaState.PENDING and place.incarnation != ""

@@ -23,7 +23,7 @@ from shardline_cluster.queue.server_check import check_server
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.serve.commands import DRAIN_S, Commands
 from shardline_cluster.serve.ports import free_port
-from shardline_cluster.serve.private_folder import PrivateFolder
+from shardline_cluster.serve.private_folder import RAY_FOLDER, PrivateFolder
 from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP, RECONNECT_VARIABLES, STARTED, RayPlan
 from shardline_cluster.serve.redis_child import EmbeddedRedis
 from shardline_cluster.serve.router_health import wait_until_serving
@@ -51,6 +51,7 @@ class LocalCluster:
         self._controller: SupervisedChild | None = None
         self._routers: list[SupervisedChild] = []
         self._keeping: list[asyncio.Task[None]] = []
+        self._replacing: asyncio.Task[None] | None = None  # of Ray's head
 
     @property
     def redis_url(self) -> str:
@@ -115,8 +116,8 @@ class LocalCluster:
             raise ChildFailedError(f"no router served within {ROUTER_START_S:.0f} s:\n{self._routers[0].last_words()}")
 
     async def kept(self) -> None:
-        """Returns only if keeping a child has failed, which nothing should make it do; raises what it raised."""
-        done, _ = await asyncio.wait(self._keeping, return_when=asyncio.FIRST_COMPLETED)
+        """Waits for ever, or until keeping a child fails, which nothing should make it do; raises what it raised."""
+        done, _ = await asyncio.wait(self._keeping, return_when=asyncio.FIRST_EXCEPTION)
         for task in done:
             task.result()
 
@@ -141,8 +142,8 @@ class LocalCluster:
 
     async def _start_ray(self) -> None:
         self._ray = plan = RayPlan(
-            ray_command=(sys.executable, "-m", "ray.scripts.scripts"),
-            folder=self._folder.make("r"),
+            ray_command=(sys.executable, "-P", "-m", "ray.scripts.scripts"),
+            folder=self._folder.make(RAY_FOLDER),
             gcs_port=free_port(HEAD_IP),
             client_port=free_port(HEAD_IP),
         )
@@ -177,8 +178,8 @@ class LocalCluster:
     def _controller_ended(self, code: int) -> None:
         """The keeper of the controller's actor also probes Ray's head; a head that hangs is replaced."""
         if code == HEAD_DOES_NOT_ANSWER and self._head is not None and self._head.up_for_s > HEAD_SETTLE_S:
-            self._say("Ray's head does not answer: it is replaced")
-            self._keep(self._head.replace())
+            self._say("Ray's head hangs: it is replaced")
+            self._replacing = asyncio.create_task(self._head.replace())
 
     # --- pieces --------------------------------------------------------------------------------------------------
 

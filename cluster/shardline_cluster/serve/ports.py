@@ -34,6 +34,15 @@ def free_port(host: str) -> int:
         return port_of(probe)
 
 
+def is_own_address(host: str) -> bool:
+    """Whether this machine has this address: on macOS, say, only 127.0.0.1 of the loopback addresses is up."""
+    try:
+        free_port(host)
+    except ConfigurationError:
+        return False
+    return True
+
+
 def _refuse_taken(host: str, port: int) -> None:
     """Another program with SO_REUSEPORT on this port would share it, and get half of the clients."""
     if port == 0:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import IO
 
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.serve.ray_plan import LONGEST_FOLDER
 
-LONGEST_TEMP = 15  # characters: Ray's sockets lie 92 below, and a socket's path has at most 107
+RAY_FOLDER = "r"
 
 
 class PrivateFolder:
@@ -45,9 +46,10 @@ class PrivateFolder:
 
 
 def default_root() -> Path:
-    """Where this user's folders lie: below the temporary folder, or below /tmp where its name is too long."""
-    temporary = Path(tempfile.gettempdir())
-    return (temporary if len(str(temporary)) <= LONGEST_TEMP else Path("/tmp")) / f"shardline-{os.getuid()}"
+    """Where this user's folders lie: below the temporary folder, or below /tmp where Ray's sockets need that."""
+    inside = f"shardline-{os.getuid()}"
+    longest = Path(tempfile.gettempdir()) / inside / "s-123456" / RAY_FOLDER
+    return (longest if len(str(longest)) <= LONGEST_FOLDER else Path("/tmp") / inside / "s" / "r").parents[1]
 
 
 def _make_private(folder: Path) -> None:

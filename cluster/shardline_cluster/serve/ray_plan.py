@@ -17,6 +17,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.processes.log_cap import MOST_LOG_BYTES
 
 HEAD_IP = "127.0.0.2"  # 127.0.0.1 would be replaced by the machine's own address, open to the network
 NODE_IP = "127.0.0.3"
@@ -97,6 +98,8 @@ class RayPlan:
             "RAY_worker_niceness": "0",  # Ray's default of 15 would starve a replica beside any other program
             "RAY_USAGE_STATS_ENABLED": "0",
             "RAY_DEDUP_LOGS": "0",
+            "RAY_ROTATION_MAX_BYTES": str(MOST_LOG_BYTES),
+            "RAY_ROTATION_BACKUP_COUNT": "1",
         }
 
     def head_environment(self) -> Mapping[str, str]:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 from shardline_cluster.errors import EmbeddedServerError
@@ -24,7 +25,7 @@ class EmbeddedRedis:
         self._durability = durability
         self._say = say
         self._starter = ThreadPoolExecutor(max_workers=1, thread_name_prefix="redis")
-        self._server: EmbeddedServer | None = None
+        self._starting: asyncio.Future[EmbeddedServer] | None = None
 
     @property
     def url(self) -> str:
@@ -40,7 +41,8 @@ class EmbeddedRedis:
         program = find_server_binary()
         self._say(f"starting Redis: {program}")
         start = partial(EmbeddedServer.start, None, self._durability, binary=program)
-        self._server = await asyncio.get_running_loop().run_in_executor(self._starter, start)
+        self._starting = asyncio.get_running_loop().run_in_executor(self._starter, start)
+        await asyncio.shield(self._starting)  # who is told to end meanwhile must stop what comes of it
 
     async def keep(self) -> None:
         """Starts the server again whenever it ends, until this task is cancelled."""
@@ -58,8 +60,10 @@ class EmbeddedRedis:
 
     async def stop(self) -> None:
         """Stops the server and deletes its data."""
-        if self._server is not None:
-            await asyncio.get_running_loop().run_in_executor(self._starter, self._server.stop)
+        if self._starting is not None:
+            with suppress(EmbeddedServerError):  # it never started
+                server = await self._starting
+                await asyncio.get_running_loop().run_in_executor(self._starter, server.stop)
         self._starter.shutdown()
 
     async def _restart(self) -> None:
@@ -70,5 +74,5 @@ class EmbeddedRedis:
 
     @property
     def _running(self) -> EmbeddedServer:
-        assert self._server is not None, "the server was started"
-        return self._server
+        assert self._starting is not None, "the server was started"
+        return self._starting.result()

@@ -9,6 +9,9 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.router.router_config import is_loopback
+from shardline_cluster.serve.ports import is_own_address
+from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP
 
 SIMULATED = "simulated"
 
@@ -50,6 +53,23 @@ class ServeOptions:
             raise ConfigurationError(
                 "--ray-address joins a Ray cluster, but --launcher local starts plain processes: leave one of them out"
             )
+        if self.ray_address is not None:
+            _check_ray_address(self.ray_address, has_redis_url=self.redis_url is not None)
+
+
+def _check_ray_address(address: str, *, has_redis_url: bool) -> None:
+    """Refuses what would only fail later, on another machine."""
+    if address.startswith("ray://"):
+        raise ConfigurationError(
+            f"--ray-address is {address}, but Ray's client protocol does not do: give HOST:PORT of the head, from a "
+            "machine that is a node of that cluster"
+        )
+    host = address.rpartition(":")[0] or address
+    if not has_redis_url and host != "auto" and not is_loopback(host):
+        raise ConfigurationError(
+            f"--ray-address {address} may place replicas on other machines, which an embedded Redis cannot serve: "
+            "give a --redis-url that all of them reach"
+        )
 
 
 def choose_launcher(asked: str | None, *, ray_address: str | None) -> tuple[LauncherKind, str]:
@@ -72,5 +92,10 @@ def _why_no_ray(ray_address: str | None) -> str:
     if importlib.util.find_spec("ray") is None:
         return "Ray is not installed (pip install 'shardline[ray]' brings it)"
     if sys.platform != "linux" and ray_address is None:
-        return "a Ray cluster on one machine needs Linux's loopback addresses; --ray-address joins one elsewhere"
+        return "a Ray cluster on one machine needs Linux; --ray-address joins one elsewhere"
+    missing = [host for host in (HEAD_IP, NODE_IP) if not is_own_address(host)] if ray_address is None else []
+    if missing:
+        return (
+            f"this machine does not have the loopback address {missing[0]}; --ray-address joins a Ray cluster elsewhere"
+        )
     return ""

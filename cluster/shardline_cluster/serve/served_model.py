@@ -37,7 +37,7 @@ def plan_deployment(options: ServeOptions, *, cache_folder: Path, say: Callable[
         model=model,
         lane=lane_name(options.served_model_name, text.weights_digest),
         weights_digest=text.weights_digest,
-        max_model_len=_max_model_len(engine.max_model_len, text),
+        max_model_len=longest_request(engine.max_model_len, text),
         num_replicas=options.num_replicas,
         options=engine,
     )
@@ -59,6 +59,19 @@ def lane_name(name: str, weights_digest: str) -> str:
     return f"{safe or 'model'}-{weights_digest[:DIGEST_CHARACTERS]}"
 
 
+def longest_request(asked: int | None, text: TextModel) -> int:
+    """Tokens of prompt and output together: what was asked for, else the model's context.
+
+    Raises:
+        ConfigurationError: the model's context is shorter than that.
+    """
+    if asked is not None and not 1 <= asked <= text.max_model_len:
+        raise ConfigurationError(
+            f"--max-model-len is {asked}, but must be 1 to {text.max_model_len}, the longest context of this model"
+        )
+    return asked or text.max_model_len
+
+
 def _text_model(
     options: ServeOptions, engine: EngineOptions, *, cache_folder: Path, say: Callable[[str], None]
 ) -> tuple[str, TextModel]:
@@ -69,14 +82,6 @@ def _text_model(
     text = load_text_model(files, name=options.served_model_name, chat_template=engine.chat_template)
     named = options.model in ALIASES or options.model.startswith(PACKAGE)
     return options.model if named else str(files.path.resolve()), text
-
-
-def _max_model_len(asked: int | None, text: TextModel) -> int:
-    if asked is not None and not 1 <= asked <= text.max_model_len:
-        raise ConfigurationError(
-            f"--max-model-len is {asked}, but must be 1 to {text.max_model_len}, the longest context of this model"
-        )
-    return asked or text.max_model_len
 
 
 def _with_template_text(engine: EngineOptions) -> EngineOptions:

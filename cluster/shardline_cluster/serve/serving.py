@@ -3,21 +3,22 @@
 import asyncio
 import os
 import signal
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
+from shardline_cluster.errors import ConfigurationError, QueueUnavailableError, ShardlineError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport
 from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
-from shardline_cluster.serve.fleet_watch import changes, hopeless
+from shardline_cluster.serve.fleet_watch import changes, hopeless, is_up
 from shardline_cluster.serve.local_cluster import LocalCluster
 from shardline_cluster.serve.private_folder import PrivateFolder
 from shardline_cluster.serve.serve_options import ServeOptions
 
 WATCH_PERIOD_S = 0.3
+DEPLOYED_PERIOD_S = 1.0  # routers and controller miss a deployment for longer before they believe that it is gone
 IMPATIENT = 130  # exit code after a second signal
 
 Say = Callable[[str], None]
@@ -63,12 +64,26 @@ class _Serving:
         await self._cluster.start_fleet()
         await self._cluster.start_routers()
         announce(self._cluster.endpoint, self._cluster.redis_url)
-        await _first_end(self._watch(), self._cluster.kept())
+        await _first_end(self._watch(), self._keep_deployed(), self._cluster.kept())
 
     async def _deploy(self) -> None:
+        async with self._store() as store:
+            await store.put(self._deployment)
+
+    async def _keep_deployed(self) -> None:
+        """Puts the deployment back where Redis has forgotten it: nobody else would, and nothing be served any more."""
+        async with self._store() as store:
+            while True:
+                with suppress(ShardlineError):  # Redis is away, or another version writes there
+                    if self._deployment.name not in await store.all():
+                        await store.put(self._deployment)
+                await asyncio.sleep(DEPLOYED_PERIOD_S)
+
+    @asynccontextmanager
+    async def _store(self) -> AsyncIterator[RedisDeploymentStore]:
         store = RedisDeploymentStore(self._cluster.redis_url, prefix=self._options.redis_prefix)
         try:
-            await store.put(self._deployment)
+            yield store
         finally:
             await store.close()
 
@@ -92,9 +107,13 @@ class _Serving:
         self._seen = report
         if not self._was_ready and (reason := hopeless(report)):
             raise ConfigurationError(f"{self._deployment.name} cannot be served: {reason}")
-        if not self._was_ready and report.num_ready == len(report.places):
+        if not self._was_ready and is_up(report):
             self._was_ready = True
-            self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}")
+            part = "" if report.num_ready == len(report.places) else f" with {report.num_ready} replicas so far"
+            self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
+            self._say(
+                f"in another terminal: shardline chat --endpoint {self._cluster.endpoint}; Ctrl-C here stops everything"
+            )
 
 
 def _stop_signals() -> asyncio.Event:

@@ -10,6 +10,7 @@ from pathlib import Path
 from shardline_cluster.errors import ShardlineError
 from shardline_cluster.processes.back_off import BackOff
 from shardline_cluster.processes.child_process import describe_exit, start_child, stop_child
+from shardline_cluster.processes.log_cap import cap_log
 
 POLL_S = 0.1
 SHOWN_LOG_BYTES = 2_000
@@ -34,6 +35,7 @@ class ChildPlan:
     stop_grace_s: float
     back_off: BackOff = field(default_factory=lambda: BackOff(first_s=0.5, longest_s=30.0, healthy_s=30.0))
     before_start: Callable[[], None] = lambda: None
+    explain: Callable[[int], str] = describe_exit  # an exit code in words
     on_exit: Callable[[int], None] = lambda code: None
 
 
@@ -77,7 +79,7 @@ class SupervisedChild:
         while text.encode() not in self._plan.log.read_bytes():
             code = self._exit_code()
             if code is not None or self._clock() > give_up:
-                what = f"was not ready within {within_s:.0f} s" if code is None else describe_exit(code)
+                what = f"was not ready within {within_s:.0f} s" if code is None else self._plan.explain(code)
                 raise ChildFailedError(f"{self._plan.name} {what}; its last words:\n{self.last_words()}")
             await asyncio.sleep(POLL_S)
 
@@ -89,7 +91,7 @@ class SupervisedChild:
                 return
             self._failures = self._plan.back_off.failures_after(self._failures, healthy_for_s=self.up_for_s)
             pause_s = self._plan.back_off.pause_s(self._failures)
-            self._say(f"{self._plan.name} {describe_exit(code)}; starting it again in {pause_s:g} s")
+            self._say(f"{self._plan.name} {self._plan.explain(code)}; starting it again in {pause_s:g} s")
             self._plan.on_exit(code)
             await asyncio.sleep(pause_s)
             if self._stopping:
@@ -114,6 +116,7 @@ class SupervisedChild:
             code = self._exit_code()
             if code is not None:
                 return code
+            cap_log(self._plan.log)
             await asyncio.sleep(POLL_S)
 
     def _exit_code(self) -> int | None:

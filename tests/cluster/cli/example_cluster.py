@@ -6,8 +6,9 @@ from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
 from shardline_cluster.fleet.memory_fleet_report import MemoryFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
+from shardline_cluster.queue.calls import ClaimCall, Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import ClaimCall, DisconnectAction, Member, MemberRole, Submission
+from shardline_cluster.queue.records import DisconnectAction, Submission
 from shardline_cluster.queue.request_queue import RequestQueue
 
 LANE = "smollm2"

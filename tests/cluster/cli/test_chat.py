@@ -13,6 +13,7 @@ from tests.cluster.client.conftest import StartRouter
 from tests.cluster.client.scripted_router import Fault, ScriptedRouter
 
 TEXT = "Hello, world!"
+WELCOME = "One message a line. Ctrl-C stops an answer, Ctrl-D leaves.\n"
 
 
 def conversation(router: ScriptedRouter, call: int) -> list[tuple[str, str]]:
@@ -80,12 +81,12 @@ def test_ctrl_c_stops_the_answer_and_the_talk_goes_on_without_it(
 
     output = capsys.readouterr()
     assert output.out == f"{TEXT[:3]}\n{TEXT}\n\n"
-    assert output.err == "(stopped)\n"
+    assert output.err == f"{WELCOME}(stopped)\n"
     assert router.methods == ["Generate", "Cancel", "Generate"]
     assert conversation(router, 2) == [("user", "short one")]
 
 
-def test_ctrl_c_at_the_prompt_clears_the_line(
+def test_ctrl_c_at_the_prompt_clears_the_line_and_tells_how_to_leave(
     start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     router = start_router()
@@ -93,7 +94,9 @@ def test_ctrl_c_at_the_prompt_clears_the_line(
 
     assert main(["chat", "--endpoint", router.address]) == 0
 
-    assert capsys.readouterr().out == f"\n{TEXT}\n\n"
+    output = capsys.readouterr()
+    assert output.out == f"{TEXT}\n\n"
+    assert output.err == f"{WELCOME}\n(Ctrl-D leaves)\n"
 
 
 def test_a_failed_answer_at_a_terminal_ends_no_talk(
@@ -120,3 +123,15 @@ def test_a_failed_answer_in_a_script_is_an_exit_code(
     assert main(["chat", "--endpoint", start_router(faults=[fault]).address]) == 1
 
     assert capsys.readouterr().err == "shardline: the model has no chat template\n"
+
+
+def test_ctrl_c_ends_a_script(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    router = start_router(pause_after=6)
+    monkeypatch.setattr("sys.stdin", io.StringIO("first\nsecond\n"))
+
+    with interrupt_when(router.paused):
+        assert main(["chat", "--endpoint", router.address]) == 130
+
+    assert router.methods == ["Generate", "Cancel"]

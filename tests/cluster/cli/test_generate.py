@@ -85,12 +85,13 @@ def test_the_prompt_can_come_from_standard_input(
     assert router.calls[0][1].text == "from a pipe\n"
 
 
-def test_no_prompt_at_a_terminal_says_what_to_do(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("closed", [False, True])
+def test_no_prompt_and_no_pipe_says_what_to_do(
+    closed: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     terminal = io.StringIO()
     monkeypatch.setattr(terminal, "isatty", lambda: True)
-    monkeypatch.setattr("sys.stdin", terminal)
+    monkeypatch.setattr("sys.stdin", None if closed else terminal)
 
     assert main(["generate"]) == 1
 
@@ -173,3 +174,20 @@ def test_ctrl_c_cancels_the_request(start_router: StartRouter, capsys: pytest.Ca
 
     assert router.methods == ["Generate", "Cancel"]
     assert capsys.readouterr().out == f"{TEXT[:3]}\n"
+
+
+class _LeftReader(io.StringIO):
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_leaves_cancels_the_request(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    router = start_router(pause_after=6)
+    monkeypatch.setattr("sys.stdout", _LeftReader())
+
+    assert main(["generate", "Hi", "--endpoint", router.address]) == 1
+
+    assert router.methods == ["Generate", "Cancel"]
+    assert capfd.readouterr().err == ""

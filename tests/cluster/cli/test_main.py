@@ -31,6 +31,33 @@ def test_wrong_usage_is_exit_code_2(argv: list[str], capsys: pytest.CaptureFixtu
     assert "usage: shardline" in capsys.readouterr().err
 
 
+def test_a_newcomer_without_a_command_gets_the_whole_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+
+    assert "shardline serve smollm2:135m" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("word", ["--version", "-V"])
+def test_the_usual_flag_for_the_version_works(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([word]) == 0
+
+    assert capsys.readouterr().out.startswith("shardline ")
+
+
+def test_help_is_a_word_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["help"]) == 0
+
+    assert "COMMAND" in capsys.readouterr().out
+
+
+def test_an_unknown_flag_shows_the_usage_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["status", "--port", "1"]) == 2
+
+    error = capsys.readouterr().err
+    assert error.startswith("usage: shardline status ")
+    assert error.endswith("error: unrecognized arguments: --port 1\n")
+
+
 def test_a_wrong_variable_is_one_line_and_exit_code_2(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -103,5 +130,14 @@ def test_a_command_whose_packages_are_missing_says_which_and_the_others_work(
     output = capsys.readouterr()
     assert output.err == (
         "shardline: `shardline serve` needs the package 'redis', which is not installed: "
-        "`pip install 'shardline[all]'` brings it\n"
+        "`pip install '.[all]'` in a clone brings it\n"
     )
+
+
+def test_ctrl_c_while_the_commands_are_loaded_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def import_module(_: str) -> object:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("shardline_cluster.cli.main.importlib", SimpleNamespace(import_module=import_module))
+
+    assert main(["version"]) == 130

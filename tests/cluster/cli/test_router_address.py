@@ -9,7 +9,7 @@ import pytest
 from shardline_cluster.cli.router_address import NoRouterError, add_router_flags, connect, router_addresses
 from shardline_cluster.cli.run_file import NotRunningError, RunFile, write_run_file
 from tests.cluster.client.conftest import StartRouter
-from tests.cluster.client.dead_sockets import unused_address
+from tests.cluster.client.dead_sockets import RudeListener, unused_address
 
 
 def arguments(*given: str) -> argparse.Namespace:
@@ -49,3 +49,8 @@ def test_none_that_answers_is_told_with_all_addresses() -> None:
 
     with pytest.raises(NoRouterError, match=f"no router answers at {first}, {second}: is `shardline serve` running"):
         connect(arguments("--endpoint", first, "--endpoint", second))
+
+
+def test_what_is_no_router_is_told_with_what_grpc_made_of_it() -> None:
+    with RudeListener() as rude, pytest.raises(NoRouterError, match=r"The last try: UNAVAILABLE: .*reset"):
+        connect(arguments("--endpoint", rude.address))

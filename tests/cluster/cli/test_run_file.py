@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ from shardline_cluster.cli.run_file import (
     write_run_file,
 )
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.processes.process_identity import ProcessIdentity
 
 NO_SUCH_PID = 2**22 + 1  # above the kernel's largest pid
 
 
-def a_run_file(*, name: str = "default", pid: int | None = None) -> RunFile:
+def a_run_file(*, name: str = "default", pid: int | None = None, process_started: int = 0) -> RunFile:
     return RunFile(
         name=name,
         endpoints=("127.0.0.1:50051", "127.0.0.1:50052"),
@@ -28,6 +30,7 @@ def a_run_file(*, name: str = "default", pid: int | None = None) -> RunFile:
         redis_prefix="shardline",
         pid=os.getpid() if pid is None else pid,
         started=1_700_000_000.5,
+        process_started=process_started,
     )
 
 
@@ -68,6 +71,17 @@ def test_a_dead_process_is_named_as_such(environment: dict[str, str]) -> None:
 
     with pytest.raises(NotRunningError, match=f"process {NO_SUCH_PID}.*no longer running"):
         read_run_file("default", environment)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells when a process started")
+def test_another_life_of_the_same_process_number_is_another_process(environment: dict[str, str]) -> None:
+    started = ProcessIdentity.of_this_process().started
+    write_run_file(a_run_file(process_started=started - 1), environment)
+
+    with pytest.raises(NotRunningError, match="no longer running"):
+        read_run_file("default", environment)
+    write_run_file(a_run_file(process_started=started), environment)
+    assert read_run_file("default", environment).process_started == started
 
 
 def test_a_living_servers_name_is_not_taken(environment: dict[str, str]) -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import sys
 import time
 
 import pytest
@@ -92,25 +91,6 @@ def test_a_queue_that_is_away_is_one_line(monkeypatch: pytest.MonkeyPatch, capsy
     assert main(["status", "--redis-url", "redis://x"]) == 1
 
     assert capsys.readouterr().err == "shardline: Redis at redis://x:6379 does not answer: is it running?\n"
-
-
-def test_an_installation_of_the_client_alone_says_what_is_missing(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for name in [name for name in sys.modules if name.partition(".")[0] == "redis"]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "redis", None)
-    for name in (
-        "fleet.redis_deployment_store",
-        "fleet.redis_fleet_report",
-        "queue.redis_request_queue",
-        "queue.redis_connection",
-    ):
-        monkeypatch.delitem(sys.modules, f"shardline_cluster.{name}", raising=False)
-
-    assert main(["status", "--redis-url", "redis://x"]) == 1
-
-    assert "pip install 'shardline[cluster]'" in capsys.readouterr().err
 
 
 @pytest.mark.redis

@@ -165,8 +165,9 @@ class ScriptedRouter(GenerationServicer):
 
     def stop(self) -> None:
         """Ends all streams and the router at once."""
+        stopped = self._server.stop(0)  # cuts the streams first: a paused one must not run to its end
         self.go_on.set()
-        self._server.stop(0).wait()
+        stopped.wait()
 
     # --- the service ---
 

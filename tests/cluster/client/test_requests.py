@@ -153,9 +153,24 @@ def test_what_cannot_be_sent_is_refused_by_name_and_value(name: str, value: Any)
         text_request("Hi", "", options)
 
 
-def test_a_prompt_that_cannot_be_sent_is_refused() -> None:
+@pytest.mark.parametrize("prompt", [[-1], "half a character: \ud83d"])
+def test_a_prompt_that_cannot_be_sent_is_refused(prompt: Any) -> None:
     with pytest.raises(InvalidArgumentError, match="prompt is"):
-        text_request([-1], "", {})
+        text_request(prompt, "", {})
+
+
+@pytest.mark.parametrize("message", [ChatMessage("user", "\ud83d"), {"role": "user", "content": "\ud83d"}])
+def test_a_message_that_cannot_be_sent_is_refused(message: Any) -> None:
+    with pytest.raises(InvalidArgumentError, match=r"messages\[0\] is "):
+        chat_of([message])
+
+
+def test_an_error_shows_the_beginning_of_a_long_value() -> None:
+    with pytest.raises(InvalidArgumentError) as raised:
+        text_request([*range(10_000), -1], "", {})
+
+    assert "prompt is [0, 1, 2" in str(raised.value)
+    assert len(str(raised.value)) < 500
 
 
 def test_an_unknown_option_is_never_dropped() -> None:

@@ -107,6 +107,8 @@ class PretendedLauncher:
     def __init__(self) -> None:
         self.fleet = PretendedFleet()
         self.specs: list[ReplicaSpec] = []
+        self.stopped: list[str] = []
+        self.killed: list[str] = []
         self.forgotten: list[str] = []
         self.refusal = ""
         self.hang: threading.Event | None = None  # every call waits for it
@@ -125,10 +127,12 @@ class PretendedLauncher:
 
     def stop(self, incarnation: str) -> None:
         self._wait()
+        self.stopped.append(incarnation)
         self.fleet.act(Stop(incarnation, ""))
 
     def kill(self, incarnation: str) -> None:
         self._wait()
+        self.killed.append(incarnation)
         self.fleet.act(Kill(incarnation, ""))
 
     def forget(self, incarnation: str) -> None:

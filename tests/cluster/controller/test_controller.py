@@ -12,20 +12,14 @@ from shardline_cluster.controller.launcher_calls import LauncherBusyError
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.fleet.fleet_report import FleetReport
 from shardline_cluster.fleet.json_encoding import to_json
+from shardline_cluster.fleet.lasting_deployments import KEPT_S
 from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
 from shardline_cluster.fleet.memory_fleet_report import MemoryFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.queue.answers import Snapshot, TooLarge
+from shardline_cluster.queue.calls import ClaimCall, Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import (
-    ClaimCall,
-    DisconnectAction,
-    Member,
-    MemberRole,
-    RequestState,
-    Snapshot,
-    Submission,
-    TooLarge,
-)
+from shardline_cluster.queue.records import DisconnectAction, RequestState, Submission
 from shardline_cluster.queue.request_ids import draw_request_id
 from shardline_cluster.queue.terms import QueueTerms
 from tests.cluster.controller.fleets import PretendedLauncher, deployment
@@ -265,16 +259,32 @@ async def test_a_deleted_deployment_loses_its_replicas_in_order() -> None:
     await cluster.pass_time(10)
 
     await cluster.store.delete("tiny")
-    await cluster.pass_time(2)
+    await cluster.pass_time(KEPT_S + 2)
 
     assert cluster.launcher.fleet.replicas == {}
     assert (await cluster.report()).deployments == ()
 
 
-async def test_all_replicas_can_be_stopped_without_redis() -> None:
+async def test_a_deployment_that_redis_forgets_and_is_told_again_loses_no_replica() -> None:
+    cluster = _Cluster()
+    await cluster.store.put(deployment(2))
+    await cluster.pass_time(10)
+    before = dict(cluster.launcher.fleet.replicas)
+
+    await cluster.store.delete("tiny")
+    await cluster.pass_time(KEPT_S - 2)
+    await cluster.store.put(deployment(2))
+    await cluster.pass_time(KEPT_S + 2)
+
+    assert cluster.launcher.fleet.replicas == before
+    assert cluster.launcher.stopped == []
+
+
+async def test_all_replicas_can_be_stopped_without_redis_and_leave_nothing() -> None:
     cluster = _Cluster()
     await cluster.store.put(deployment(2))
     await cluster.pass_time(5)
+    replicas = set(cluster.launcher.fleet.replicas)
     cluster.server.go_down()
 
     async def live() -> None:
@@ -286,19 +296,20 @@ async def test_all_replicas_can_be_stopped_without_redis() -> None:
     await cluster.controller.stop_replicas(grace_s=5)
     living.cancel()
 
-    states = {replica.state for replica in cluster.launcher.fleet.replicas.values()}
-    assert states == {ReplicaState.STOPPED}
+    assert set(cluster.launcher.stopped) == set(cluster.launcher.forgotten) == replicas
+    assert cluster.launcher.killed == []
+    assert cluster.launcher.fleet.replicas == {}
 
 
 async def test_a_replica_that_does_not_stop_in_the_grace_is_killed() -> None:
     cluster = _Cluster()
     await cluster.store.put(deployment(1))
     await cluster.pass_time(5)
+    (incarnation,) = cluster.launcher.fleet.replicas
 
     await cluster.controller.stop_replicas(grace_s=0.0)
 
-    (replica,) = cluster.launcher.fleet.replicas.values()
-    assert replica.state is ReplicaState.FAILED
+    assert cluster.launcher.killed == cluster.launcher.forgotten == [incarnation]
 
 
 async def test_closing_lets_go_of_the_launcher_and_leaves_replicas_alone() -> None:

@@ -20,6 +20,6 @@ def test_a_hundred_replicas_fit_a_single_core_but_none_fits_a_host_without_cores
     assert 0 < 100 * bundle.num_cpus <= 1
 
 
-@pytest.mark.parametrize(("num_replicas", "num_hosts", "expected"), [(0, 1, 1), (1, 1, 1), (5, 2, 3), (4, 0, 4)])
-def test_a_host_is_shared_by_its_part_of_all_replicas(num_replicas: int, num_hosts: int, expected: int) -> None:
-    assert replicas_on_host((deployment(num_replicas),), num_hosts) == expected
+@pytest.mark.parametrize(("numbers", "expected"), [((), 1), ((0,), 1), ((1,), 1), ((2, 3), 5)])
+def test_a_host_is_shared_by_all_replicas(numbers: tuple[int, ...], expected: int) -> None:
+    assert replicas_on_host(tuple(deployment(number) for number in numbers)) == expected

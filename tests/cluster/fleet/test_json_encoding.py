@@ -1,5 +1,8 @@
 """Specs survive the way through JSON, and what is no spec is refused."""
 
+import dataclasses
+import traceback
+
 import pytest
 
 from shardline_cluster.errors import ConfigurationError
@@ -7,7 +10,7 @@ from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.json_encoding import from_json, to_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
-from shardline_cluster.queue.records import LaneBounds
+from shardline_cluster.queue.calls import LaneBounds
 from shardline_cluster.queue.terms import QueueTerms
 
 
@@ -37,3 +40,42 @@ def test_enums_dicts_and_tuples_come_back_equal() -> None:
 def test_what_is_no_spec_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="this is no ReplicaSpec"):
         from_json(ReplicaSpec, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"name": 3', "line 1 column 11"),
+        ("[]", "it must be of type dict, but is of type list"),
+        ('{"replica": "m-0"}', "it lacks the fields deployment, incarnation, redis_url, prefix, terms"),
+        (to_json(_spec()).replace('"unix:///x"', "7"), "redis_url must be of type str, but is of type int"),
+        (to_json(_spec()).replace('"block_size":32', '"block_size":true'), "deployment.options.block_size must be"),
+        (to_json(_spec()).replace('"replica":', '"x":'), "it has the unknown fields x"),
+    ],
+)
+def test_an_error_names_the_field(text: str, told: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        from_json(ReplicaSpec, text)
+
+    assert told in str(raised.value)
+
+
+def test_a_text_is_no_list_of_its_characters() -> None:
+    with pytest.raises(ConfigurationError, match="tenant_weights must be of type list, but is of type str"):
+        from_json(LaneBounds, '{"tenant_weights": "ab"}')
+
+
+def test_a_pair_has_two_entries() -> None:
+    with pytest.raises(ConfigurationError, match=r"tenant_weights\[0\] has 3 entries, but must have 2"):
+        from_json(LaneBounds, '{"tenant_weights": [["a", 1.0, 2.0]]}')
+
+
+@pytest.mark.parametrize("damage", ['"replica":', '"terms":', '"incarnation":"a1"', "}}"])
+def test_no_error_repeats_a_password(damage: str) -> None:
+    spec = dataclasses.replace(_spec(), redis_url="redis://:sesame@host")
+    broken = to_json(spec).replace(damage, "", 1)
+
+    with pytest.raises(ConfigurationError) as raised:
+        from_json(ReplicaSpec, broken)
+
+    assert "sesame" not in "".join(traceback.format_exception(raised.value))

@@ -5,24 +5,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from shardline_cluster.queue.answers import ClaimAnswer, CommitAnswer, CommitResult, GrantedRequest, Snapshot
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, CommitEntry, Member, MemberRole, SequenceCommit
 from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
 from shardline_cluster.queue.records import (
-    ClaimAnswer,
-    ClaimCall,
-    CommitAnswer,
-    CommitCall,
-    CommitEntry,
-    CommitResult,
     DisconnectAction,
     Grant,
-    GrantedRequest,
-    Member,
-    MemberRole,
     RequestInfo,
-    SequenceCommit,
     SequenceFinish,
     SequenceLog,
-    Snapshot,
     Submission,
 )
 from shardline_cluster.queue.request_queue import Reply, RequestQueue

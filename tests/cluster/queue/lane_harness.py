@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from shardline_cluster.queue.records import QueueMessage
+from shardline_cluster.queue.published import QueueMessage
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.queue.terms import QueueTerms
 
@@ -27,7 +27,10 @@ class LaneHarness(Protocol):
         ...
 
     async def reset(self) -> None:
-        """Begins anew, cheaply: an empty server of a new identity, the clock wherever it is, no outage."""
+        """Begins anew, cheaply: an empty server of a new identity, no outage, nobody watching, the clock as it is.
+
+        Queues that were given before stay on it.
+        """
         ...
 
     async def now_ms(self) -> int:

@@ -30,6 +30,23 @@ class Passage(Enum):
     TWICE = "sent once more"
 
 
+class Work(Enum):
+    """What a leader does."""
+
+    CLAIM = "claim"
+    GENERATE = "generate"
+    COMMIT = "commit"
+
+
+WORKS = (
+    (Work.CLAIM,),
+    (Work.GENERATE,),
+    (Work.GENERATE, Work.COMMIT),
+    (Work.GENERATE, Work.COMMIT, Work.CLAIM),
+    (Work.COMMIT,),
+)
+
+
 # More often what brings a schedule forward than what holds it up.
 PASSAGES = st.sampled_from(
     (
@@ -79,8 +96,8 @@ class LaneMachine(RuleBasedStateMachine):
 
     @initialize(
         wanted=wishes(),
-        length=st.sampled_from((1, 2, 3, 9)),
-        calm_rounds=st.sampled_from((0, 0, 2, 3, 4, 5, 20)),
+        length=st.sampled_from((1, 3, 9, 20)),
+        calm_rounds=st.sampled_from((0, 2, 3, 4, 5, 16)),
         most_faults=st.sampled_from((0, 1, 1, 1, 2)),
     )
     def begin(self, wanted: list[Wish], length: int, calm_rounds: int, most_faults: int) -> None:
@@ -119,25 +136,33 @@ class LaneMachine(RuleBasedStateMachine):
 
     # --- progress ------------------------------------------------------------------------------------------------
 
-    @rule()
-    def time_passes(self) -> None:
-        self._world.tick()
+    @rule(ticks=st.sampled_from((1, 1, 1, 2, 3, 15)))
+    def time_passes(self, ticks: int) -> None:
+        for _ in range(ticks):
+            self._world.tick()
 
-    @rule()
-    def a_calm_moment(self) -> None:
-        self._world.calm_round()
+    @rule(rounds=st.sampled_from((1, 1, 2, 3, 15)))
+    def a_calm_while(self, rounds: int) -> None:
+        for _ in range(rounds):
+            self._world.calm_round()
 
-    @rule(index=ANY, generate=st.booleans(), claim=st.booleans(), commit=st.booleans())
-    def a_leader_works(self, index: int, generate: bool, claim: bool, commit: bool) -> None:
+    @rule(index=ANY, works=st.sampled_from(WORKS))
+    def a_leader_works(self, index: int, works: tuple[Work, ...]) -> None:
         leader = self._leader(index)
         if leader is None:
             return
-        for held in list(leader.running.values()) if generate else ():
+        for held in list(leader.running.values()) if Work.GENERATE in works else ():
             leader.generate(held)
-        if claim and leader.may_claim:
+        if Work.CLAIM in works and leader.may_claim:
             leader.claim()
-        if commit and leader.may_commit:
+        if Work.COMMIT in works and leader.may_commit:
             leader.commit()
+
+    @rule(index=ANY)
+    def a_process_reconnects(self, index: int) -> None:
+        cut = [p for p in self._world.alive() if p.wire.server != self._world.identity]
+        if cut:
+            self._world.reconnect(cut[index % len(cut)])
 
     @rule(index=ANY, passage=PASSAGES)
     def a_call_moves(self, index: int, passage: Passage) -> None:

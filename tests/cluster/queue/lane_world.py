@@ -9,7 +9,9 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from shardline_cluster.queue.records import DeadMember, DisconnectAction, Snapshot
+from shardline_cluster.queue.answers import Snapshot
+from shardline_cluster.queue.calls import DeadMember
+from shardline_cluster.queue.records import DisconnectAction
 from shardline_cluster.queue.request_queue import Reply
 from tests.cluster.queue.lane_calls import TENANT, a_submission
 from tests.cluster.queue.lane_harness import LaneHarness
@@ -61,9 +63,9 @@ class LaneWorld:
     ) -> None:
         """`length`: tokens of a sequence; `may_forget`: states are kept to roll back to, which takes time."""
         self._harness, self._loop, self._may_forget = harness, loop, may_forget
-        self._queue = harness.queue()
         self.terms = harness.terms
         self.run(harness.reset())
+        self._queue = harness.queue()
         self.identity = self.run(harness.identity())
         self.clock = Clock(self.run(harness.now_ms()))
         self.up, self._up_at_ms = True, 0
@@ -78,6 +80,7 @@ class LaneWorld:
         self._ids: set[str] = set()
         self._saved: list[Saved] = []
         self._num_started = 0
+        self._num_ticks = 0
         for wish in wishes:
             self._invite(wish)
         for slot in ("L0", "L1", "R0", "R1"):
@@ -173,7 +176,7 @@ class LaneWorld:
 
     def _executed(self, sender: str, call: Call) -> Reply[Any]:
         if self._may_forget:
-            self._saved.append(Saved(self.clock.now_ms, self.run(self._harness.snapshot()), self.judge.seen.copy()))
+            self._saved.append(self.save())
         reply, shots = self.run(self._execute_and_look(call))
         self.judge.judge(call.kind, sender, reply, shots, self.clock.now_ms)
         return reply
@@ -309,15 +312,20 @@ class LaneWorld:
 
     def rollback(self, lost_calls: int, *, outage_ms: int = 0, keep_replies: bool = False) -> None:
         """Another server takes over that lacks the last calls, though none older than what durability can lose."""
-        self.judge.faults += 1
         since_ms = self.clock.now_ms - self.terms.lost_window_ms
         states = [s for s in self._saved if s.at_ms >= since_ms]
-        if lost_calls and states:
-            saved = states[-min(lost_calls, len(states))]
-            snapshot, self.judge.seen = saved.snapshot, saved.seen.copy()
-        else:
-            snapshot = self.run(self._harness.snapshot())
-        self._replace_server(snapshot, outage_ms, keep_replies=keep_replies)
+        saved = states[-min(lost_calls, len(states))] if lost_calls and states else self.save()
+        self.go_back(saved, outage_ms=outage_ms, keep_replies=keep_replies)
+
+    def save(self) -> Saved:
+        """The lane as it is now."""
+        return Saved(self.clock.now_ms, self.run(self._harness.snapshot()), self.judge.seen.copy())
+
+    def go_back(self, saved: Saved, *, outage_ms: int = 0, keep_replies: bool = False) -> None:
+        """Another server takes over that knows nothing since `saved`."""
+        self.judge.faults += 1
+        self.judge.seen = saved.seen.copy()
+        self._replace_server(saved.snapshot, outage_ms, keep_replies=keep_replies)
 
     def lose_everything(self, *, outage_ms: int = 0, keep_replies: bool = False) -> None:
         """Another server takes over that knows nothing: more than one failure forgets."""
@@ -365,12 +373,17 @@ class LaneWorld:
         for process in self.alive():
             if not process.paused and self.up and self.clock.now_ms > self._up_at_ms:
                 self._do_duties(process)
+        self._num_ticks += 1
         self.clock.now_ms += TICK_MS
         self.run(self._harness.advance(TICK_MS))
 
-    def _do_duties(self, process: Process) -> None:
-        if process.wire.server != self.identity:
+    def reconnect(self, process: Process) -> None:
+        """A process notices that its server is gone, and finds the one that took over."""
+        if self.up and not process.paused and process.wire.server != self.identity:
             process.reconnect(self.identity)
+
+    def _do_duties(self, process: Process) -> None:
+        self.reconnect(process)
         for call in process.wire.unanswered():
             if call.waiting and self.clock.now_ms - call.sent_ms >= self.terms.call_timeout_ms:
                 self.push(process, call)
@@ -387,8 +400,7 @@ class LaneWorld:
         if not self.up or self.clock.now_ms <= self._up_at_ms:
             return
         for process in [p for p in self.alive() if not p.paused]:
-            if process.wire.server != self.identity:
-                process.reconnect(self.identity)
+            self.reconnect(process)
             for call in process.wire.unanswered():
                 if call.waiting:
                     self.push(process, call)
@@ -403,7 +415,7 @@ class LaneWorld:
         for client in self.clients:
             routers = [r for r in self.routers() if not r.paused]
             if routers and client.router is None:
-                self.open(client, routers[(client.number + self.clock.now_ms // TICK_MS) % len(routers)])
+                self.open(client, routers[(client.number + self._num_ticks) % len(routers)])
 
     def _work(self, leader: LeaderProcess) -> None:
         for held in list(leader.running.values()):
@@ -415,7 +427,7 @@ class LaneWorld:
 
     def finish(self) -> None:
         """Nothing fails any more; time goes on until everything has ended, and everything is judged."""
-        self.up = True
+        self.up, self._up_at_ms = True, self.clock.now_ms - 1
         for slot, process in list(self.processes.items()):
             if process is not None:
                 process.paused = False

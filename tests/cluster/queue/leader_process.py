@@ -7,11 +7,13 @@ on the grant: two owners never agree about a finish by chance.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from shardline_cluster.queue.calls import CommitCall, Member, MemberRole, RestoreCall
 from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
-from shardline_cluster.queue.records import CommitCall, Grant, Member, MemberRole, RestoreCall, SequenceFinish
+from shardline_cluster.queue.records import Grant, SequenceFinish
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.replica.changes import Changes
 from shardline_cluster.replica.held_request import HeldRequest
-from shardline_cluster.replica.held_requests import Changes, HeldRequests
+from shardline_cluster.replica.held_requests import HeldRequests
 from tests.cluster.queue.lane_wire import Call, Clock, Wire
 
 SLOTS = 3  # sequences that one leader runs at once

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import QueueMessage, Subscribed
+from shardline_cluster.queue.published import QueueMessage, Subscribed
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.queue.terms import QueueTerms
 
@@ -21,10 +21,7 @@ class MemoryLaneHarness:
         self._clock_ms = START_MS
         self._read: dict[str, list[QueueMessage]] = {}
         self._readers: list[asyncio.Task[None]] = []
-        self.server = self._new_server()
-
-    def _new_server(self) -> MemoryServer:
-        return MemoryServer(self.terms, now_ms=lambda: self._clock_ms)
+        self.server = MemoryServer(self.terms, now_ms=lambda: self._clock_ms)
 
     def queue(self) -> RequestQueue:
         return MemoryRequestQueue(self.server, "lane")
@@ -34,7 +31,8 @@ class MemoryLaneHarness:
             reader.cancel()
         await asyncio.gather(*self._readers, return_exceptions=True)
         self._readers = []
-        self.server = self._new_server()
+        self.server.rollback(None)
+        self.server.come_up()
 
     async def now_ms(self) -> int:
         return self._clock_ms

@@ -13,7 +13,7 @@ from redis.asyncio.connection import AbstractConnection
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.queue.lane_names import LaneNames
 from shardline_cluster.queue.lane_scripts import LaneScript, load_lane_scripts
-from shardline_cluster.queue.records import QueueMessage
+from shardline_cluster.queue.published import QueueMessage
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.queue.redis_subscription import open_message
@@ -38,6 +38,25 @@ end
 def scripts_on_a_test_clock() -> Mapping[str, LaneScript]:
     """The product's scripts behind the test's prelude."""
     return load_lane_scripts(TEST_SERVER)
+
+
+# One call each: the random schedules do this many times.
+READ_LANE = """
+local found = {}
+for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+  found[#found + 1] = key
+  found[#found + 1] = redis.call('DUMP', key)
+end
+return found
+"""
+REPLACE_LANE = """
+for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+  redis.call('DEL', key)
+end
+for i = 2, #ARGV, 2 do
+  redis.call('RESTORE', ARGV[i], 0, ARGV[i + 1])
+end
+"""
 
 
 class _BreakableQueue(RedisRequestQueue):
@@ -68,6 +87,8 @@ class RedisLaneHarness:
             connections._timeout_s = CALL_TIMEOUT_S
         self._watched: dict[str, AbstractConnection] = {}
         self._generations = itertools.count()
+        self._clock_ms = START_MS
+        self._identity = ""
 
     def queue(self) -> RequestQueue:
         return self._queue
@@ -75,32 +96,29 @@ class RedisLaneHarness:
     async def reset(self) -> None:
         self._queue.down = False
         await self._stop_watching()
-        await self._delete_lane()
-        await self._become_another()
+        await self.rollback(None)
 
     async def begin(self) -> None:
-        """Sets the clock of a new harness."""
-        await self._raw.execute("SET", self._test_key("clock"), START_MS)
+        """Sets clock and identity of a new harness."""
+        await self.advance(0)
         await self._become_another()
 
     async def now_ms(self) -> int:
-        return int(await self._raw.execute("GET", self._test_key("clock")))
+        return self._clock_ms
 
     async def advance(self, ms: int) -> None:
-        await self._raw.execute("INCRBY", self._test_key("clock"), ms)
+        self._clock_ms += ms
+        await self._raw.execute("SET", self._test_key("clock"), self._clock_ms)
 
     async def identity(self) -> str:
-        identity: bytes = await self._raw.execute("GET", self._test_key("identity"))
-        return identity.decode()
+        return self._identity
 
     async def snapshot(self) -> object:
-        return {key: await self._raw.execute("DUMP", key) for key in await self._lane_keys()}
+        return await self._raw.execute("EVAL", READ_LANE, 0, self._all_keys)
 
     async def rollback(self, snapshot: object | None) -> str:
-        assert snapshot is None or isinstance(snapshot, dict), "a snapshot of this harness"
-        await self._delete_lane()
-        for key, dumped in (snapshot or {}).items():
-            await self._raw.execute("RESTORE", key, 0, dumped)
+        assert snapshot is None or isinstance(snapshot, list), "a snapshot of this harness"
+        await self._raw.execute("EVAL", REPLACE_LANE, 0, self._all_keys, *(snapshot or []))
         return await self._become_another()
 
     async def set_outage(self, down: bool) -> None:
@@ -125,31 +143,27 @@ class RedisLaneHarness:
 
     async def close(self) -> None:
         await self._stop_watching()
-        await self._delete_lane()
+        await self.rollback(None)
         await self._raw.execute("DEL", self._test_key("clock"), self._test_key("identity"))
         await self._raw.close()
         await self._queue.close()
 
     async def keys(self) -> list[str]:
         """Names of the lane's keys, without what they share."""
-        return sorted(key.decode().removeprefix(self._names.base) for key in await self._lane_keys())
+        found: list[bytes] = await self._raw.execute("KEYS", self._all_keys)
+        return sorted(key.decode().removeprefix(self._names.base) for key in found)
+
+    @property
+    def _all_keys(self) -> str:
+        return f"{self._names.prefix}:*"
 
     def _test_key(self, name: str) -> str:
         return f"test:{self._names.lane_key}:{name}"
 
-    async def _lane_keys(self) -> list[bytes]:
-        keys: list[bytes] = await self._raw.execute("KEYS", f"{self._names.prefix}:*")
-        return keys
-
-    async def _delete_lane(self) -> None:
-        keys = await self._lane_keys()
-        if keys:
-            await self._raw.execute("DEL", *keys)
-
     async def _become_another(self) -> str:
-        identity = f"server-{next(self._generations)}"
-        await self._raw.execute("SET", self._test_key("identity"), identity)
-        return identity
+        self._identity = f"server-{next(self._generations)}"
+        await self._raw.execute("SET", self._test_key("identity"), self._identity)
+        return self._identity
 
     async def _stop_watching(self) -> None:
         for connection in self._watched.values():

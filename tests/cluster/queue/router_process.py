@@ -5,21 +5,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shardline_cluster.errors import ShardlineError
+from shardline_cluster.queue.answers import Accepted, Duplicate, Ended, OnHold
+from shardline_cluster.queue.calls import Member, MemberRole
 from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
 from shardline_cluster.queue.log_encoding import unpack_ids
-from shardline_cluster.queue.records import (
-    Accepted,
-    Duplicate,
-    Ended,
-    Member,
-    MemberRole,
-    OnHold,
-    Published,
-    QueueMessage,
-    RequestEnd,
-    RequestInfo,
-    Submission,
-)
+from shardline_cluster.queue.published import Published, QueueMessage
+from shardline_cluster.queue.records import RequestEnd, RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.lane_calls import AttachStream, DetachStream, LaneCall
@@ -85,8 +76,10 @@ class RouterProcess:
         return self.lane.identity is not None
 
     def streams(self, request_id: str) -> bool:
-        """Whether a client reads this request here, and was shown that it can."""
-        return any(c.reader is not None and c.info and c.info.id == request_id for c in self.clients if not c.over)
+        """Whether a client reads this request here, and its newest attach was answered."""
+        readers = [c.reader for c in self.clients if c.reader is not None and c.info and c.info.id == request_id]
+        streams = [self.lane.stream_of(reader) for reader in readers]
+        return any(s.info is not None and not s.attaching and not s.restoring for s in streams)
 
     # --- calls ---------------------------------------------------------------------------------------------------
 
@@ -214,7 +207,7 @@ class RouterProcess:
         self.clients.remove(client)
         client.router = None
         if client.reader is not None:
-            self._carry_out(self.lane.leave(client.reader, self.clock.now_ms))
+            self._carry_out(self.lane.leave(client.reader))
             client.reader = None
 
     def serve(self) -> None:

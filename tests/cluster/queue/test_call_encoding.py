@@ -7,17 +7,11 @@ import pytest
 from shardline_cluster.errors import InvalidCallError
 from shardline_cluster.queue import call_encoding
 from shardline_cluster.queue.call_encoding import restore_pages
+from shardline_cluster.queue.calls import RestoreCall
 from shardline_cluster.queue.frames import FrameReader
 from shardline_cluster.queue.log_encoding import unpack_ids
 from shardline_cluster.queue.record_encoding import pack_end, unpack_finish
-from shardline_cluster.queue.records import (
-    Grant,
-    RequestEnd,
-    RequestInfo,
-    RequestState,
-    RestoreCall,
-    SequenceLog,
-)
+from shardline_cluster.queue.records import Grant, RequestEnd, RequestInfo, RequestState, SequenceLog
 from shardline_cluster.queue.step_encoding import pack_grant
 from tests.cluster.queue.lane_calls import STOP, a_log, a_submission
 

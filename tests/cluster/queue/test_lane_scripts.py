@@ -1,6 +1,9 @@
 """Every script is loaded behind one prelude, says what it takes and answers, and works while memory is full."""
 
 import hashlib
+import os
+import subprocess
+import sys
 from importlib.resources import files
 
 import pytest
@@ -33,6 +36,21 @@ def test_only_submit_is_refused_while_memory_is_full(name: str) -> None:
     first_line = load_lane_scripts()[name].text.split("\n", 1)[0]
 
     assert first_line == ("#!lua" if name == "submit" else "#!lua flags=allow-oom")
+
+
+@pytest.mark.process
+def test_they_are_read_in_the_same_way_under_every_locale() -> None:
+    environment = {
+        "LC_ALL": "C",
+        "PYTHONUTF8": "0",
+        "PYTHONCOERCECLOCALE": "0",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+    }
+    told = "from shardline_cluster.queue.lane_scripts import load_lane_scripts as l; print(l()['claim'].sha)"
+
+    under_c = subprocess.run([sys.executable, "-c", told], env=environment, capture_output=True, text=True, check=True)
+
+    assert under_c.stdout.strip() == load_lane_scripts()["claim"].sha
 
 
 def test_another_server_part_replaces_clock_and_identity_alone() -> None:

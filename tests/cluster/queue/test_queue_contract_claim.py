@@ -3,7 +3,9 @@
 import pytest
 
 from shardline_cluster.errors import InvalidCallError
-from shardline_cluster.queue.records import ClaimCall, InboxKind, LaneBounds, RequestState
+from shardline_cluster.queue.answers import InboxKind
+from shardline_cluster.queue.calls import ClaimCall, LaneBounds
+from shardline_cluster.queue.records import RequestState
 from tests.cluster.queue.lane_calls import STOP, HandLeader, log_ids, look, some, submit
 from tests.cluster.queue.lane_harness import LaneHarness
 
@@ -84,6 +86,19 @@ async def test_a_request_that_needs_more_tokens_than_are_free_waits(harness: Lan
 
     assert await leader.claim(free_tokens=100) == ()
     assert len(await leader.claim(free_tokens=101)) == 1
+
+
+async def test_sequences_that_together_fit_no_replica_still_go_on(harness: LaneHarness) -> None:
+    await submit(harness, prompt_tokens=100, num_sequences=3, max_tokens=60)
+    leader = HandLeader(harness.queue())
+    (granted,) = await leader.claim()
+    await leader.commit(
+        granted, some(0, range(50)), some(0, range(40), sequence=1), some(0, range(55), STOP, sequence=2)
+    )
+    await leader.release(granted)
+
+    assert await leader.claim(free_tokens=150) == ()
+    assert len(await leader.claim(free_tokens=151)) == 1
 
 
 async def test_priority_then_arrival_orders_a_tenants_queue(harness: LaneHarness) -> None:
@@ -276,3 +291,43 @@ async def test_a_big_claim_is_cut_and_goes_on_with_the_next(harness: LaneHarness
     sizes = [len(await leader.claim()) for _ in range(4)]
 
     assert sizes == [1, 1, 1, 0]
+
+
+async def test_a_lane_without_work_forgets_what_its_tenants_had(harness: LaneHarness) -> None:
+    leader = HandLeader(harness.queue())
+    await submit(harness, 1, tenant="a", prompt_tokens=500)
+    await leader.commit(await leader.claim_one(), some(0, [1], STOP))
+    await harness.queue().sweep(None)
+    await submit(harness, 2, tenant="b")
+    await submit(harness, 3, tenant="a")
+    await submit(harness, 4, tenant="b")
+
+    granted = await leader.claim(free_slots=2)
+
+    assert [g.info.submission.tenant for g in granted] == ["a", "b"]
+
+
+async def test_more_tenants_than_a_claim_looks_at_are_all_served(harness: LaneHarness) -> None:
+    for number in range(300):
+        await submit(harness, number, tenant=f"t{number:03}", prompt_tokens=100 if number < 256 else 10)
+    leader = HandLeader(harness.queue())
+
+    granted = await leader.claim(free_slots=300, free_tokens=99)
+
+    assert [g.info.submission.prompt_tokens for g in granted] == [10] * 9
+
+
+async def test_a_tenant_that_returns_after_idling_has_no_monopoly(harness: LaneHarness) -> None:
+    leader = HandLeader(harness.queue())
+    for number in range(40):
+        await submit(harness, number, tenant="steady")
+    for granted in await leader.claim(free_slots=20):
+        await leader.commit(granted, some(0, range(10), STOP))
+    for number in range(100, 140):
+        await submit(harness, number, tenant="returned")
+
+    granted_now = await leader.claim(free_slots=10)
+
+    tenants = [g.info.submission.tenant for g in granted_now]
+    assert len(tenants) == 10
+    assert tenants.count("returned") in (5, 6)  # the steady one is in the midst of its turn

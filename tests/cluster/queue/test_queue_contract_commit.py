@@ -5,18 +5,11 @@ import struct
 import pytest
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.answers import CommitCode, GrantedRequest, InboxKind
+from shardline_cluster.queue.calls import CommitEntry, SequenceCommit
 from shardline_cluster.queue.held_digest import held_digest
 from shardline_cluster.queue.log_encoding import pack_ids, pack_logprobs
-from shardline_cluster.queue.records import (
-    CommitCode,
-    CommitEntry,
-    Grant,
-    GrantedRequest,
-    InboxKind,
-    RequestState,
-    SequenceCommit,
-    SequenceFinish,
-)
+from shardline_cluster.queue.records import Grant, RequestState, SequenceFinish
 from tests.cluster.queue.lane_calls import STOP, HandLeader, grant_of, log_ids, look, some, submit
 from tests.cluster.queue.lane_harness import LaneHarness
 
@@ -272,3 +265,22 @@ async def test_a_malformed_entry_changes_nothing_in_the_whole_call(harness: Lane
 
     snapshot = await look(harness, good.info)
     assert (snapshot.state, log_ids(snapshot.logs)) == (RequestState.RUNNING, [])
+
+
+async def test_a_sequence_that_is_named_twice_changes_nothing(harness: LaneHarness) -> None:
+    leader, granted = await claimed(harness)
+
+    with pytest.raises(InvalidCallError, match="sequence 0 is named twice"):
+        await leader.commit(granted, some(0, [1]), some(0, [2, 3]))
+
+    assert log_ids((await look(harness, granted.info)).logs) == []
+
+
+async def test_a_request_that_is_named_twice_changes_nothing(harness: LaneHarness) -> None:
+    leader, granted = await claimed(harness)
+    entries = [CommitEntry(granted.info.id, granted.grant, (some(k, [k]),)) for k in range(2)]
+
+    with pytest.raises(InvalidCallError, match="named twice"):
+        await leader.commit_all(*entries)
+
+    assert log_ids((await look(harness, granted.info)).logs) == []

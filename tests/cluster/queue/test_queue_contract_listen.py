@@ -3,19 +3,10 @@
 import pytest
 
 from shardline_cluster.errors import QueueUnavailableError
-from shardline_cluster.queue.records import (
-    DisconnectAction,
-    Ended,
-    ForgetCode,
-    Gone,
-    Member,
-    MemberRole,
-    Published,
-    RequestState,
-    SequenceCommit,
-    Snapshot,
-    Wake,
-)
+from shardline_cluster.queue.answers import Ended, ForgetCode, Gone, Snapshot
+from shardline_cluster.queue.calls import Member, MemberRole, SequenceCommit
+from shardline_cluster.queue.published import Published, Wake
+from shardline_cluster.queue.records import DisconnectAction, RequestState
 from tests.cluster.queue.lane_calls import STOP, TENANT, HandLeader, log_ids, look, some, submit
 from tests.cluster.queue.lane_harness import LaneHarness
 

@@ -5,21 +5,16 @@ from dataclasses import replace
 import pytest
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.answers import CommitCode, Gone, GrantedRequest, OnHold, RestoreAnswer, RestoreCode
+from shardline_cluster.queue.calls import DeadMember, RestoreCall
 from shardline_cluster.queue.log_encoding import pack_ids
 from shardline_cluster.queue.records import (
-    CommitCode,
-    DeadMember,
     DisconnectAction,
-    Gone,
     Grant,
-    GrantedRequest,
-    OnHold,
     RequestEnd,
     RequestInfo,
     RequestState,
-    RestoreAnswer,
-    RestoreCall,
-    RestoreCode,
+    SequenceFinish,
     SequenceLog,
 )
 from tests.cluster.queue.lane_calls import (
@@ -350,15 +345,30 @@ async def test_an_end_comes_back_with_its_offsets(harness: LaneHarness) -> None:
     assert (log_ids(after.logs), after.logs[0].finish) == ([1, 2, 3, 4], STOP)
 
 
-async def test_a_log_longer_than_the_restored_end_is_not_read_beyond_it(harness: LaneHarness) -> None:
+@pytest.mark.parametrize(("state", "finish"), [(RequestState.CANCELLED, None), (RequestState.DONE, STOP)])
+async def test_a_log_longer_than_the_restored_end_is_not_read_beyond_it(
+    harness: LaneHarness, state: RequestState, finish: SequenceFinish | None
+) -> None:
     _, granted = await ran_then_forgotten(harness)
     await restore(harness, granted.info, a_log(1, 2, 3))
-    end = RequestEnd(RequestState.CANCELLED, (2,), (None,))
+    told = SequenceLog(a_log(1, 2).ids, finish=finish)
 
-    answer = await restore(harness, granted.info, a_log(1, 2), end=end)
+    answer = await restore(harness, granted.info, told, end=RequestEnd(state, (2,), (finish,)))
 
     assert answer.code is RestoreCode.OK
-    assert log_ids((await look(harness, granted.info)).logs) == [1, 2]
+    snapshot = await look(harness, granted.info)
+    assert (snapshot.state, log_ids(snapshot.logs), snapshot.logs[0].finish) == (state, [1, 2], finish)
+
+
+async def test_of_a_log_shorter_than_the_restored_end_what_there_is_is_read(harness: LaneHarness) -> None:
+    _, granted = await ran_then_forgotten(harness)
+
+    answer = await restore(harness, granted.info, a_log(1, 2), end=RequestEnd(RequestState.CANCELLED, (3,), (None,)))
+
+    assert answer.code is RestoreCode.OK
+    snapshot = await look(harness, granted.info)
+    assert snapshot.end is not None
+    assert (log_ids(snapshot.logs), snapshot.end.offsets) == ([1, 2], (3,))
 
 
 async def test_an_end_that_is_there_wins(harness: LaneHarness) -> None:

@@ -4,16 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from shardline_cluster.queue.records import (
-    Accepted,
-    Duplicate,
-    Gone,
-    KeyConflict,
-    LaneBounds,
-    LaneFull,
-    RequestState,
-    TooLarge,
-)
+from shardline_cluster.queue.answers import Accepted, Duplicate, Gone, KeyConflict, LaneFull, TooLarge
+from shardline_cluster.queue.calls import LaneBounds
+from shardline_cluster.queue.records import RequestState
 from tests.cluster.queue.lane_calls import STOP, HandLeader, a_submission, log_ids, look, some, submit
 from tests.cluster.queue.lane_harness import LaneHarness
 

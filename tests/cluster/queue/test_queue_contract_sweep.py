@@ -2,15 +2,9 @@
 
 import pytest
 
-from shardline_cluster.queue.records import (
-    DeadMember,
-    DisconnectAction,
-    Gone,
-    GrantedRequest,
-    Member,
-    MemberRole,
-    RequestState,
-)
+from shardline_cluster.queue.answers import Gone, GrantedRequest
+from shardline_cluster.queue.calls import DeadMember, Member, MemberRole
+from shardline_cluster.queue.records import DisconnectAction, RequestState
 from tests.cluster.queue.lane_calls import TENANT, HandLeader, log_ids, look, some, submit
 from tests.cluster.queue.lane_harness import LaneHarness
 

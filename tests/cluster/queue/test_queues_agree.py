@@ -14,30 +14,26 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from shardline_cluster.queue.log_encoding import logprobs_width, pack_ids
-from shardline_cluster.queue.records import (
-    Accepted,
-    ClaimAnswer,
+from shardline_cluster.queue.answers import Accepted, ClaimAnswer, CommitAnswer, Duplicate, LaneFull, LaneView
+from shardline_cluster.queue.calls import (
     ClaimCall,
-    CommitAnswer,
     CommitCall,
     CommitEntry,
     DeadMember,
-    DisconnectAction,
-    Duplicate,
-    Grant,
     LaneBounds,
-    LaneFull,
-    LaneView,
     Member,
     MemberRole,
-    Published,
-    QueueMessage,
+    RestoreCall,
+    SequenceCommit,
+)
+from shardline_cluster.queue.log_encoding import logprobs_width, pack_ids
+from shardline_cluster.queue.published import Published, QueueMessage
+from shardline_cluster.queue.records import (
+    DisconnectAction,
+    Grant,
     RequestEnd,
     RequestInfo,
     RequestState,
-    RestoreCall,
-    SequenceCommit,
     SequenceFinish,
     SequenceLog,
     Submission,
@@ -147,13 +143,13 @@ def _a_request(identity: str, a: int, b: int) -> Submission:
     )
 
 
-async def _submit(h: History, a: int, b: int) -> None:
+async def _submit(h: History, a: int, b: int, c: int) -> None:
     h.listener_number += 1
     number = h.listener_number
     h.learn(await h.both(lambda q, identity: q.submit(ROUTERS[a % 2], number, _a_request(identity, a, b))))
 
 
-async def _claim(h: History, a: int, b: int) -> None:
+async def _claim(h: History, a: int, b: int, c: int) -> None:
     name = LEADERS[a % 2]
     number = len(h.claims[name]) + 1
     h.claims[name].append(
@@ -169,7 +165,7 @@ async def _claim(h: History, a: int, b: int) -> None:
     await _run_claim(h, h.claims[name][-1])
 
 
-async def _claim_again(h: History, a: int, b: int) -> None:
+async def _claim_again(h: History, a: int, b: int, c: int) -> None:
     calls = h.claims[LEADERS[a % 2]]
     if calls:
         await _run_claim(h, calls[-1 - b % min(2, len(calls))])
@@ -183,24 +179,24 @@ async def _run_claim(h: History, call: ClaimCall) -> None:
         h.mail_seen[call.incarnation] = answer.inbox[0].number
 
 
-async def _commit(h: History, a: int, b: int) -> None:
+async def _commit(h: History, a: int, b: int, c: int) -> None:
     if not h.grants:
         return
     leader, request_id, grant = h.grants[-1 - a % len(h.grants)]
     info = next(i for i in h.infos if i.id == request_id)
-    sequences = tuple(_sent(info, s, a, b) for s in range(info.submission.num_sequences)) if b != 6 else ()
-    entry = CommitEntry(request_id, grant, sequences, "it broke" if (a, b) == (5, 5) else "")
+    sequences = tuple(_sent(info, s, b, c) for s in range(info.submission.num_sequences)) if b != 6 else ()
+    entry = CommitEntry(request_id, grant, sequences, "it broke" if (b, c) == (5, 5) else "")
     call = CommitCall(
         incarnation=leader, inbox_seen=h.mail_seen.get(leader, 0), entries=(entry,), list_held=bool(b % 2)
     )
     await h.both(lambda q, _: q.commit(call))
 
 
-def _sent(info: RequestInfo, sequence: int, a: int, b: int) -> SequenceCommit:
+def _sent(info: RequestInfo, sequence: int, b: int, c: int) -> SequenceCommit:
     """Tokens are their own offsets, but for a rare other generation: overlaps mostly agree."""
-    offset, count = b % 5, (a + sequence) % 4
-    ids = [offset + k + (100 if (a, b) == (3, 3) else 0) for k in range(count)]
-    return SequenceCommit(sequence, offset, pack_ids(ids), _logprobs(info, count), FINISHES[(a + b) % 4])
+    offset, count = b % 5, (c + sequence) % 4
+    ids = [offset + k + (100 if (b, c) == (3, 3) else 0) for k in range(count)]
+    return SequenceCommit(sequence, offset, pack_ids(ids), _logprobs(info, count), FINISHES[(b + c) % 4])
 
 
 def _logprobs(info: RequestInfo, count: int) -> bytes:
@@ -208,24 +204,24 @@ def _logprobs(info: RequestInfo, count: int) -> bytes:
     return b"" if num_logprobs is None else b"p" * (count * logprobs_width(num_logprobs))
 
 
-async def _heartbeat(h: History, a: int, b: int) -> None:
+async def _heartbeat(h: History, a: int, b: int, c: int) -> None:
     call = CommitCall(incarnation=LEADERS[a % 2], inbox_seen=0, list_held=True)
     await h.both(lambda q, _: q.commit(call))
 
 
-async def _release(h: History, a: int, b: int) -> None:
+async def _release(h: History, a: int, b: int, c: int) -> None:
     if h.grants:
         leader, request_id, grant = h.grants[-1 - a % len(h.grants)]
         await h.both(lambda q, _: q.release(leader, [(request_id, grant)]))
 
 
-async def _cancel(h: History, a: int, b: int) -> None:
+async def _cancel(h: History, a: int, b: int, c: int) -> None:
     info = h.info(a)
     if info:
         await h.both(lambda q, _: q.cancel(info.id, info.submission.tenant if b else "stranger"))
 
 
-async def _attach(h: History, a: int, b: int) -> None:
+async def _attach(h: History, a: int, b: int, c: int) -> None:
     info = h.info(a)
     if info:
         h.listener_number += 1
@@ -233,29 +229,29 @@ async def _attach(h: History, a: int, b: int) -> None:
         await h.both(lambda q, _: q.attach(ROUTERS[b % 2], number, info.id, info.submission.tenant))
 
 
-async def _detach(h: History, a: int, b: int) -> None:
+async def _detach(h: History, a: int, b: int, c: int) -> None:
     info = h.info(a)
     if info:
         number = h.listener_number - b // 2
         await h.both(lambda q, _: q.detach(ROUTERS[b % 2], number, info.id))
 
 
-async def _sweep(h: History, a: int, b: int) -> None:
+async def _sweep(h: History, a: int, b: int, c: int) -> None:
     dead = (DeadMember(LEADERS[b % 2], b > 5),) if b > 3 else ()
     await h.both(lambda q, _: q.sweep(ROUTERS[a % 2] if a < 6 else None, dead))
 
 
-async def _forget(h: History, a: int, b: int) -> None:
+async def _forget(h: History, a: int, b: int, c: int) -> None:
     info = h.info(a)
     if info:
         await h.both(lambda q, _: q.forget(info.id, info.submission.tenant))
 
 
-async def _drain(h: History, a: int, b: int) -> None:
+async def _drain(h: History, a: int, b: int, c: int) -> None:
     await h.both(lambda q, _: q.drain(LEADERS[a % 2]))
 
 
-async def _configure(h: History, a: int, b: int) -> None:
+async def _configure(h: History, a: int, b: int, c: int) -> None:
     bounds = LaneBounds(
         max_waiting_requests=3 + b,
         max_waiting_tokens=30 * (a + 1),
@@ -265,18 +261,18 @@ async def _configure(h: History, a: int, b: int) -> None:
     await h.both(lambda q, _: q.configure(bounds))
 
 
-async def _register(h: History, a: int, b: int) -> None:
+async def _register(h: History, a: int, b: int, c: int) -> None:
     name = MEMBERS[a % 4]
     role = MemberRole.LEADER if name in LEADERS else MemberRole.ROUTER
     await h.both(lambda q, _: q.register(Member(incarnation=name, role=role, numerics_id=f"n{b}", status="{}")))
 
 
-async def _advance(h: History, a: int, b: int) -> None:
+async def _advance(h: History, a: int, b: int, c: int) -> None:
     for harness in h.harnesses:
         await harness.advance(STEPS_MS[b])
 
 
-async def _live(h: History, a: int, b: int) -> None:
+async def _live(h: History, a: int, b: int, c: int) -> None:
     """Time passes with everybody sweeping, so that it is no outage."""
     for _ in range(a + b):
         for harness in h.harnesses:
@@ -284,12 +280,12 @@ async def _live(h: History, a: int, b: int) -> None:
         await h.both(lambda q, _: q.sweep(ROUTERS[0]))
 
 
-async def _snapshot(h: History, a: int, b: int) -> None:
+async def _snapshot(h: History, a: int, b: int, c: int) -> None:
     one, other = h.harnesses
     h.snapshots.append((await one.snapshot(), await other.snapshot()))
 
 
-async def _rollback(h: History, a: int, b: int) -> None:
+async def _rollback(h: History, a: int, b: int, c: int) -> None:
     if h.snapshots:
         snapshots = h.snapshots[-1 - a % len(h.snapshots)] if b else (None, None)
         for harness, snapshot in zip(h.harnesses, snapshots, strict=True):
@@ -300,34 +296,34 @@ async def _rollback(h: History, a: int, b: int) -> None:
         await h.name_servers()
 
 
-async def _restore(h: History, a: int, b: int) -> None:
+async def _restore(h: History, a: int, b: int, c: int) -> None:
     info = h.info(a)
     if info is None:
         return
     count = b % 5
-    finish = FINISHES[a % 4]
+    finish = FINISHES[c % 4]
     log = SequenceLog(pack_ids(range(count)), _logprobs(info, count), finish)
     num_sequences = info.submission.num_sequences
     end = RequestEnd(RequestState.DONE, (count,) * num_sequences, (SequenceFinish("stop"),) * num_sequences)
     mine = [(leader, grant) for leader, request_id, grant in h.grants if request_id == info.id]
     call = RestoreCall(
         incarnation=mine[-1][0] if mine and b > 4 else ROUTERS[0],
-        info=replace(info, submitted_ms=info.submitted_ms + (0, 0, 100, 40_000, -40_000)[(a + b) % 5]),
+        info=replace(info, submitted_ms=info.submitted_ms + (0, 0, 0, 0, 0, 100, 40_000, -40_000)[(b + c) % 8]),
         logs=(log,) * num_sequences,
         grant=mine[-1][1] if mine and b > 4 else None,
-        end=end if b == 3 else None,
+        end=end if c > 5 else None,
     )
     await h.both(lambda q, _: q.restore(call))
 
 
-Event = Callable[[History, int, int], Awaitable[None]]
+Event = Callable[[History, int, int, int], Awaitable[None]]
 EVENTS: tuple[Event, ...] = (
     *(_submit, _submit, _submit, _claim, _claim, _claim, _commit, _commit, _commit, _commit, _restore, _restore),
     *(_claim_again, _heartbeat, _release, _cancel, _attach, _detach, _sweep, _forget, _drain, _configure),
     *(_register, _advance, _advance, _live, _snapshot, _rollback),
 )
 NAMES = {event.__name__: event for event in EVENTS}
-Step = tuple[str, int, int]
+Step = tuple[str, int, int, int]
 
 
 async def _live_through(url: str, steps: list[Step]) -> None:
@@ -339,8 +335,8 @@ async def _live_through(url: str, steps: list[Step]) -> None:
         for harness in history.harnesses:
             for member in MEMBERS:
                 await harness.watch(member)
-        for name, a, b in steps:
-            await NAMES[name](history, a, b)
+        for name, a, b, c in steps:
+            await NAMES[name](history, a, b, c)
             for info in {i.id: i for i in history.infos}.values():
                 await history.both(lambda q, _, i=info: q.look(i.id, i.submission.tenant))  # type: ignore[misc]
             await history.both(lambda q, _: q.view())
@@ -350,9 +346,8 @@ async def _live_through(url: str, steps: list[Step]) -> None:
             await harness.close()
 
 
-STEPS = st.lists(
-    st.tuples(st.sampled_from([e.__name__ for e in EVENTS]), st.integers(0, 7), st.integers(0, 7)), max_size=40
-)
+NUMBERS = st.integers(0, 7)
+STEPS = st.lists(st.tuples(st.sampled_from([e.__name__ for e in EVENTS]), NUMBERS, NUMBERS, NUMBERS), max_size=40)
 
 
 @pytest.mark.redis
@@ -364,7 +359,10 @@ STEPS = st.lists(
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
 @example(
-    [("_live", 4, 3), ("_submit", 0, 1), ("_claim", 0, 7), ("_commit", 0, 0), ("_snapshot", 0, 0), ("_rollback", 0, 1)]
+    [
+        *(("_live", 4, 3, 0), ("_submit", 0, 1, 0), ("_claim", 0, 7, 0), ("_snapshot", 0, 0, 0)),
+        *(("_commit", 3, 0, 0), ("_rollback", 0, 1, 0), ("_restore", 0, 7, 2), ("_commit", 3, 0, 2)),
+    ]
 )
 @given(STEPS)
 def test_both_queues_answer_alike(kind: str, redis_servers: RedisServers, steps: list[Step]) -> None:

@@ -111,3 +111,37 @@ async def test_a_command_that_was_given_up_leaves_no_answer_to_the_next_one(url:
 
     assert await connections.execute("ECHO", "next") == b"next"
     await connections.close()
+
+
+@pytest.mark.redis
+async def test_a_connection_in_a_call_is_closed_at_the_calls_end(url: str) -> None:
+    connections = RedisConnections(RedisAddress.parse(url), size=1, timeout_s=20)
+    other = RedisConnections(RedisAddress.parse(url), size=1, timeout_s=20)
+    number = await connections.execute("CLIENT", "ID")
+    waiting = asyncio.create_task(connections.execute("BLPOP", "told-later", 0))
+    await asyncio.sleep(0.05)
+
+    await connections.close()
+    await other.execute("RPUSH", "told-later", "now")
+
+    assert await waiting == [b"told-later", b"now"]
+    async with asyncio.timeout(20):  # the server sees the end of a connection when it gets round to it
+        while await other.execute("CLIENT", "LIST", "ID", number):  # noqa: ASYNC110 — another process's event
+            await asyncio.sleep(0.01)
+    await other.close()
+
+
+@pytest.mark.redis
+@pytest.mark.parametrize("secret", ["", ":wrong@"])
+async def test_a_server_that_wants_another_password_says_what_to_do(url: str, secret: str) -> None:
+    owner = RedisConnections(RedisAddress.parse(url), size=1, timeout_s=20)
+    stranger = RedisConnections(RedisAddress.parse(url.replace("://", f"://{secret}")), size=1, timeout_s=20)
+    await owner.execute("CONFIG", "SET", "requirepass", "sesame")
+    try:
+        with pytest.raises(QueueUnavailableError, match="put the right ones into its URL") as raised:
+            await stranger.execute("PING")
+    finally:
+        await owner.execute("CONFIG", "SET", "requirepass", "")
+        await owner.close()
+
+    assert "wrong@" not in str(raised.value)

@@ -15,25 +15,13 @@ import pytest
 
 from shardline_cluster.errors import InvalidCallError, QueueUnavailableError
 from shardline_cluster.queue import call_encoding
+from shardline_cluster.queue.answers import Accepted, CommitCode, Ended, Gone, LaneFull, RestoreCode, Snapshot
+from shardline_cluster.queue.calls import CommitEntry, RestoreCall, SequenceCommit
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.embedded_server import EmbeddedServer
 from shardline_cluster.queue.log_encoding import pack_ids, pack_logprobs
-from shardline_cluster.queue.records import (
-    Accepted,
-    CommitCode,
-    CommitEntry,
-    Ended,
-    LaneFull,
-    Published,
-    RequestState,
-    RestoreCall,
-    RestoreCode,
-    SequenceCommit,
-    SequenceLog,
-    Snapshot,
-    Subscribed,
-    Wake,
-)
+from shardline_cluster.queue.published import Published, Subscribed, Wake
+from shardline_cluster.queue.records import RequestState, SequenceLog
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, parse_info
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.queue.terms import QueueTerms
@@ -83,7 +71,7 @@ async def test_identity_and_clock_are_the_servers(queue: RedisRequestQueue, raw:
 
     reply = await queue.view()
 
-    assert reply.identity == info["run_id"]
+    assert reply.identity.partition("-")[0] == info["run_id"]
     assert abs(reply.now_ms - int(info["server_time_usec"]) // 1000) < 20_000
     assert reply.in_hold
 
@@ -97,6 +85,23 @@ async def test_another_replication_id_is_no_other_server(queue: RedisRequestQueu
 
     assert parse_info(await raw.execute("INFO", "replication"))["master_replid"] != before
     assert (await queue.view()).value.hold_ends_ms == hold_ends_ms
+
+
+async def test_a_server_that_is_emptied_while_it_runs_is_another_one_and_begins_a_hold(
+    queue: RedisRequestQueue, raw: RedisConnections
+) -> None:
+    accepted = await submit(queue)
+    before = await queue.view()
+
+    await raw.execute("FLUSHALL")
+    after = await queue.view()
+
+    assert after.identity != before.identity
+    assert after.in_hold
+    call = RestoreCall(incarnation="router-1", info=accepted.info, logs=(SequenceLog(),))
+    restored = await queue.restore(call)
+    assert restored.value.code is RestoreCode.OK
+    assert (await queue.view()).identity == after.identity
 
 
 async def test_a_restarted_server_is_another_one_and_begins_a_hold(
@@ -317,7 +322,22 @@ async def test_requests_that_are_over_leave_no_keys(lane: RedisLaneHarness) -> N
         await queue.sweep(None)
         await lane.advance(1_000)
 
-    assert set(await lane.keys()) - {"shares", "resting"} == {"lane", "replica:leader-1"}
+    assert set(await lane.keys()) == {"lane", "replica:leader-1"}
+
+
+async def test_a_lane_that_is_never_idle_does_not_remember_every_tenant(
+    lane: RedisLaneHarness, raw: RedisConnections
+) -> None:
+    await lane.queue().submit("router-1", 1, a_submission(await lane.identity(), tenant="busy"))
+    [tenants] = await raw.execute("KEYS", "*:tenants")
+    resting = tenants.replace(b":tenants", b":resting")
+    await raw.execute("ZADD", resting, *(part for k in range(10_300) for part in (1 + k, f"t{k}")))
+
+    await lane.queue().sweep(None)
+    await lane.queue().sweep(None)
+
+    assert await raw.execute("ZCARD", resting) == 10_000
+    assert await raw.execute("ZRANGE", resting, 0, 0) == [b"t300"]
 
 
 async def test_an_ended_request_has_an_expiry_on_each_key(lane: RedisLaneHarness, raw: RedisConnections) -> None:
@@ -333,3 +353,25 @@ async def test_an_ended_request_has_an_expiry_on_each_key(lane: RedisLaneHarness
     dead = [await raw.execute("PTTL", name) for name in names]
     assert (len(names), alive) == (3, [-1, -1, -1])
     assert all(0 < ttl <= 600_000 for ttl in dead)
+
+
+async def test_a_request_without_retention_is_gone_after_its_end_was_told(lane: RedisLaneHarness) -> None:
+    identity = await lane.identity()
+    first, second = (a_submission(identity, n, retention_ms=0) for n in (1, 2))
+    for submission in (first, second):
+        await lane.queue().submit("router-1", 1, submission)
+
+    ended = (await lane.queue().cancel(first.id, TENANT)).value
+    assert isinstance(ended, Ended)
+    call = RestoreCall(
+        incarnation="router-1",
+        info=replace(ended.info, submission=second),
+        logs=(SequenceLog(pack_ids([1]), finish=STOP),),
+        end=replace(ended.end, offsets=(1,)),
+    )
+    restored = (await lane.queue().restore(call)).value
+    looks = [(await lane.queue().look(s.id, TENANT)).value for s in (first, second)]
+
+    assert restored.code is RestoreCode.OK
+    assert looks == [Gone(), Gone()]
+    assert [key for key in await lane.keys() if first.id in key or second.id in key] == []

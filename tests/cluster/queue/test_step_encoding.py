@@ -3,9 +3,11 @@
 import pytest
 
 from shardline_cluster.errors import InvalidCallError
+from shardline_cluster.queue.calls import CommitEntry, SequenceCommit
 from shardline_cluster.queue.frames import pack_bytes, pack_text, pack_u32
+from shardline_cluster.queue.published import Published
 from shardline_cluster.queue.record_encoding import pack_finish
-from shardline_cluster.queue.records import CommitEntry, Grant, Published, SequenceCommit
+from shardline_cluster.queue.records import Grant
 from shardline_cluster.queue.step_encoding import check_nonce, pack_entries, read_publications
 from tests.cluster.queue.lane_calls import STOP, some
 

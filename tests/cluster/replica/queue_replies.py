@@ -2,16 +2,18 @@
 
 from typing import TypeVar
 
-from shardline_cluster.queue.log_encoding import pack_ids
-from shardline_cluster.queue.records import (
+from shardline_cluster.queue.answers import (
     ClaimAnswer,
     CommitAnswer,
     CommitCode,
     CommitResult,
-    DisconnectAction,
-    Grant,
     GrantedRequest,
     InboxEntry,
+)
+from shardline_cluster.queue.log_encoding import pack_ids
+from shardline_cluster.queue.records import (
+    DisconnectAction,
+    Grant,
     RequestEnd,
     RequestInfo,
     RequestState,

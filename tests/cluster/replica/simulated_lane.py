@@ -9,20 +9,12 @@ from typing import TypeVar
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.queue.answers import ClaimAnswer, CommitAnswer, Snapshot
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, Member, MemberRole
 from shardline_cluster.queue.log_encoding import unpack_ids
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import (
-    ClaimAnswer,
-    ClaimCall,
-    CommitAnswer,
-    CommitCall,
-    Member,
-    MemberRole,
-    RequestEnd,
-    Snapshot,
-    Submission,
-)
+from shardline_cluster.queue.records import RequestEnd, Submission
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.engine_driver import EngineDriver

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shardline_cluster.queue.records import CommitCode
+from shardline_cluster.queue.answers import CommitCode
 from shardline_cluster.replica.commit_verdict import Verdict, verdict
 from tests.cluster.replica.queue_replies import result
 

@@ -36,12 +36,12 @@ def _ignore(_: str) -> None:
 
 
 def test_a_simulated_engine_takes_its_bounds_from_the_options() -> None:
-    spec = _spec(engine="simulated", max_num_seqs=3, kv_cache_tokens=99, simulated_tokens="per-incarnation")
+    spec = _spec(engine="simulated", max_num_seqs=3, kv_cache_tokens=199, simulated_tokens="per-incarnation")
 
     loaded = load_model(spec, _ignore)
 
     description = loaded.engine.description
-    assert (description.max_num_seqs, description.kv_cache_tokens, description.max_model_len) == (3, 99, 128)
+    assert (description.max_num_seqs, description.kv_cache_tokens, description.max_model_len) == (3, 199, 128)
     assert description.details["tokens"] == "per-incarnation"
     assert loaded.text.max_model_len == 128
 
@@ -57,6 +57,11 @@ def test_many_sequences_widen_the_default_token_budget() -> None:
         ({"engine": "simulated", "simulated_tokens": "odd"}, "'odd' is not a valid TokenMode"),
         ({"engine": "simulated", "simulated_tokens": "replay"}, "needs a text"),
         ({"engine": "simulated", "simulated_step_s": -1.0}, "must not be negative"),
+        (
+            {"engine": "simulated", "kv_cache_tokens": 99},
+            "holds 99 tokens .* promises requests of 128: .* --max-model-len 99",
+        ),
+        ({"engine": "simulated", "max_model_len": 100}, "holds 100 tokens"),
         ({"engine": "simulated", "max_num_seqs": 0}, "max_num_seqs is 0"),
     ],
 )

@@ -10,11 +10,11 @@ from shardline_cluster.replica.engine_driver import EngineDriver, EngineFailedEr
 from shardline_cluster.replica.progress_watch import ProgressWatch
 from shardline_cluster.replica.step_thread import DaemonStepThread
 from shardline_workers.engine import Capacity, EngineRequest, Sampling, StepResult
-from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, StepTimes
+from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, SimulatedStepTimes
 from tests.cluster.replica.virtual_time import VirtualStepThread
 
 REQUEST = EngineRequest(request_id="a", prompt_ids=(1, 2, 3), sampling=Sampling(max_tokens=4))
-CONFIG = SimulatedEngineConfig(max_num_seqs=2, max_model_len=10, times=StepTimes(step_s=0.0))
+CONFIG = SimulatedEngineConfig(max_num_seqs=2, max_model_len=10, times=SimulatedStepTimes(step_s=0.0))
 
 
 class DrivenEngine:
@@ -85,7 +85,7 @@ async def test_a_stopped_sequence_frees_its_room() -> None:
 
 
 async def test_the_watch_learns_what_the_step_should_take_and_when_it_is_over() -> None:
-    driven = DrivenEngine(dataclasses.replace(CONFIG, times=StepTimes(step_s=0.26)))
+    driven = DrivenEngine(dataclasses.replace(CONFIG, times=SimulatedStepTimes(step_s=0.26)))
     driven.driver.start(REQUEST)
 
     await driven.driver.turn(step=True)

@@ -4,22 +4,19 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from shardline_cluster.queue.held_digest import held_digest
-from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
-from shardline_cluster.queue.records import (
-    CommitCall,
+from shardline_cluster.queue.answers import (
     CommitCode,
     CommitResult,
-    Grant,
     GrantedRequest,
     InboxEntry,
     InboxKind,
-    RequestEnd,
-    RequestState,
     RestoreAnswer,
     RestoreCode,
-    SequenceCommit,
 )
+from shardline_cluster.queue.calls import CommitCall, SequenceCommit
+from shardline_cluster.queue.held_digest import held_digest
+from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
+from shardline_cluster.queue.records import Grant, RequestEnd, RequestState
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.changes import Changes
 from shardline_cluster.replica.held_requests import HELD_RETRY_S, HeldRequests
@@ -403,6 +400,18 @@ def test_every_recent_end_is_restored_at_once_with_all_its_ids() -> None:
         ("a", done(2), pack_ids((1, 2))),
         ("b", done(1), pack_ids((3,))),
     ]
+
+
+def test_an_end_whose_ids_are_not_all_here_is_left_to_those_who_have_them() -> None:
+    """A router brought an earlier owner's ids late, and a client cancelled: the log ended past what is known here."""
+    state = LeaderState(granted("a", (1, 2)))
+    state.generate("a", 3)
+    end = RequestEnd(RequestState.CANCELLED, (5,), (None,))
+    state.answer(state.commit(), result("a", CommitCode.ENDED, end=end))
+
+    state.answer(state.commit(), identity="server-2")
+
+    assert state.held.take_restores() == []
 
 
 def test_an_end_is_forgotten_only_after_its_term_under_one_server() -> None:

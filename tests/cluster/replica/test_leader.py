@@ -8,7 +8,7 @@ import pytest
 from shardline_cluster.queue.records import RequestState, SequenceFinish
 from shardline_cluster.replica.leader import LeaderLimits, ReplicaFailedError
 from shardline_workers.engine import SequenceStep, StepResult
-from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, StepTimes
+from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, SimulatedStepTimes
 from shardline_workers.simulated_tokens import TokenMode, check_chain
 from tests.cluster.replica.simulated_lane import PROMPT, SimulatedLane
 from tests.cluster.replica.virtual_time import run_virtually
@@ -166,7 +166,7 @@ def test_a_wedged_step_fails_the_replica_and_another_one_takes_over() -> None:
 def test_a_long_prefill_keeps_its_lease_by_heartbeats() -> None:
     async def test() -> None:
         async with SimulatedLane.open() as lane:
-            slow = dataclasses.replace(AUDIT, times=StepTimes(step_s=4 * lane.terms.lease_ms / 1000))
+            slow = dataclasses.replace(AUDIT, times=SimulatedStepTimes(step_s=4 * lane.terms.lease_ms / 1000))
             lane.lead("leader-1", slow)
             request_id = await lane.submit(max_tokens=2)
             await asyncio.sleep(1)
@@ -184,7 +184,7 @@ def test_a_long_prefill_keeps_its_lease_by_heartbeats() -> None:
 def test_a_long_prefill_keeps_its_request_when_the_claim_is_forgotten(others_claim_first: bool) -> None:
     async def test() -> None:
         async with SimulatedLane.open() as lane:
-            slow = dataclasses.replace(AUDIT, times=StepTimes(step_s=4 * lane.terms.lease_ms / 1000))
+            slow = dataclasses.replace(AUDIT, times=SimulatedStepTimes(step_s=4 * lane.terms.lease_ms / 1000))
             first = lane.lead("leader-1", slow)
             await asyncio.sleep(1)
             request_id = await lane.submit(max_tokens=2)

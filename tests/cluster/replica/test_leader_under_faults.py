@@ -7,14 +7,15 @@ import random
 import pytest
 
 from shardline_cluster.errors import QueueUnavailableError
+from shardline_cluster.queue.answers import Snapshot
 from shardline_cluster.queue.log_encoding import unpack_ids
-from shardline_cluster.queue.records import RequestEnd, RequestState, Snapshot
-from shardline_workers.simulated_engine import SimulatedEngineConfig, StepTimes
+from shardline_cluster.queue.records import RequestEnd, RequestState
+from shardline_workers.simulated_engine import SimulatedEngineConfig, SimulatedStepTimes
 from shardline_workers.simulated_tokens import TokenMode, check_chain
 from tests.cluster.replica.simulated_lane import PROMPT, RunningLeader, SimulatedLane
 from tests.cluster.replica.virtual_time import run_virtually
 
-CONFIG = SimulatedEngineConfig(tokens=TokenMode.PER_INCARNATION, max_num_seqs=4, times=StepTimes(step_s=0.25))
+CONFIG = SimulatedEngineConfig(tokens=TokenMode.PER_INCARNATION, max_num_seqs=4, times=SimulatedStepTimes(step_s=0.25))
 NUM_REQUESTS, NUM_MISHAPS = 10, 5
 
 

@@ -5,7 +5,7 @@ import contextlib
 
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
-from shardline_cluster.queue.records import LeaderView
+from shardline_cluster.queue.answers import LeaderView
 from shardline_cluster.replica.registration import Registration
 from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig
 from tests.cluster.replica.simulated_lane import SimulatedLane

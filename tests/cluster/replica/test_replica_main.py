@@ -16,8 +16,10 @@ from shardline_cluster.fleet.json_encoding import from_json, to_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_cluster.processes.child_process import start_child
+from shardline_cluster.queue.answers import Snapshot
+from shardline_cluster.queue.calls import Member, MemberRole
 from shardline_cluster.queue.log_encoding import unpack_ids
-from shardline_cluster.queue.records import Member, MemberRole, RequestState, Snapshot
+from shardline_cluster.queue.records import RequestState
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.replica_process import SPEC_VARIABLE

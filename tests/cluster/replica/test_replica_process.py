@@ -9,9 +9,10 @@ from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
+from shardline_cluster.queue.calls import Member
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue
 from shardline_cluster.queue.memory_server import MemoryServer
-from shardline_cluster.queue.records import Member, RequestState
+from shardline_cluster.queue.records import RequestState
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.engine_choice import LoadedModel, Report, load_model

@@ -2,18 +2,10 @@
 
 from collections.abc import Sequence
 
+from shardline_cluster.queue.answers import CommitCode, GrantedRequest
+from shardline_cluster.queue.calls import ClaimCall, CommitCall, CommitEntry, Member, MemberRole, SequenceCommit
 from shardline_cluster.queue.log_encoding import pack_ids
-from shardline_cluster.queue.records import (
-    ClaimCall,
-    CommitCall,
-    CommitCode,
-    CommitEntry,
-    GrantedRequest,
-    Member,
-    MemberRole,
-    SequenceCommit,
-    SequenceFinish,
-)
+from shardline_cluster.queue.records import SequenceFinish
 from shardline_cluster.queue.request_queue import RequestQueue
 
 STOP = SequenceFinish("stop")

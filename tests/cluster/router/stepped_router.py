@@ -6,19 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from shardline_cluster.queue.answers import Accepted, Duplicate, Ended, Snapshot
 from shardline_cluster.queue.log_encoding import unpack_ids
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import (
-    Accepted,
-    DisconnectAction,
-    Duplicate,
-    Ended,
-    Published,
-    RequestInfo,
-    Snapshot,
-    Submission,
-    Subscribed,
-)
+from shardline_cluster.queue.published import Published, Subscribed
+from shardline_cluster.queue.records import DisconnectAction, RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.lane_calls import AttachStream, LaneCall, RestoreRequest
@@ -121,7 +113,7 @@ class SteppedRouter:
         return self.open(info.id, info=info)
 
     def leave(self, reader: StreamReader) -> None:
-        self.calls += self.lane.leave(reader, self.now_ms)
+        self.calls += self.lane.leave(reader)
 
     def take(self, reader: StreamReader) -> tuple[int, ...]:
         """The ids of the first sequence that the reader had not had."""

@@ -6,7 +6,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from shardline_cluster.errors import KeyConflictError, QueueFullError, RequestTooLargeError
-from shardline_cluster.queue.records import DisconnectAction, KeyConflict, LaneFull, Submission, TooLarge
+from shardline_cluster.queue.answers import KeyConflict, LaneFull, TooLarge
+from shardline_cluster.queue.records import DisconnectAction, Submission
 from shardline_cluster.queue.request_ids import lane_of
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.admission import Admission, body_digest, refusal, seed_of, submission_of

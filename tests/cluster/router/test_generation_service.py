@@ -15,8 +15,10 @@ from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.queue.answers import Gone, Snapshot
+from shardline_cluster.queue.calls import LaneBounds
 from shardline_cluster.queue.log_encoding import pack_logprobs
-from shardline_cluster.queue.records import Gone, LaneBounds, RequestState, SequenceFinish, Snapshot
+from shardline_cluster.queue.records import RequestState, SequenceFinish
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router import generation
 from shardline_cluster.router.model_directory import ModelDirectory
@@ -24,6 +26,7 @@ from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
+from shardline_protos.status_details_pb2 import Status
 from tests.cluster.router.router_bench import (
     CONTEXT,
     LANE,
@@ -80,6 +83,12 @@ async def _error(call: Any) -> grpc.aio.AioRpcError:
 
 def _trailing(error: grpc.aio.AioRpcError, key: str) -> str | bytes | None:
     return dict(error.trailing_metadata()).get(key)
+
+
+def _details(error: grpc.aio.AioRpcError) -> Status:
+    packed = _trailing(error, "grpc-status-details-bin")
+    assert isinstance(packed, bytes)
+    return Status.FromString(packed)
 
 
 # --- the plain way ---------------------------------------------------------------------------------------------------
@@ -243,6 +252,16 @@ async def test_a_cursor_over_another_text_ends_in_data_loss(bench: RouterBench, 
     assert "token 3" in str(error.details())
 
 
+@pytest.mark.parametrize("message", [b"\x0a\x02\xff\xfe", b"\x0a\x05hi"], ids=["no UTF-8", "cut off"])
+async def test_bytes_that_are_no_request_are_the_clients_fault(router: RunningRouter, message: bytes) -> None:
+    for method in ("Generate", "Cancel"):
+        call: Any = router.channel.unary_unary(f"/shardline.v1.Generation/{method}")
+        error = await _error(call(message))
+
+        assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "the request is malformed" in str(error.details())
+
+
 async def test_bytes_that_are_no_cursor_are_an_invalid_argument(bench: RouterBench, router: RunningRouter) -> None:
     _, request_id = await _begun(bench, router, request())
 
@@ -393,6 +412,16 @@ async def test_a_full_lane_names_its_bound_and_when_to_come_again(bench: RouterB
     assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "max_waiting_requests is 1" in str(error.details())
     assert int(str(_trailing(error, "retry-after-ms"))) > 0
+    (detail,) = _details(error).details
+    assert detail.type_url == "type.googleapis.com/google.rpc.RetryInfo"
+
+
+async def test_an_error_about_something_enormous_still_arrives(router: RunningRouter) -> None:
+    error = await _error(router.stub.Cancel(pb.CancelRequest(request_id="😀" * 5_000)))
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert _details(error).message == error.details()
+    assert "😀😀😀" in str(error.details())
 
 
 async def test_a_request_that_no_replica_can_hold_is_refused(bench: RouterBench, router: RunningRouter) -> None:
@@ -453,6 +482,15 @@ async def test_a_chat_is_tokenised_as_generate_would(bench: RouterBench, router:
     accepted = await next_of_kind(router.stub.Generate(pb.GenerateRequest(chat=chat)), "accepted")
 
     assert accepted.accepted.prompt_tokens == len(tokens.token_ids)
+
+
+async def test_a_flag_that_a_chat_would_not_obey_is_refused(router: RunningRouter) -> None:
+    chat = pb.Chat(messages=[pb.ChatMessage(role="user", content="hi")])
+
+    error = await _error(router.stub.Tokenize(pb.TokenizeRequest(chat=chat, add_special_tokens=False)))
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert _trailing(error, "invalid-field") == "add_special_tokens"
 
 
 @pytest.mark.parametrize("method", ["Tokenize", "Detokenize"])

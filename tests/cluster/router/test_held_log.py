@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shardline_cluster.queue.calls import SequenceCommit
 from shardline_cluster.queue.log_encoding import pack_ids
-from shardline_cluster.queue.records import SequenceCommit, SequenceFinish, SequenceLog
+from shardline_cluster.queue.records import SequenceFinish, SequenceLog
 from shardline_cluster.router.held_log import Fit, HeldLog, common_tokens
 
 STOP = SequenceFinish("stop")

@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from shardline_cluster.errors import DataLossError, QueueUnavailableError, UnknownRequestError
+from shardline_cluster.queue.answers import Gone, OnHold
 from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
 from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
-from shardline_cluster.queue.records import DisconnectAction, Gone, OnHold, RequestState
+from shardline_cluster.queue.records import DisconnectAction, RequestEnd, RequestState, SequenceLog
 from shardline_cluster.router.lane_calls import AttachStream, DetachStream, RestoreRequest
 from tests.cluster.router.scripted_leader import LENGTH, STOP, ScriptedLeader
 from tests.cluster.router.stepped_router import LANE, SteppedRouter, SteppedServer, submission
@@ -652,6 +653,26 @@ async def test_a_cursor_past_the_log_waits_in_a_hold_and_is_lost_after_it_where_
 
     with pytest.raises(DataLossError, match="2 tokens were delivered, but the log ended at token 1"):
         fresh.take(reader)
+
+
+async def test_an_end_that_lies_past_what_is_held_is_told_to_no_server(
+    world: SteppedServer, start: StartRouter, router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    await router.submit(submission(ID, _drawn(router), background=True))
+    await leader.claim()
+    await leader.commit(ID, [1, 2])
+    told = await router.look(ID)
+    end = RequestEnd(RequestState.CANCELLED, (2,), (None,))
+    router.open(ID)
+    attach = router.calls.pop()
+    assert isinstance(attach, AttachStream)
+    short = replace(told, state=RequestState.CANCELLED, logs=(SequenceLog(pack_ids([1])),), end=end)
+
+    router.lane.attached(attach, short, in_hold=True, now_ms=router.now_ms)
+    (restore,) = router.lane.answered("another server", router.now_ms)
+
+    assert isinstance(restore, RestoreRequest)
+    assert (restore.call.logs[0].num_tokens, restore.call.end) == (1, None)
 
 
 # --- other runs under the same id ------------------------------------------------------------------------------------

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from shardline_cluster.errors import ShardlineError
+from shardline_cluster.queue.answers import CommitCode
 from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
 from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
-from shardline_cluster.queue.records import CommitCode, DisconnectAction, RequestEnd, RequestState, SequenceFinish
+from shardline_cluster.queue.records import DisconnectAction, RequestEnd, RequestState, SequenceFinish
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.lane_calls import LaneCall
 from shardline_cluster.router.lane_streams import LaneStreams

@@ -15,6 +15,7 @@ from shardline_cluster.errors import (
     UnknownRequestError,
 )
 from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.lasting_deployments import KEPT_S
 from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.request_ids import draw_request_id
@@ -93,13 +94,28 @@ async def test_what_is_known_stays_known_while_the_store_is_away(
     assert not directory.available
 
 
-async def test_requests_of_a_deployment_that_is_gone_are_still_found(
+async def test_a_deployment_that_redis_has_just_forgotten_is_still_served(
     store: MemoryDeploymentStore, open_directory: OpenDirectory
 ) -> None:
     directory = open_directory(_load)
     await store.put(deployment("a", "a-1"))
     await directory.refresh()
     await store.delete("a")
+    await directory.refresh()
+
+    assert directory.find("a").deployment.name == "a"
+
+
+async def test_requests_of_a_deployment_that_is_gone_are_still_found(
+    store: MemoryDeploymentStore, open_directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = open_directory(_load)
+    await store.put(deployment("a", "a-1"))
+    await directory.refresh()
+    await store.delete("a")
+    await directory.refresh()
+    later_s = asyncio.get_running_loop().time() + KEPT_S
+    monkeypatch.setattr(model_directory, "_now_s", lambda: later_s)
     await directory.refresh()
 
     assert directory.of_request(draw_request_id("a-1")).streams.queue.lane == "a-1"
@@ -189,3 +205,30 @@ async def test_deployments_that_cannot_be_read_change_nothing(
     await directory.refresh()
 
     assert directory.find("a").deployment.name == "a"
+
+
+async def test_a_fault_in_one_round_does_not_end_the_watching(
+    store: MemoryDeploymentStore,
+    open_directory: OpenDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(model_directory, "POLL_S", 0.01)
+    second = threading.Event()
+    tries = 0
+
+    def load(wanted: Deployment) -> TextModel:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise RuntimeError("a fault that nobody thought of")
+        second.set()
+        return _load(wanted)
+
+    directory = open_directory(load)
+    await store.put(deployment("a", "a-1"))
+
+    directory.start()
+
+    assert await asyncio.to_thread(second.wait, 20)
+    assert "a fault that nobody thought of" in caplog.text

@@ -1,20 +1,16 @@
 """What a stream gives its readers, for snapshots that a real queue shows only in the middle of a failure."""
 
+from dataclasses import replace
+
 import pytest
 
 from shardline_cluster.errors import DataLossError
+from shardline_cluster.queue.answers import Snapshot
+from shardline_cluster.queue.calls import SequenceCommit
 from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
 from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
-from shardline_cluster.queue.records import (
-    Published,
-    RequestEnd,
-    RequestInfo,
-    RequestState,
-    SequenceCommit,
-    SequenceFinish,
-    SequenceLog,
-    Snapshot,
-)
+from shardline_cluster.queue.published import Published
+from shardline_cluster.queue.records import RequestEnd, RequestInfo, RequestState, SequenceFinish, SequenceLog
 from shardline_cluster.router.open_stream import MOST_TOKENS_A_TAKE, OpenStream, Taken
 from shardline_cluster.router.stream_reader import StreamReader
 from tests.cluster.router.stepped_router import submission
@@ -42,6 +38,21 @@ def _reader(stream: OpenStream, *seen: int, closed: bool = False) -> StreamReade
 
 def _ids(stream: OpenStream, reader: StreamReader) -> tuple[int, ...]:
     return tuple(i for s in stream.take(reader).sequences for i in unpack_ids(s.ids))
+
+
+def test_a_place_in_the_queue_from_before_a_claim_that_was_told_is_not_told_after_it() -> None:
+    stream = OpenStream("r", "default", 0)
+    stream.know(INFO)
+    reader = _reader(stream)
+    stream.adopt(replace(_snapshot([]), epoch=0, position=1), in_hold=False)
+    before = stream.take(reader)
+    stream.take_in(Published("i", "r", 1, (), None))
+    claimed = stream.take(reader)
+
+    stream.adopt(replace(_snapshot([]), epoch=0, position=0), in_hold=False)
+
+    assert (before.position, claimed.epoch) == (1, 1)
+    assert stream.take(reader).empty
 
 
 def test_a_cursor_past_an_ended_log_waits_in_a_hold_where_the_end_is_further_on() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from shardline_cluster.errors import InvalidRequestError
-from shardline_cluster.router.prompt import prompt_ids
+from shardline_cluster.router.prompt import MAX_CHARACTERS_A_TOKEN, prompt_ids
 from shardline_protos import generation_pb2 as pb
 from shardline_workers.text.chat_template import ChatTemplateError
 from shardline_workers.text.simulated_text import simulated_text_model
@@ -37,9 +37,23 @@ class _TokenizerWithBos:
         return bytes([token_id])
 
 
+class _NeverAsked(_TokenizerWithBos):
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        raise AssertionError("tokenising takes seconds here")
+
+
 def _chat(*roles: str, **fields: bool) -> pb.GenerateRequest:
     messages = [pb.ChatMessage(role=role, content="hi", name="me" if role == "tool" else "") for role in roles]
     return pb.GenerateRequest(chat=pb.Chat(messages=messages, **fields))
+
+
+def test_a_text_that_can_never_fit_is_not_even_tokenised() -> None:
+    model = dataclasses.replace(MODEL, tokenizer=_NeverAsked())
+    most = MAX_CHARACTERS_A_TOKEN * MODEL.max_model_len
+
+    with pytest.raises(InvalidRequestError, match=f"has {most + 1} characters, but .* holds {most} at the very most"):
+        prompt_ids(model, pb.GenerateRequest(text=" " * (most + 1)))
+    assert len(prompt_ids(MODEL, pb.GenerateRequest(text=" " * most))) == most
 
 
 def test_text_gets_the_models_bos_once_and_a_rendered_chat_gets_none() -> None:

@@ -12,17 +12,10 @@ from shardline_cluster.errors import (
     ShuttingDownError,
     UnknownRequestError,
 )
+from shardline_cluster.queue.answers import Accepted, Duplicate, Gone, OnHold, Snapshot
 from shardline_cluster.queue.log_encoding import unpack_ids
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import (
-    Accepted,
-    DisconnectAction,
-    Duplicate,
-    Gone,
-    OnHold,
-    RequestState,
-    Snapshot,
-)
+from shardline_cluster.queue.records import DisconnectAction, RequestState
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.client_stream import ClientStream

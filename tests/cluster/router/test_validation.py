@@ -10,7 +10,7 @@ from shardline_cluster.errors import InvalidRequestError
 from shardline_cluster.router.validation import ModelLimits, check_against_model, check_request
 from shardline_protos import generation_pb2 as pb
 
-LIMITS = ModelLimits(vocab_size=100, max_model_len=50)
+LIMITS = ModelLimits(vocab_size=100, max_model_len=50, max_num_seqs=8)
 
 
 def _request(**fields: Any) -> pb.GenerateRequest:
@@ -33,6 +33,11 @@ WRONG: list[tuple[pb.GenerateRequest, str, str]] = [
     (pb.GenerateRequest(token_ids=pb.TokenIds()), "token_ids.ids", "is empty"),
     (pb.GenerateRequest(chat=pb.Chat()), "chat.messages", "is empty"),
     (pb.GenerateRequest(chat=pb.Chat(messages=[pb.ChatMessage()])), "chat.messages[0].role", "is empty"),
+    (
+        pb.GenerateRequest(chat=pb.Chat(messages=[pb.ChatMessage(role="user")] * 4097)),
+        "chat.messages",
+        "has 4097 entries: at most 4096 are allowed",
+    ),
     (_request(model="m" * 257), "model", "has 257 characters: at most 256"),
     # Sampling: ranges.
     (_sampling(temperature=-0.1), "sampling.temperature", "is -0.1: must be 0 … 10"),
@@ -135,6 +140,7 @@ def test_what_is_allowed_passes_up_to_its_bounds(request_: pb.GenerateRequest) -
         (_request(), 50, "prompt", "has 50 tokens, but the context holds 50 with at least one of output"),
         (_request(), 60, "prompt", "shorten the prompt by 11 tokens"),
         (_sampling(max_tokens=41), 10, "sampling.max_tokens", "is 41, but a prompt of 10 tokens leaves 40 of"),
+        (_sampling(n=9), 10, "sampling.n", "is 9, but the replicas of this model run 8 sequences at once"),
         (_sampling(stop_token_ids=[5, 100]), 10, "sampling.stop_token_ids[1]", "is 100: must be below the vocab"),
     ],
 )
@@ -148,6 +154,6 @@ def test_what_does_not_fit_the_model_is_told_with_its_numbers(
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("request_", [_request(), _sampling(max_tokens=40, stop_token_ids=[99])])
+@pytest.mark.parametrize("request_", [_request(), _sampling(max_tokens=40, n=8, stop_token_ids=[99])])
 def test_what_just_fits_the_model_passes(request_: pb.GenerateRequest) -> None:
     check_against_model(request_, 10, LIMITS)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from shardline_cluster.fleet.fleet_report import DeploymentReport, PlaceReport
 from shardline_cluster.fleet.replica_state import ReplicaState
-from shardline_cluster.serve.fleet_watch import changes, hopeless
+from shardline_cluster.serve.fleet_watch import changes, hopeless, is_up
 
 LOADING = PlaceReport(place="tiny-1-0", incarnation="a", state=ReplicaState.LOADING)
 READY = replace(LOADING, state=ReplicaState.READY)
@@ -51,3 +51,22 @@ def test_there_is_hope_while_any_place_has_failed_less_than_three_times() -> Non
     assert hopeless(_report(thrice, replace(READY, place="tiny-1-1"))) == ""
     assert hopeless(_report(thrice)) == "exited with 1: no memory"
     assert hopeless(_report()) == ""
+
+
+def test_a_fleet_is_up_when_nothing_is_on_its_way_any_more() -> None:
+    waiting = replace(LOADING, place="tiny-1-1", state=ReplicaState.PENDING)
+    not_begun = replace(waiting, incarnation="")
+
+    assert is_up(_report(READY))
+    assert is_up(_report(READY, waiting))
+    assert is_up(_report())
+    assert not is_up(_report(READY, not_begun))
+    assert not is_up(_report(READY, replace(LOADING, place="tiny-1-1")))
+    assert not is_up(_report(waiting))
+
+
+def test_a_replica_that_waits_for_resources_is_told_but_an_empty_place_is_not() -> None:
+    waiting = replace(LOADING, state=ReplicaState.PENDING)
+
+    assert _lines(None, waiting) == ["tiny-1-0: waiting for resources"]
+    assert _lines(None, replace(waiting, incarnation="")) == []

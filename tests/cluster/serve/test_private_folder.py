@@ -50,7 +50,7 @@ def test_a_root_that_others_can_open_is_refused(tmp_path: Path) -> None:
         PrivateFolder(tmp_path / "root")
 
 
-@pytest.mark.parametrize(("temporary", "parent"), [("/var/tmp", "/var/tmp"), ("/var/folders/ab/cdefgh/T", "/tmp")])
+@pytest.mark.parametrize(("temporary", "parent"), [("/var/tmp", "/var/tmp"), ("/var/folders/ab/cdefghij/T", "/tmp")])
 def test_a_temporary_folder_whose_name_is_too_long_for_sockets_is_passed_over(
     temporary: str, parent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

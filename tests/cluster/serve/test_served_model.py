@@ -8,7 +8,8 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.queue.request_ids import check_lane
 from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
-from shardline_cluster.serve.served_model import lane_name, plan_deployment, served_name
+from shardline_cluster.serve.served_model import lane_name, longest_request, plan_deployment, served_name
+from shardline_workers.text.simulated_text import simulated_text_model
 
 
 def _options(model: str = "simulated", **engine: object) -> ServeOptions:
@@ -82,3 +83,12 @@ def test_a_chat_template_travels_as_text_and_not_as_a_path(tmp_path: Path) -> No
 def test_a_chat_template_that_is_not_there_is_refused_with_the_flag(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="--chat-template"):
         plan_deployment(_options(chat_template=str(tmp_path / "absent")), cache_folder=tmp_path, say=_silent)
+
+
+def test_the_longest_request_is_the_models_context_unless_a_shorter_one_is_asked_for() -> None:
+    text = simulated_text_model(100)
+
+    assert longest_request(None, text) == 100
+    assert longest_request(40, text) == 40
+    with pytest.raises(ConfigurationError, match="--max-model-len is 101, but must be 1 to 100"):
+        longest_request(101, text)

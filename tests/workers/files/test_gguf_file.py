@@ -19,7 +19,33 @@ def opened(tmp_path: Path, content: bytes) -> GgufFile:
     return GgufFile.open(path)
 
 
-def test_metadata_of_every_kind_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("kind", "code", "value"),
+    [
+        (0, "B", 200),
+        (1, "b", -100),
+        (2, "H", 60_000),
+        (3, "h", -30_000),
+        (4, "I", 4_000_000_000),
+        (5, "i", -2_000_000_000),
+        (6, "f", 0.5),
+        (7, "?", True),
+        (10, "Q", 1 << 63),
+        (11, "q", -(1 << 62)),
+        (12, "d", 0.1),
+    ],
+)
+def test_a_number_of_every_width_is_read_alone_and_in_arrays(
+    kind: int, code: str, value: float, tmp_path: Path
+) -> None:
+    alone = text("alone") + struct.pack(f"<I{code}", kind, value)
+    three = text("three") + struct.pack(f"<IIQ3{code}", 9, kind, 3, value, value, value)
+
+    with opened(tmp_path, gguf_bytes(pairs=[alone, three])) as file:
+        assert dict(file.metadata) == {"alone": value, "three": (value,) * 3}
+
+
+def test_metadata_of_every_sort_is_read(tmp_path: Path) -> None:
     pairs = {"a.flag": True, "a.count": -3, "a.eps": 0.5, "a.name": "größe", "a.words": ["x", "", "ü"], "a.ids": [1, 2]}
 
     with opened(tmp_path, gguf_bytes(pairs=[pair(key, value) for key, value in pairs.items()])) as file:
@@ -97,7 +123,8 @@ LYING = {
     "type of a.b": gguf_bytes(pairs=[text("a.b") + struct.pack("<IQ", 77, 0)]),
     "a.b reaches beyond": gguf_bytes(pairs=[text("a.b") + struct.pack("<IQ", 8, HUGE)]),
     "general.alignment": gguf_bytes(pairs=[pair("general.alignment", 3)]),
-    "number of dimensions": gguf_bytes(tensors=[TensorInfo("w", [1] * 5)]),
+    "number of dimensions of w: found 5": gguf_bytes(tensors=[TensorInfo("w", [1] * 5)]),
+    "number of dimensions of w: found 0": gguf_bytes(tensors=[TensorInfo("w", [])], data=b"\0" * 8),
     "type of w": gguf_bytes(tensors=[TensorInfo("w", [32], ggml_type=4)]),
     "row of w": gguf_bytes(tensors=[TensorInfo("w", [33], ggml_type=8)]),
     "shape of w": gguf_bytes(tensors=[TensorInfo("w", [HUGE, HUGE])]),

@@ -7,7 +7,6 @@ from safetensors.numpy import save_file
 from shardline_workers.files.gguf_file import GgufFile
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import ALIASES, ModelFiles, ModelKind, resolve_model
-from tests.workers.files.packaged_smollm2 import smollm2_wheel
 from tests.workers.files.wheels import TINY_GGUF, write_wheel
 
 
@@ -66,7 +65,7 @@ def test_an_alias_stands_for_its_package(tmp_path: Path) -> None:
     assert files.path.read_bytes() == TINY_GGUF
 
 
-@pytest.mark.parametrize("source", ["no/such/model", "text.txt", "empty"])
+@pytest.mark.parametrize("source", ["no/such/model", "text.txt", "empty", "a" * 5000, "~nobody-of-that-name/m", "a\0b"])
 def test_an_unknown_source_is_refused_with_all_that_is_possible(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -79,11 +78,7 @@ def test_an_unknown_source_is_refused_with_all_that_is_possible(
 
 
 @pytest.mark.model
-def test_the_default_model_is_read_out_of_its_wheel(tmp_path: Path) -> None:
-    wheel = smollm2_wheel()
-
-    files = resolved("smollm2:135m", tmp_path, find_links=wheel.parent)
-
-    with GgufFile.open(files.path) as file:
+def test_the_default_model_is_read_out_of_its_wheel(smollm2: ModelFiles) -> None:
+    with GgufFile.open(smollm2.path) as file:
         assert file.metadata["general.architecture"] == "llama"
         assert file.tensors["token_embd.weight"].shape == (49152, 576)

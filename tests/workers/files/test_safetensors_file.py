@@ -48,7 +48,7 @@ LYING = {
     "no JSON:": file_bytes(b"{nonsense"),
     "the header is no JSON: ": file_bytes(DEEP),
     "no JSON object": file_bytes([1]),
-    "a name stands twice": file_bytes(TWICE, b"\0" * 8),
+    "a name stands twice in the header: found 'w'": file_bytes(TWICE, b"\0" * 8),
     "entry of w": file_bytes(entry(data_offsets=[0]), b"\0" * 8),
     "dtype of w": file_bytes(entry(dtype="F7"), b"\0" * 8),
     "shape of w": file_bytes(entry(shape=[-2]), b"\0" * 8),

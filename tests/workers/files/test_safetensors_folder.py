@@ -44,8 +44,16 @@ def test_a_single_file_needs_no_index(tmp_path: Path) -> None:
 def test_an_index_that_leads_elsewhere_is_refused(weight_map: object, tmp_path: Path) -> None:
     write_index(tmp_path, weight_map)
 
-    with pytest.raises(ModelFileError, match="not an index of shards"):
+    with pytest.raises(ModelFileError, match=r"index\.json: weight_map: found .*, expected .* in this folder"):
         SafetensorsFolder.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[1]", b"\xff"])
+def test_an_index_that_is_broken_is_refused(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_bytes(content)
+
+    with pytest.raises(ModelFileError, match="expected a JSON object"):
+        weight_files(tmp_path)
 
 
 def test_an_index_that_names_what_no_shard_has_is_refused(tmp_path: Path) -> None:
@@ -56,8 +64,9 @@ def test_an_index_that_names_what_no_shard_has_is_refused(tmp_path: Path) -> Non
         SafetensorsFolder.open(tmp_path)
 
 
-def test_a_missing_shard_is_refused(tmp_path: Path) -> None:
-    write_index(tmp_path, {"a": "model-1.safetensors"})
+@pytest.mark.parametrize("name", ["model-1.safetensors", "model\0.safetensors", "\ud800.safetensors"])
+def test_a_missing_shard_is_refused(name: str, tmp_path: Path) -> None:
+    write_index(tmp_path, {"a": name})
 
-    with pytest.raises(ModelFileError, match=r"model-1\.safetensors: the file cannot be read"):
+    with pytest.raises(ModelFileError, match=r"\.safetensors: the file cannot be read"):
         SafetensorsFolder.open(tmp_path)

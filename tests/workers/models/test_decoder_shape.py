@@ -43,6 +43,8 @@ def test_a_token_takes_keys_and_values_of_every_layer_in_the_cache() -> None:
     ("changes", "message"),
     [
         ({"vocab_size": 0}, "vocab_size is 0"),
+        ({"num_layers": 1 << 62}, "it must be at most 10000"),
+        ({"norm_epsilon": float("nan")}, "norm_epsilon is nan"),
         ({"attention": AttentionShape(num_heads=4, num_kv_heads=3, head_dim=6)}, "cannot share 3"),
         ({"rotary": dataclasses.replace(SHAPE.rotary, rotary_dim=5)}, "rotary_dim is 5"),
         ({"rotary": dataclasses.replace(SHAPE.rotary, rotary_dim=8)}, "at most the head size 6"),

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.hugging_face_config import HuggingFaceConfig
@@ -20,7 +21,7 @@ LLAMA3 = {
 
 def read(**changes: object) -> DecoderShape:
     values = {key: value for key, value in (tiny_config() | changes).items() if value != "absent"}
-    config = HuggingFaceConfig(Path("m/config.json"), values)
+    config = HuggingFaceConfig(ModelFacts(Path("m/config.json"), values))
     return config.decoder_shape(config.family())
 
 
@@ -70,10 +71,19 @@ def test_linear_scaling_is_read_under_its_old_key() -> None:
         ({"hidden_act": "gelu"}, "hidden_act: found 'gelu', expected silu"),
         ({"quantization_config": {"quant_method": "awq"}}, "quantization_config: found .*awq.*, expected no such key"),
         ({"rope_scaling": {"rope_type": "yarn"}}, "rope_type: found 'yarn', expected one of default, linear, llama3"),
-        ({"rope_scaling": {"rope_type": "linear"}}, "parameters of rope_type linear"),
-        ({"hidden_size": "absent"}, "hidden_size: found None, expected an integer"),
-        ({"hidden_size": True}, "hidden_size: found True, expected an integer"),
-        ({"rms_norm_eps": "small"}, "rms_norm_eps: found 'small', expected a number"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "factor: found None, expected a number for this rope_type"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 10**400}}, "factor: found 1000.*, expected a finite"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "config.json: factor of the rotary embedding is 0"),
+        ({"rope_scaling": {"rope_type": ["yarn"]}}, r"rope_type: found \['yarn'\], expected a string"),
+        ({"rope_scaling": [1]}, r"rope_scaling: found \[1\], expected an object"),
+        ({"rope_parameters": {"rope_theta": {}}}, "rope_theta: found {}, expected a finite number"),
+        ({"rope_theta": 0}, "config.json: theta of the rotary embedding is 0"),
+        ({"architectures": [["LlamaForCausalLM"]]}, "architectures: found"),
+        ({"tie_word_embeddings": "false"}, "tie_word_embeddings: found 'false', expected true or false"),
+        ({"num_hidden_layers": 1 << 62}, "config.json: num_layers is 4611686018427387904"),
+        ({"hidden_size": "absent"}, "hidden_size: found None, expected a whole number"),
+        ({"hidden_size": True}, "hidden_size: found True, expected a whole number"),
+        ({"rms_norm_eps": "small"}, "rms_norm_eps: found 'small', expected a finite number"),
         ({"num_key_value_heads": 3}, "config.json: 4 heads cannot share 3"),
         ({"num_attention_heads": 0}, "config.json: num_heads is 0"),
     ],
@@ -83,13 +93,17 @@ def test_what_is_not_supported_is_refused_by_name(changes: dict[str, object], me
         read(**changes)
 
 
-@pytest.mark.parametrize("content", [None, b"{", b"[1]"], ids=["missing", "broken", "no object"])
-def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: bytes | None) -> None:
-    if content is not None:
-        (tmp_path / "config.json").write_bytes(content)
+@pytest.mark.parametrize("content", [b"{", b"[1]"], ids=["broken", "no object"])
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "config.json").write_bytes(content)
 
-    with pytest.raises(ModelFileError, match=r"config\.json: cannot be read"):
+    with pytest.raises(ModelFileError, match=r"config\.json: not a configuration"):
         HuggingFaceConfig.read(tmp_path)
+
+
+def test_a_missing_file_names_no_family(tmp_path: Path) -> None:
+    with pytest.raises(ModelFileError, match=r"config\.json: architectures: found None"):
+        HuggingFaceConfig.read(tmp_path).family()
 
 
 def test_a_folders_configuration_is_read(tmp_path: Path) -> None:

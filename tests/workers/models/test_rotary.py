@@ -1,3 +1,4 @@
+import dataclasses
 import math
 from typing import Any
 
@@ -54,3 +55,28 @@ def test_factors_divide_the_frequencies() -> None:
 
     assert table.pairing is RotaryPairing.NEIGHBOURS
     assert table.cosines[3].tolist() == pytest.approx([math.cos(3.0), math.cos(3.0 / 10 / 2)], abs=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("changed", "changes", "message"),
+    [
+        (spec(), {"theta": 0.0}, "theta of the rotary embedding is 0.0"),
+        (spec(), {"theta": math.inf}, "theta of the rotary embedding is inf"),
+        (LinearScaling(factor=3.0), {"factor": math.nan}, "factor of the rotary embedding is nan"),
+        (LLAMA3, {"factor": 0.0}, "factor of the rotary embedding is 0.0"),
+        (LLAMA3, {"low_freq_factor": 0.0}, "low_freq_factor of the rotary embedding is 0.0"),
+        (LLAMA3, {"high_freq_factor": 1.0}, "it must be more than low_freq_factor, which is 1.0"),
+        (LLAMA3, {"original_max_len": 0}, "original_max_len of the rotary embedding is 0"),
+    ],
+)
+def test_numbers_that_turn_nothing_are_refused(changed: Any, changes: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(changed, **changes)
+
+
+def test_a_length_of_any_size_is_computed_with() -> None:
+    endless = dataclasses.replace(LLAMA3, original_max_len=10**30)
+
+    table = rotary_table(spec(endless), 4, dtype=torch.float32, device=CPU)
+
+    assert torch.equal(table.cosines, rotary_table(spec(), 4, dtype=torch.float32, device=CPU).cosines)

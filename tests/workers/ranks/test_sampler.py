@@ -18,8 +18,10 @@ DRAWN = Sampling(temperature=1.0, seed=9)
 CPU = torch.device("cpu")
 
 
-def sample(logits: Tensor, samplings: list[Sampling], *, position: int = 4, sequence: int = 0) -> list[SampledToken]:
-    """Chooses for rows of logits at once, each a sequence whose next token has this position."""
+def sample(
+    logits: Tensor, samplings: list[Sampling], *, position: int = 4, sequence: int = 0, chunk_tokens: int = 1
+) -> list[SampledToken]:
+    """Chooses for rows of logits at once, each the end of a chunk whose next token has this position."""
     inputs = InputTensors(max_tokens=MAX_SEQS, max_seqs=MAX_SEQS, max_blocks=8, block_size=2, device=CPU)
     sampler = Sampler(max_seqs=MAX_SEQS, max_logprobs=5, device=CPU)
     plan = StepPlan(
@@ -31,8 +33,8 @@ def sample(logits: Tensor, samplings: list[Sampling], *, position: int = 4, sequ
                 key=SequenceKey(f"r{slot}", sequence),
                 arrival=slot,
                 slot=slot,
-                start=position - 1,
-                token_ids=(0,),
+                start=position - chunk_tokens,
+                token_ids=(0,) * chunk_tokens,
                 first_new_block=0,
                 new_block_ids=(),
                 samples=True,
@@ -85,10 +87,10 @@ def test_a_choice_depends_on_seed_sequence_and_position() -> None:
 
 
 def test_chunks_do_not_matter_only_the_position_of_the_new_token_does() -> None:
-    (first,) = sample(torch.zeros(1, VOCAB), [DRAWN], position=7)
-    (again,) = sample(torch.zeros(1, VOCAB), [DRAWN], position=7)
+    alone = sample(torch.zeros(1, VOCAB), [DRAWN], position=7)
+    at_the_end_of_its_prompt = sample(torch.zeros(1, VOCAB), [DRAWN], position=7, chunk_tokens=7)
 
-    assert first == again
+    assert alone == at_the_end_of_its_prompt
 
 
 def test_top_k_of_one_is_greedy() -> None:

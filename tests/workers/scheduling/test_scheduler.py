@@ -68,13 +68,13 @@ def spans(plan: StepPlan) -> dict[tuple[str, int], tuple[int, int]]:
 
 def test_a_prompt_is_computed_in_chunks_under_the_budget_and_samples_at_its_end() -> None:
     engine = scheduler(budget=8)
-    engine.add(request("a", 18))
+    engine.add(request("a", 17))
 
     plans = [run_step(engine)[0] for _ in range(4)]
 
-    assert [spans(plan)["a", 0] for plan in plans] == [(0, 8), (8, 16), (16, 18), (18, 19)]
+    assert [spans(plan)["a", 0] for plan in plans] == [(0, 8), (8, 16), (16, 17), (17, 18)]
     assert [plan.chunks[0].samples for plan in plans] == [False, False, True, True]
-    assert [(plan.num_prefill_tokens, plan.num_decode_tokens) for plan in plans] == [(8, 0), (8, 0), (2, 0), (0, 1)]
+    assert [(plan.num_prefill_tokens, plan.num_decode_tokens) for plan in plans] == [(8, 0), (8, 0), (1, 0), (0, 1)]
 
 
 def test_running_decodes_come_before_prefills() -> None:

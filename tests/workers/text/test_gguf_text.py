@@ -64,7 +64,7 @@ def test_a_known_end_that_is_ordinary_text_does_not_end_anything(tmp_path: Path)
     ("changes", "what"),
     [
         ({"llama.context_length": None}, r"llama\.context_length: found None"),
-        ({"general.architecture": None}, r"context_length"),
+        ({"general.architecture": None}, r"general\.architecture: found None"),
         ({"tokenizer.chat_template": 3}, "expected a string"),
         ({"tokenizer.ggml.eos_token_id": 1 << 31}, "eos_token_id"),
     ],

@@ -91,6 +91,7 @@ def test_bos_is_written_once_where_file_or_name_say_so(changes: dict[str, Any], 
         ({"token_type": (1,)}, "token_type"),
         ({"bos_token_id": 1 << 31}, r"bos_token_id: found 2147483648, expected a number from 0"),
         ({"model": 3}, "expected a string"),
+        ({"add_bos_token": "no"}, "add_bos_token: found 'no', expected true or false"),
     ],
 )
 def test_what_is_not_supported_or_does_not_fit_is_refused_by_name(changes: dict[str, Any], what: str) -> None:

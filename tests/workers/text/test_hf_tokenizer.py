@@ -110,7 +110,29 @@ def test_a_decoder_that_cannot_be_streamed_is_refused_by_name(tmp_path: Path) ->
         loaded(tmp_path, byte_level_json() | {"decoder": decoder})
 
 
-@pytest.mark.parametrize("content", [{}, [1], {"model": {"type": "Nonsense"}}])
+def unknown_bos() -> dict[str, Any]:
+    """What the library says to it is no Exception."""
+    template = bos_template()
+    return template | {"special_tokens": {}}
+
+
+def test_a_vocabulary_with_gaps_has_room_for_its_highest_id(tmp_path: Path) -> None:
+    content = byte_level_json()
+    content["model"]["vocab"]["hello"] = 1000
+    tokenizer = loaded(tmp_path, content)
+
+    ids = tokenizer.encode("hello", add_special_tokens=False)
+
+    assert ids == [1000]
+    assert tokenizer.vocab_size == 1001
+    assert tokenizer.token_bytes(1000, skip_special=False) == b"hello"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{}, [1], {"model": {"type": "Nonsense"}}, byte_level_json(post_processor=unknown_bos())],
+    ids=["empty", "list", "unknown model", "unknown BOS"],
+)
 def test_a_broken_file_is_refused(content: Any, tmp_path: Path) -> None:
     with pytest.raises(ModelFileError, match="not a tokenizer"):
         loaded(tmp_path, content)

@@ -49,7 +49,7 @@ def test_a_given_template_may_be_text_or_a_path(folder_model: ModelFiles) -> Non
         assert template.render([], add_generation_prompt=True) == prompt
 
 
-@pytest.mark.parametrize("given", ["no/such/file.jinja", "x" * 10_000, "."])
+@pytest.mark.parametrize("given", ["no/such/file.jinja", "x" * 10_000, ".", "~nobody-of-that-name/t.jinja"])
 def test_a_template_that_is_neither_text_nor_file_is_refused(given: str, folder_model: ModelFiles) -> None:
     with pytest.raises(ModelFileError, match="no chat template"):
         load_text_model(folder_model, name="tiny", chat_template=given)

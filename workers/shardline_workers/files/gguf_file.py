@@ -19,7 +19,7 @@ _MAX_DIMS = 4
 _MAX_WEIGHTS = 1 << 48  # of one tensor; keeps a hostile shape's product a small integer
 _DEFAULT_ALIGNMENT = 32
 _MIN_PAIR_BYTES = 8 + 4 + 1  # an empty key, a type, one byte of value
-_MIN_TENSOR_BYTES = 8 + 4 + 4 + 8  # an empty name, no dims, a type, an offset
+_MIN_TENSOR_BYTES = 8 + 4 + 8 + 4 + 8  # an empty name, one dimension, a type, an offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,8 @@ def _read_tensor_infos(header: GgufHeader, num_tensors: int, *, alignment: int) 
 def _read_tensor_info(header: GgufHeader, *, alignment: int) -> GgufTensor:
     name = header.name("a tensor name")
     num_dims = header.u32(f"number of dimensions of {name}")
-    if num_dims > _MAX_DIMS:
-        header.refuse(f"number of dimensions of {name}", value=num_dims, bound=f"at most {_MAX_DIMS}")
+    if not 1 <= num_dims <= _MAX_DIMS:
+        header.refuse(f"number of dimensions of {name}", value=num_dims, bound=f"1 to {_MAX_DIMS}")
     shape = tuple(reversed([header.u64(f"dimension {dim} of {name}") for dim in range(num_dims)]))
     type_id = header.u32(f"type of {name}")
     num_bytes = _packed_bytes(header, name, shape, _known_type(header, name, type_id))
@@ -149,7 +149,7 @@ def _packed_bytes(header: GgufHeader, name: str, shape: tuple[int, ...], kind: G
     num_weights = math.prod(shape)
     if num_weights > _MAX_WEIGHTS:
         header.refuse(f"shape of {name}", value=shape, bound=f"at most {_MAX_WEIGHTS} weights")
-    if shape and shape[-1] % kind.block_weights:
+    if shape[-1] % kind.block_weights:
         header.refuse(
             f"row of {name}", value=shape[-1], bound=f"a multiple of {kind.name}'s block of {kind.block_weights}"
         )

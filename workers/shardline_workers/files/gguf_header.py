@@ -22,7 +22,7 @@ MAX_ARRAY_ELEMENTS = 8_000_000
 MAX_HEADER_BYTES = 256 << 20
 # Metadata pairs, and tensors; the largest known models have a few thousand.
 MAX_ENTRIES = 100_000
-# A key or a tensor's name; the specification's own bound.
+# The specification's bound for keys. For tensors' names it has 64, but nothing depends on that here.
 MAX_NAME_BYTES = 65_535
 
 _STRING = 8

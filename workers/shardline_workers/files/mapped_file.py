@@ -15,15 +15,11 @@ def map_file(path: Path) -> memoryview:
     try:
         with path.open("rb") as file:
             return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    except ValueError:
-        raise ModelFileError.about(
-            path, "the file is empty", value=0, bound="at least a header", remedy="Fetch it again."
-        ) from None
-    except OSError as error:
+    except (OSError, ValueError) as error:  # ValueError: there is nothing to map, or the path can be none
         raise ModelFileError.about(
             path,
             "the file cannot be read",
-            value=error.strerror or str(error),
-            bound="a readable regular file",
-            remedy="Check the path and its permissions.",
+            value=getattr(error, "strerror", None) or str(error),
+            bound="a readable regular file that is not empty",
+            remedy="Check the path and its permissions, or fetch the file again.",
         ) from error

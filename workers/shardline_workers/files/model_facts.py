@@ -1,6 +1,8 @@
 """Facts that a model's files state: GGUF metadata or a JSON object, read by key with the type that is expected."""
 
 import json
+import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,7 @@ from typing import Any, Self
 from shardline_workers.files.model_file_error import ModelFileError
 
 MAX_JSON_BYTES = 64 << 20  # of a configuration; keeps a wrong file from filling the memory
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,12 @@ class ModelFacts:
         Raises:
             ModelFileError: it cannot be read, or holds no object.
         """
-        if not path.exists():
-            return cls(path, {})
         try:
             with path.open("rb") as file:
                 content = file.read(MAX_JSON_BYTES + 1)
             values = json.loads(content) if len(content) <= MAX_JSON_BYTES else f"more than {MAX_JSON_BYTES} bytes"
+        except FileNotFoundError:
+            return cls(path, {})
         except (OSError, ValueError, RecursionError) as error:
             values = str(error)
         if not isinstance(values, dict):
@@ -44,11 +47,18 @@ class ModelFacts:
         return type(self)(self.path, value if isinstance(value, dict) else {})
 
     def text(self, key: str) -> str | None:
-        """A string."""
+        """A string that can be written as UTF-8: JSON can name half a character, and nothing behind us takes one."""
         value = self.values.get(key)
-        if value is None or isinstance(value, str):
+        if value is None or (isinstance(value, str) and not _LONE_SURROGATE.search(value)):
             return value
         raise self.refusal(key, value=value, bound="a string")
+
+    def flag(self, key: str) -> bool | None:
+        """True or false."""
+        value = self.values.get(key)
+        if value is None or isinstance(value, bool):
+            return value
+        raise self.refusal(key, value=value, bound="true or false")
 
     def whole(self, key: str, *, least: int = 0) -> int | None:
         """A whole number of at least `least`."""
@@ -60,12 +70,12 @@ class ModelFacts:
         return value
 
     def number(self, key: str) -> float | None:
-        """A number of at least 0."""
+        """A finite number of at least 0."""
         value = self.values.get(key)
         if value is None:
             return None
-        if type(value) not in (int, float) or not value >= 0:
-            raise self.refusal(key, value=value, bound="a number of at least 0")
+        if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
+            raise self.refusal(key, value=value, bound="a finite number of at least 0")
         return float(value)
 
     def wholes(self, key: str) -> tuple[int, ...]:

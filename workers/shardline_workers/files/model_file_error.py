@@ -1,7 +1,12 @@
 """The one error of this folder: a model that cannot be found, fetched or understood."""
 
+import reprlib
 from pathlib import Path
 from typing import Self
+
+_MAX_WHAT_CHARACTERS = 200
+_MAX_VALUE_CHARACTERS = 400
+_MAX_SHOWN_ENTRIES = 20  # of a list, a mapping …
 
 
 class ModelFileError(ValueError):
@@ -9,11 +14,26 @@ class ModelFileError(ValueError):
 
     @classmethod
     def about(cls, path: Path | str, what: str, *, value: object, bound: str, remedy: str) -> Self:
-        """Builds the text in the order in which a reader needs it: where, what, value, bound, remedy."""
-        return cls(f"{path}: {what}: found {_shown(value)}, expected {bound}. {remedy}")
+        """Builds the text in the order in which a reader needs it: where, what, value, bound, remedy.
+
+        `what` and `value` may quote a hostile file at any length: the text is one short printable line all the same.
+        """
+        what = _cut(_printable(what), _MAX_WHAT_CHARACTERS)
+        return cls(f"{_printable(str(path))}: {what}: found {_shown(value)}, expected {bound}. {remedy}")
+
+
+def _printable(text: str) -> str:
+    """Names of keys, tensors and shards may hold line breaks and what terminals take for commands."""
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 def _shown(value: object) -> str:
-    """A value from a hostile file, short enough for a log line."""
-    text = repr(value)
-    return text if len(text) <= 400 else f"{text[:397]}..."
+    """Never `repr` as a whole: that of millions of elements takes seconds, that of deep nesting fails."""
+    shortened = reprlib.Repr()
+    shortened.maxstring = shortened.maxother = shortened.maxlong = _MAX_VALUE_CHARACTERS
+    shortened.maxlist = shortened.maxtuple = shortened.maxdict = _MAX_SHOWN_ENTRIES
+    return _cut(shortened.repr(value), _MAX_VALUE_CHARACTERS)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 3]}..."

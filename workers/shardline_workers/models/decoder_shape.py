@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from shardline_workers.kernels.operands import AttentionShape
 from shardline_workers.models.rotary import RotarySpec
 
+_MAX_LAYERS = 10_000  # keeps a hostile number from filling the memory with the names of its tensors
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderShape:
@@ -36,6 +38,10 @@ class DecoderShape:
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}; it must be at least 1")
+        if self.num_layers > _MAX_LAYERS:
+            raise ValueError(f"num_layers is {self.num_layers}; it must be at most {_MAX_LAYERS}")
+        if not 0 <= self.norm_epsilon < 1:
+            raise ValueError(f"norm_epsilon is {self.norm_epsilon}; it must be a small number of at least 0")
         if heads.num_heads % heads.num_kv_heads:
             raise ValueError(f"{heads.num_heads} heads cannot share {heads.num_kv_heads} key-value heads evenly")
         if self.rotary.rotary_dim % 2 or not 0 < self.rotary.rotary_dim <= heads.head_dim:

@@ -19,6 +19,9 @@ class LinearScaling:
 
     factor: float
 
+    def __post_init__(self) -> None:
+        _refuse_unless_positive(factor=self.factor)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Llama3Scaling:
@@ -29,6 +32,16 @@ class Llama3Scaling:
     high_freq_factor: float
     original_max_len: int  # tokens of context before stretching
 
+    def __post_init__(self) -> None:
+        _refuse_unless_positive(
+            factor=self.factor, low_freq_factor=self.low_freq_factor, original_max_len=self.original_max_len
+        )
+        if not self.high_freq_factor > self.low_freq_factor:
+            raise ValueError(
+                f"high_freq_factor is {self.high_freq_factor}; it must be more than low_freq_factor, which is"
+                f" {self.low_freq_factor}"
+            )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotarySpec:
@@ -38,6 +51,15 @@ class RotarySpec:
     rotary_dim: int  # even, at most the head's size
     pairing: RotaryPairing
     scaling: LinearScaling | Llama3Scaling | None = None
+
+    def __post_init__(self) -> None:
+        _refuse_unless_positive(theta=self.theta)
+
+
+def _refuse_unless_positive(**numbers: float) -> None:
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise ValueError(f"{name} of the rotary embedding is {number}; it must be a positive number")
 
 
 def rotary_table(
@@ -80,10 +102,11 @@ def _scaled(frequencies: Tensor, scaling: LinearScaling | Llama3Scaling | None) 
 
 
 def _llama3_scaled(frequencies: Tensor, scaling: Llama3Scaling) -> Tensor:
+    original_max_len = float(scaling.original_max_len)
     wavelengths = 2 * math.pi / frequencies
-    longest_fast = scaling.original_max_len / scaling.high_freq_factor
-    shortest_slow = scaling.original_max_len / scaling.low_freq_factor
-    share_kept = (scaling.original_max_len / wavelengths - scaling.low_freq_factor) / (
+    longest_fast = original_max_len / scaling.high_freq_factor
+    shortest_slow = original_max_len / scaling.low_freq_factor
+    share_kept = (original_max_len / wavelengths - scaling.low_freq_factor) / (
         scaling.high_freq_factor - scaling.low_freq_factor
     )
     blended = (1 - share_kept) * frequencies / scaling.factor + share_kept * frequencies

@@ -56,10 +56,13 @@ class SequenceState:
 
     def finish_reason(self) -> FinishReason | None:
         """Why the sequence is at its end now, or None where it is not."""
-        if self.num_generated == 0:
-            return None
-        if self.token_ids[-1] in self.sampling.stop_token_ids:
-            return FinishReason.STOP
-        if self.num_generated >= self.sampling.max_tokens:
-            return FinishReason.LENGTH
+        return finish_reason(self.sampling, num_generated=self.num_generated, last_id=self.token_ids[-1])
+
+
+def finish_reason(sampling: Sampling, *, num_generated: int, last_id: int | None) -> FinishReason | None:
+    """Why a sequence that has generated so many tokens, `last_id` last, is at its end; None where it is not."""
+    if num_generated == 0:
         return None
+    if last_id in sampling.stop_token_ids:
+        return FinishReason.STOP
+    return FinishReason.LENGTH if num_generated >= sampling.max_tokens else None

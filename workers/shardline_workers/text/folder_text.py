@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from shardline_workers.files.model_facts import ModelFacts
-from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.text.hf_tokenizer import HfTokenizer, load_hf_tokenizer
+from shardline_workers.text.template_file import read_template
 from shardline_workers.text.text_facts import TextFacts
 from shardline_workers.text.text_model import SamplingDefaults
 
@@ -80,16 +80,10 @@ def _context_length(config: ModelFacts) -> int:
 
 
 def _chat_template(folder: Path, tokenizer_config: ModelFacts) -> str | None:
-    path = folder / "chat_template.jinja"
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        value = tokenizer_config.values.get("chat_template")
-    except (OSError, UnicodeDecodeError) as error:
-        remedy = "Fetch the file again."
-        raise ModelFileError.about(
-            path, "the chat template cannot be read", value=str(error), bound="UTF-8 text", remedy=remedy
-        ) from error
+    own = read_template(folder / "chat_template.jinja")
+    if own is not None:
+        return own
+    value = tokenizer_config.values.get("chat_template")
     return _default_template(value) if isinstance(value, list) else tokenizer_config.text("chat_template")
 
 

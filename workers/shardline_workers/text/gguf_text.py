@@ -61,7 +61,10 @@ def _eos_ids(data: GgufTokenizerData, tokenizer: HfTokenizer) -> frozenset[int]:
 
 
 def _context_length(facts: ModelFacts) -> int:
-    key = f"{facts.text('general.architecture')}.context_length"
+    architecture = facts.text("general.architecture")
+    if architecture is None:
+        raise facts.refusal("general.architecture", value=None, bound="the name of the model's architecture")
+    key = f"{architecture}.context_length"
     length = facts.whole(key, least=1)
     if length is None:
         raise facts.refusal(key, value=None, bound="the number of tokens that the model was made for")

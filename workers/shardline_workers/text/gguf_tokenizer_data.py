@@ -58,7 +58,8 @@ class GgufTokenizerData:
 
     def adds_bos(self) -> bool:
         """Whether a text begins with BOS, by the file or else by the pre-tokenizer's custom."""
-        return bool(self.facts.values.get("tokenizer.ggml.add_bos_token", self.recipe().adds_bos))
+        told = self.facts.flag("tokenizer.ggml.add_bos_token")
+        return self.recipe().adds_bos if told is None else told
 
     def _texts(self, key: str) -> tuple[str, ...]:
         value = self.facts.values.get(key)

@@ -8,6 +8,8 @@ import tokenizers
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.text.token_spelling import spelling_of
 
+_TRIAL_TEXT = "A trial: 1 + 1 = 2"
+
 
 class HfTokenizer:
     """Implements `Tokenizer`. Special tokens in a text are parsed as such, as `transformers` does.
@@ -36,7 +38,7 @@ class HfTokenizer:
         added = tokenizer.get_added_tokens_decoder()
         self._added = {token_id: token.content.encode() for token_id, token in added.items()}
         self._special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
-        self._vocab_size = max([tokenizer.get_vocab_size(with_added_tokens=False), *(i + 1 for i in added)])
+        self._vocab_size = 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
         self._bos_id = None if bos_token is None else tokenizer.token_to_id(bos_token)
         self._adds_bos = adds_bos
 
@@ -90,7 +92,11 @@ def load_hf_tokenizer(path: Path, *, bos_token: str | None) -> HfTokenizer:
     """
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises nothing narrower
+        # A post-processor may name tokens that are not there, which is found out when it is used. Better now.
+        tokenizer.encode(_TRIAL_TEXT, add_special_tokens=True)
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # nothing narrower: a panic of the library's Rust code is not even an Exception
         raise ModelFileError.about(
             path, "not a tokenizer", value=str(error), bound="a tokenizer.json", remedy="Fetch the file again."
         ) from error

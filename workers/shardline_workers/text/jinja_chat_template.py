@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from jinja2 import TemplateError
 
 from shardline_workers.text.chat_template import ChatTemplateError
-from shardline_workers.text.template_child import template_environment
+from shardline_workers.text.template_child import MAX_ERROR_CHARACTERS, template_environment
 from shardline_workers.text.template_process import TemplateProcess
 
 TIME_LIMIT_S = 2.0  # of CPU time, a prompt
@@ -75,5 +75,6 @@ def _check_syntax(source: str) -> None:
         raise ChatTemplateError(f"the chat template has {size}: is it the right file?")
     try:
         template_environment().parse(source)
-    except (TemplateError, RecursionError) as error:
-        raise ChatTemplateError(f"the chat template is no valid Jinja: {error}") from error
+    except (TemplateError, RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
+        told = str(error)[:MAX_ERROR_CHARACTERS]
+        raise ChatTemplateError(f"the chat template is no valid Jinja: {told}") from error

@@ -6,7 +6,8 @@ from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import ModelFiles, ModelKind
 from shardline_workers.text.folder_text import read_folder_text
 from shardline_workers.text.gguf_text import read_gguf_text
-from shardline_workers.text.jinja_chat_template import MAX_TEMPLATE_CHARACTERS, JinjaChatTemplate
+from shardline_workers.text.jinja_chat_template import JinjaChatTemplate
+from shardline_workers.text.template_file import read_template
 from shardline_workers.text.text_model import TextModel
 
 # What marks a template given as such and not as a path.
@@ -45,15 +46,16 @@ def given_template(text: str) -> str:
     """
     if any(mark in text for mark in _JINJA_MARKS):
         return text
-    path = Path(text).expanduser()
     try:
-        with path.open(encoding="utf-8") as file:
-            return file.read(MAX_TEMPLATE_CHARACTERS + 1)
-    except (OSError, ValueError) as error:
+        template = read_template(Path(text).expanduser())
+    except RuntimeError:  # a ~ of nobody
+        template = None
+    if template is None:
         raise ModelFileError.about(
             text,
             "no chat template",
-            value=str(error),
+            value="no such file",
             bound="a file with a Jinja template, or the template itself",
             remedy="Check the path; a template given as text holds {{ or {%.",
-        ) from error
+        )
+    return template

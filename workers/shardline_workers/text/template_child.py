@@ -27,7 +27,7 @@ from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-_MAX_ERROR_CHARACTERS = 500
+MAX_ERROR_CHARACTERS = 500
 
 
 class GenerationTag(Extension):
@@ -106,7 +106,7 @@ def _bound_memory(num_bytes: int) -> None:
 def _told(error: Exception) -> str:
     """What a template's author wanted to say, or what went wrong."""
     text = str(error) if type(error) is TemplateError else f"{type(error).__name__}: {error}"
-    return text[:_MAX_ERROR_CHARACTERS]
+    return text[:MAX_ERROR_CHARACTERS]
 
 
 class TemplateServer:

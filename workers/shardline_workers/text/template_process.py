@@ -36,6 +36,7 @@ class TemplateProcess:
         # parent, which may still have requests to finish.
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(_CHILD)],
+            bufsize=0,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -43,6 +44,8 @@ class TemplateProcess:
             start_new_session=True,
         )
         self._finalizer = weakref.finalize(self, _end, self._process)
+        assert self._process.stdin is not None, "started with a pipe"
+        os.set_blocking(self._process.stdin.fileno(), False)  # or a child that reads nothing would hold us for ever
         self.ask({**setup, "time_limit_s": time_limit_s}, extra_s=_START_LIMIT_S)
 
     @property
@@ -73,25 +76,28 @@ class TemplateProcess:
         return self._time_limit_s + _GRACE_S + extra_s
 
     def _exchange(self, line: bytes, deadline: float) -> dict[str, Any]:
-        assert self._process.stdin is not None, "started with a pipe"
-        try:
-            self._process.stdin.write(line)
-            self._process.stdin.flush()
-        except BrokenPipeError:
-            raise self._ended() from None
+        self._write_line(line, deadline)
         reply: dict[str, Any] = json.loads(self._read_line(deadline))
         return reply
 
+    def _write_line(self, line: bytes, deadline: float) -> None:
+        assert self._process.stdin is not None, "started with a pipe"
+        requests = self._process.stdin.fileno()
+        left = memoryview(line)
+        try:
+            while left:
+                _await(requests, select.POLLOUT, deadline)
+                left = left[os.write(requests, left) :]
+        except BrokenPipeError:
+            raise self._ended() from None
+
     def _read_line(self, deadline: float) -> bytes:
         assert self._process.stdout is not None, "started with a pipe"
-        output = self._process.stdout.fileno()
-        poll = select.poll()
-        poll.register(output, select.POLLIN)
+        replies = self._process.stdout.fileno()
         pieces: list[bytes] = []
         while not pieces or not pieces[-1].endswith(b"\n"):
-            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
-                raise ChatTemplateError("the chat template's process does not answer; it was ended")
-            piece = os.read(output, _READ_BYTES)
+            _await(replies, select.POLLIN, deadline)
+            piece = os.read(replies, _READ_BYTES)
             if not piece:
                 raise self._ended()
             pieces.append(piece)
@@ -107,6 +113,13 @@ class TemplateProcess:
             limit = f"its limit of {self._time_limit_s:g} s of CPU time"
             return ChatTemplateError(f"the chat template took longer than {limit} and was stopped: look for its loops")
         return ChatTemplateError(f"the chat template's process ended with code {code}, perhaps for want of memory")
+
+
+def _await(pipe: int, event: int, deadline: float) -> None:
+    poll = select.poll()
+    poll.register(pipe, event)
+    if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise ChatTemplateError("the chat template's process does not answer; it was ended")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

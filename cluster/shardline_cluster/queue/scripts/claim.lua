@@ -11,7 +11,8 @@
 --       (8 bytes), uint32 attempts, logs
 
 local SWEEP_BUDGET = 32
-local LOOKS = 64 -- heads of one queue that a hold may hide
+local MAX_LOOKS = 1024 -- at requests in tenants' queues; a claim that is over its looks goes on with the next one
+local MAX_HIDDEN = 64 -- heads of one queue that a hold hides
 local incarnation, number, nonce = ARGV[2], tonumber(ARGV[3]), ARGV[4]
 local slots, tokens, seen = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local me = replica_key(incarnation)
@@ -44,20 +45,24 @@ local function answer_claim(stale, inbox)
     .. table.concat(granted))
 end
 
-local function count_open(r)
-  local open = 0
-  for _, finish in ipairs(finishes_of(r)) do
-    open = open + (finish == '' and 1 or 0)
+-- How many sequences are unfinished, and the longest of their logs.
+local function open_sequences(r, lengths)
+  local open, longest = 0, 0
+  for i, finish in ipairs(finishes_of(r)) do
+    if finish == '' then
+      open, longest = open + 1, math.max(longest, lengths[i])
+    end
   end
-  return open
+  return open, longest
 end
 
--- Takes a waiting request if there is room for it: a slot for each unfinished sequence; the prompt, the logs and one
--- token for each unfinished sequence.
+-- Takes a waiting request if there is room for it: a slot for each unfinished sequence; tokens for the prompt, the
+-- longest unfinished log and one more. An engine computes the sequences one after the other where they do not fit
+-- together: all of them may be more than any replica holds, and the request would wait for ever.
 local function take(r)
-  local _, total = log_lengths(r)
-  local open = count_open(r)
-  local need = r.prompt_tokens + total + open
+  local lengths, total = log_lengths(r)
+  local open, longest = open_sequences(r, lengths)
+  local need = r.prompt_tokens + longest + 1
   if open > slots or need > tokens then
     return false
   end
@@ -74,38 +79,40 @@ end
 
 local function take_handed_back()
   for _, id in ipairs(redis.call('ZRANGE', key('handed_back'), 0, MAX_BATCH - 1)) do
+    if slots <= 0 or tokens <= 0 then
+      return
+    end
     local r = load_whole(id)
-    if r and not held_back(r) and #granted < MAX_BATCH then
+    if r and not held_back(r) then
       take(r)
     end
   end
 end
 
+local looks = MAX_LOOKS
+local hidden = {} -- tenant → heads of its queue that the hold hides
+
 -- The first of a tenant's queue that the hold does not hide.
 local function head_of(tenant)
-  for _, id in ipairs(redis.call('ZRANGE', waiting_key(tenant), 0, IN_HOLD and LOOKS - 1 or 0)) do
-    local r = load_whole(id)
-    if r and not held_back(r) then
+  local at = hidden[tenant] or 0
+  while looks > 0 and at < (IN_HOLD and MAX_HIDDEN or 1) do
+    looks = looks - 1
+    local id = redis.call('ZRANGE', waiting_key(tenant), at, at)[1]
+    local r = id and load_whole(id)
+    if not id or (r and not held_back(r)) then
       return r
     end
+    at = at + 1
+    hidden[tenant] = at
   end
   return nil
 end
 
--- The tenant with the least virtual time of those not passed over.
-local function next_tenant(passed_over)
-  for _, tenant in ipairs(redis.call('ZRANGE', key('tenants'), 0, MAX_BATCH - 1)) do
-    if not passed_over[tenant] then
-      return tenant
-    end
-  end
-  return nil
-end
-
+-- Who is served has a higher time afterwards, so that those passed over stay the first of all tenants.
 local function take_by_fair_share()
-  local passed_over = {}
-  while slots > 0 and #granted < MAX_BATCH do
-    local tenant = next_tenant(passed_over)
+  local passed_over = 0
+  while slots > 0 and tokens > 0 and looks > 0 and #granted < MAX_BATCH do
+    local tenant = redis.call('ZRANGE', key('tenants'), passed_over, passed_over)[1]
     if not tenant then
       return
     end
@@ -114,7 +121,7 @@ local function take_by_fair_share()
       charge(r)
       note_drained()
     else
-      passed_over[tenant] = true
+      passed_over = passed_over + 1
     end
   end
 end

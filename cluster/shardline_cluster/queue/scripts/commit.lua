@@ -21,27 +21,34 @@ local function unpack_entries(packed)
   local count, at = struct.unpack('<I4', packed)
   local entries = {}
   for i = 1, count do
-    local e, sequences = { sequences = {} }, nil
-    e.id, e.epoch, e.nonce, e.message, sequences, at = struct.unpack('<I4c0I4I4c0I4c0I4', packed, at)
-    for j = 1, sequences do
-      local s = {}
-      s.sequence, s.offset, s.ids, s.logprobs, s.finish, at = struct.unpack('<I4I4I4c0I4c0I4c0', packed, at)
-      s.count = #s.ids / 4
-      s.last = s.offset + s.count
-      e.sequences[j] = s
+    local id, epoch, nonce, message, num_sequences, after = struct.unpack('<I4c0I4I4c0I4c0I4', packed, at)
+    local sequences = {}
+    at = after
+    for j = 1, num_sequences do
+      local sequence, offset, ids, logprobs, finish, next_at = struct.unpack('<I4I4I4c0I4c0I4c0', packed, at)
+      sequences[j] = { sequence = sequence, offset = offset, ids = ids, logprobs = logprobs, finish = finish,
+        last = offset + #ids / 4 }
+      at = next_at
     end
-    entries[i] = e
+    entries[i] = { id = id, epoch = epoch, nonce = nonce, message = message, sequences = sequences, r = load(id) }
   end
   return entries
 end
 
 local function check(e)
+  local named = #e.sequences > 1 and {}
   for _, s in ipairs(e.sequences) do
+    if named and named[s.sequence] then
+      invalid(e.id .. ': sequence ' .. s.sequence .. ' is named twice')
+    elseif named then
+      named[s.sequence] = true
+    end
     if s.sequence >= e.r.n then
       invalid(e.id .. ' has ' .. e.r.n .. ' sequences, there is no sequence ' .. s.sequence)
     end
-    if #s.logprobs ~= s.count * e.r.logprob_bytes then
-      invalid(e.id .. ': ' .. #s.logprobs .. ' bytes of log-probabilities for ' .. s.count .. ' tokens, but each has '
+    local count = s.last - s.offset
+    if #s.logprobs ~= count * e.r.logprob_bytes then
+      invalid(e.id .. ': ' .. #s.logprobs .. ' bytes of log-probabilities for ' .. count .. ' tokens, but each has '
         .. e.r.logprob_bytes)
     end
   end
@@ -194,11 +201,15 @@ end
 local function pack_result(e)
   local code, lengths = commit_entry(e)
   local packed_end = e.r and e.r['end'] or ''
-  local parts = { CODES[code], struct.pack('<I4', #lengths) }
-  for i, length in ipairs(lengths) do
-    parts[i + 2] = struct.pack('<I4', length)
+  local epoch = code == 'FENCED' and e.r.epoch or 0
+  if #lengths == 1 then
+    return struct.pack('<c1I4I4I4I4c0', CODES[code], 1, lengths[1], epoch, #packed_end, packed_end)
   end
-  parts[#parts + 1] = struct.pack('<I4I4c0', code == 'FENCED' and e.r.epoch or 0, #packed_end, packed_end)
+  local parts = { struct.pack('<c1I4', CODES[code], #lengths) }
+  for i, length in ipairs(lengths) do
+    parts[i + 1] = struct.pack('<I4', length)
+  end
+  parts[#parts + 1] = struct.pack('<I4I4c0', epoch, #packed_end, packed_end)
   return table.concat(parts)
 end
 
@@ -215,7 +226,6 @@ for _, e in ipairs(entries) do
     invalid(e.id .. ' is named twice')
   end
   named[e.id] = true
-  e.r = load(e.id)
   if e.r then
     check(e)
   end

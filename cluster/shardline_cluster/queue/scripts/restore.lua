@@ -64,7 +64,7 @@ local function take_earlier(r)
 end
 
 -- The first place where logs and the restored ones do not fit: code, sequence, offset; or nil. A restored end may cut
--- the log, but needs every id before it.
+-- the log.
 local function misfit(r, logs, lengths, finishes)
   for i, log in ipairs(logs) do
     local length, finish = lengths[i], finishes[i]
@@ -77,9 +77,6 @@ local function misfit(r, logs, lengths, finishes)
     end
     if (finish ~= '' and log.last > length) or (log.finish ~= '' and log.last < length and not told) then
       return 'DIVERGED', i - 1, math.min(length, log.last)
-    end
-    if told and told.offsets[i] > math.max(length, log.last) then
-      return 'SHORT', i - 1, math.max(length, log.last)
     end
   end
   return nil
@@ -113,9 +110,8 @@ local function end_by_restore(r, finishes)
   for i, finish in ipairs(told.finishes) do
     finishes[i] = finish ~= '' and finish or finishes[i]
   end
+  told.noted = finishes
   end_request(r, told.state, told)
-  r.finishes = pack_texts(finishes)
-  redis.call('HSET', request_key(r.id), 'finishes', r.finishes)
 end
 
 local function adopt(r, given, is_new, total)

@@ -22,9 +22,9 @@ local function known_request()
   return id and load_whole(id) or load_whole(s.id)
 end
 
-local function full(bound, limit, load, added)
+local function full(bound, limit, used, added)
   local waiting = lane_number('waiting_requests')
-  local share = (load + added - limit) / math.max(load, 1)
+  local share = (used + added - limit) / math.max(used, 1)
   local wait = drain_time_ms(math.max(1, math.ceil(share * waiting))) or UNKNOWN_WAIT_MS
   return code('FULL', struct.pack('<I4c0I8I8', #bound, bound, limit, math.max(1, wait)))
 end
@@ -37,11 +37,12 @@ local function refusal()
   if largest and s.prompt_tokens + s.max_tokens > largest then
     return code('TOO_LARGE', struct.pack('<I8I8', s.prompt_tokens + s.max_tokens, largest))
   end
-  local loads = { { 'waiting_requests', 1 }, { 'waiting_tokens', total_tokens(s) }, { 'waiting_bytes', s.bytes } }
-  for i, load in ipairs(loads) do
-    local limit, now = tonumber(limits[i + 1] or nil), lane_number(load[1])
-    if limit and now + load[2] > limit then
-      return full('max_' .. load[1], limit, now, load[2])
+  local uses = { { 'waiting_requests', 1 }, { 'waiting_tokens', total_tokens(s) }, { 'waiting_bytes', s.bytes } }
+  for i, use in ipairs(uses) do
+    local name, added = use[1], use[2]
+    local limit, used = tonumber(limits[i + 1] or nil), lane_number(name)
+    if limit and used + added > limit then
+      return full('max_' .. name, limit, used, added)
     end
   end
   return nil

@@ -10,8 +10,9 @@ if ARGV[2] ~= '' then
 end
 sweep(MAX_BATCH)
 if not IN_HOLD then
+  local budget = MAX_BATCH
   for i = 3, #ARGV, 2 do
-    reclaim(ARGV[i], ARGV[i + 1] == '1', MAX_BATCH)
+    budget = budget - reclaim(ARGV[i], ARGV[i + 1] == '1', budget)
   end
 end
 return answer()

@@ -42,8 +42,8 @@ local function publish(r, sequences, packed_end)
   if r.listeners == '' then
     return
   end
-  local packed = struct.pack('<I4c0I4I4', #r.id, r.id, r.epoch, #sequences) .. table.concat(sequences)
-    .. struct.pack('<I4c0', #packed_end, packed_end)
+  local packed = struct.pack('<I4c0I4I4c0I4c0', #r.id, r.id, r.epoch, #sequences, table.concat(sequences), #packed_end,
+    packed_end)
   ROUTERS[r.listeners] = ROUTERS[r.listeners] or listeners_of(r)
   for _, router in ipairs(ROUTERS[r.listeners]) do
     local collected = PUBLICATIONS[router] or {}
@@ -72,7 +72,7 @@ local function answer(body)
 end
 
 -- Ends a request that has not ended. `how` may say: offsets and finishes (else: what the log holds), message, instant,
--- by_owner (its leader knows, and its grant is kept, so that a resent end is known), sequences (published with it).
+-- noted (finishes of the logs, where they are more than the end's), by_owner (its leader knows, and its grant is kept, so that a resent end is known), sequences (published with it).
 local function end_request(r, state, how)
   whole(r)
   if r.state == 'RUNNING' then
@@ -85,6 +85,7 @@ local function end_request(r, state, how)
   end
   local lengths, total = log_lengths(r)
   local finishes = how.finishes or finishes_of(r)
+  local noted = how.noted or finishes
   local packed = pack_end(state, how.offsets or lengths, finishes, how.message or '', how.instant or NOW)
   if how.by_owner then
     redis.call('HSET', request_key(r.id), 'last_epoch', r.epoch, 'last_nonce', r.nonce)
@@ -93,7 +94,7 @@ local function end_request(r, state, how)
   for _, router in ipairs((listeners_of(r))) do
     redis.call('SREM', key('streams:' .. router), r.id)
   end
-  r.state, r['end'], r.owner, r.nonce, r.listeners, r.finishes = state, packed, '', '', '', pack_texts(finishes)
+  r.state, r['end'], r.owner, r.nonce, r.listeners, r.finishes = state, packed, '', '', '', pack_texts(noted)
   redis.call('HSET', request_key(r.id), 'state', state, 'end', packed, 'owner', '', 'nonce', '', 'listeners', '',
     'finishes', r.finishes)
   redis.call('ZREM', key('deadlines'), r.id)

@@ -6,6 +6,7 @@
 -- a time that the lane's has not reached.
 
 local PRIORITY_BAND = 2 ^ 44 -- numbers stay below it; a score holds 53 bits
+local MAX_RESTING = 10000 -- tenants; where each comes only once, the lane's time hardly moves
 local DRAIN_TAU_MS = 30000 -- the drain rate forgets with this time constant
 
 local function waiting_key(tenant)
@@ -49,9 +50,26 @@ local function rest_if_idle(tenant)
   end
 end
 
--- Forgets idle tenants that owe nothing any more.
+-- A lane without work begins anew: its time catches up with all tenants, so that no debt outlives the work that it was
+-- incurred over.
+local function catch_up_if_idle()
+  if lane_number('running') > 0 or redis.call('EXISTS', key('tenants'), key('handed_back')) > 0 then
+    return
+  end
+  local last = redis.call('ZRANGE', key('resting'), -1, -1, 'WITHSCORES')
+  if last[1] then
+    redis.call('HSET', LANE, 'virtual_time', real(math.max(lane_number('virtual_time'), tonumber(last[2]))))
+  end
+end
+
+-- Forgets idle tenants that owe nothing any more, and those that owe least where there are too many.
 local function forget_rested(budget)
+  catch_up_if_idle()
   local rested = redis.call('ZRANGEBYSCORE', key('resting'), '-inf', real(lane_number('virtual_time')), 'LIMIT', 0, budget)
+  local surplus = math.min(redis.call('ZCARD', key('resting')) - MAX_RESTING, budget)
+  if surplus > #rested then
+    rested = redis.call('ZRANGE', key('resting'), 0, surplus - 1)
+  end
   for _, tenant in ipairs(rested) do
     redis.call('HDEL', key('shares'), 'time:' .. tenant, 'active:' .. tenant)
     redis.call('ZREM', key('resting'), tenant)

@@ -1,22 +1,18 @@
 -- One request: its record, its logs, how it is created, read and deleted.
 --
--- A record in Lua is a table with `id` and the fields below by name. Numbers are numbers; absent ones are nil. A commit
--- looks at hundreds of them, and reads only what it needs of each.
+-- A record in Lua is a table with `id` and the fields by name that `load` reads, and `whole` adds. Numbers are numbers;
+-- absent ones are nil. A commit looks at hundreds of records, and reads only what it needs of each.
 
 local SCHEMA = 1
-local HOT_FIELDS = {
-  'state', 'epoch', 'nonce', 'n', 'deadline', 'fresh', 'listeners', 'finishes', 'fruitless', 'logprob_bytes', 'expires',
-}
 local OTHER_FIELDS = {
   'owner', 'last_epoch', 'last_nonce', 'end', 'tenant', 'submitted',
   'attempts', 'number', 'claimed', 'priority', 'prompt_tokens', 'max_tokens', 'on_disconnect', 'grace_ms',
   'retention_ms', 'max_queue_ms', 'keep_ms', 'charged', 'bytes', 'idempotency', 'digest',
 }
 local NUMBERS = {
-  epoch = true, n = true, deadline = true, fruitless = true, logprob_bytes = true, last_epoch = true, expires = true,
-  submitted = true, attempts = true, number = true, claimed = true, priority = true, prompt_tokens = true,
-  max_tokens = true, grace_ms = true, retention_ms = true, max_queue_ms = true, keep_ms = true, charged = true,
-  bytes = true,
+  last_epoch = true, submitted = true, attempts = true, number = true, claimed = true, priority = true,
+  prompt_tokens = true, max_tokens = true, grace_ms = true, retention_ms = true, max_queue_ms = true, keep_ms = true,
+  charged = true, bytes = true,
 }
 
 local function request_key(id)
@@ -35,22 +31,17 @@ local function idempotency_key(tenant, name)
   return BASE .. 'idempotency:' .. #tenant .. ':' .. tenant .. ':' .. name
 end
 
-local function read_fields(r, fields)
-  local values = redis.call('HMGET', request_key(r.id), unpack(fields))
-  for i, field in ipairs(fields) do
-    local value = values[i]
-    if NUMBERS[field] then
-      r[field] = tonumber(value or nil)
-    else
-      r[field] = value or ''
-    end
-  end
-end
-
 -- Adds the fields that a commit does without.
 local function whole(r)
   if r.number == nil then
-    read_fields(r, OTHER_FIELDS)
+    local values = redis.call('HMGET', request_key(r.id), unpack(OTHER_FIELDS))
+    for i, field in ipairs(OTHER_FIELDS) do
+      if NUMBERS[field] then
+        r[field] = tonumber(values[i] or nil)
+      else
+        r[field] = values[i] or ''
+      end
+    end
   end
   return r
 end
@@ -175,18 +166,23 @@ local function keep_for_a_while(r)
   r.expires = NOW + r.keep_ms
   redis.call('HSET', request_key(r.id), 'expires', text(r.expires))
   each_key(r, function(name)
-    redis.call('PEXPIRE', name, r.keep_ms)
+    redis.call('PEXPIRE', name, math.max(1, r.keep_ms)) -- zero would delete it under this script's hands
   end)
 end
 
 -- The record with the fields of a commit, or nil where there is none (any more).
 local function load(id)
-  local r = { id = id }
-  read_fields(r, HOT_FIELDS)
-  if r.state == '' then
+  local values = redis.call('HMGET', request_key(id), 'state', 'epoch', 'nonce', 'n', 'deadline', 'fresh', 'listeners',
+    'finishes', 'fruitless', 'logprob_bytes', 'expires')
+  if not values[1] then
     return nil
   end
-  if r.expires and r.expires <= NOW then
+  local r = {
+    id = id, state = values[1], epoch = tonumber(values[2]), nonce = values[3], n = tonumber(values[4]),
+    deadline = tonumber(values[5]), fresh = values[6], listeners = values[7], finishes = values[8],
+    fruitless = tonumber(values[9]), logprob_bytes = tonumber(values[10]),
+  }
+  if values[11] and tonumber(values[11]) <= NOW then
     vanish(r)
     return nil
   end
@@ -205,8 +201,8 @@ local function create(s, submitted, deadline, fresh)
   local idempotency = s.key and idempotency_key(s.tenant, s.key) or ''
   redis.call('HSET', request_key(s.id), 'schema', SCHEMA, 'submission', s.packed, 'state', 'WAITING', 'epoch', 0,
     'nonce', '', 'owner', '', 'attempts', 0, 'fruitless', 0, 'suspect', 0, 'passed_over', 0, 'prefer', '',
-    'prefer_until', 0, 'number', number, 'drawn', s.drawn, 'fresh', fresh, 'listeners', '', 'finishes', '', 'n', s.n,
-    'claimed', 0, 'tenant', s.tenant, 'priority', s.priority, 'prompt_tokens', s.prompt_tokens, 'max_tokens',
+    'prefer_until', 0, 'number', number, 'fresh', fresh, 'listeners', '',
+    'finishes', '', 'n', s.n, 'claimed', 0, 'tenant', s.tenant, 'priority', s.priority, 'prompt_tokens', s.prompt_tokens, 'max_tokens',
     s.max_tokens, 'logprob_bytes', s.logprob_bytes, 'on_disconnect', s.on_disconnect, 'grace_ms', text(s.grace_ms),
     'retention_ms', text(s.retention_ms), 'max_queue_ms', text(s.max_queue_ms), 'keep_ms', text(s.keep_ms), 'charged',
     0, 'bytes', s.bytes, 'submitted', text(submitted), 'deadline', deadline and text(deadline) or '', 'digest',
@@ -241,9 +237,10 @@ end
 -- uint32 offset, text ids, text log-probabilities, text finish. A terminal log ends where it was frozen.
 -- Returns the packed logs and their size.
 local function pack_logs(r, offsets, budget)
-  local lengths = is_terminal(r) and unpack_end(r['end']).offsets or log_lengths(r)
+  local lengths, ends = log_lengths(r), is_terminal(r) and unpack_end(r['end']).offsets or {}
   local finishes, parts, size = finishes_of(r), {}, 0
   for i = 1, r.n do
+    lengths[i] = math.min(lengths[i], ends[i] or math.huge)
     local from = math.min(offsets[i] or 0, lengths[i])
     local room = math.max(0, math.floor((budget - size) / (4 + r.logprob_bytes)))
     local to = math.min(lengths[i], from + room)

@@ -7,7 +7,14 @@ local function now_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- One life of a server process. A replica that attaches changes the replication id, but not this.
+-- One life of a server process, and of the lane in it: its run id, and the instant at which the lane was made, which a
+-- server that is emptied while it runs forgets like everything else. A replica that attaches changes neither.
 local function server_identity()
-  return redis.call('INFO', 'server'):match('run_id:(%x+)')
+  local born = redis.call('HGET', KEYS[1], 'born')
+  if not born then
+    local time = redis.call('TIME')
+    born = string.format('%x-%x', time[1], time[2])
+    redis.call('HSET', KEYS[1], 'born', born)
+  end
+  return redis.call('INFO', 'server'):match('run_id:(%x+)') .. '-' .. born
 end

@@ -34,12 +34,13 @@ local function fail_if_poisonous(r)
   end
 end
 
--- Takes back what a dead leader held, at most `budget` requests. Returns how many it took.
+-- Takes back what a dead leader held, at most `budget` requests; the next sweep goes on. Returns how many it took.
 local function reclaim(incarnation, had_drained, budget)
   local renewed = tonumber(redis.call('HGET', replica_key(incarnation), 'renewed') or nil) or 0
   local taken = 0
   for _, id in ipairs(redis.call('HKEYS', held_key(incarnation))) do
     if taken >= budget then
+      redis.call('ZADD', key('replicas'), 'XX', text(NOW), incarnation)
       return taken
     end
     taken = taken + 1

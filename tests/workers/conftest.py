@@ -1,4 +1,4 @@
-"""The real model, unpacked once for all tests of this folder that are marked `model`."""
+"""The real model, unpacked once for all tests below this folder that are marked `model`."""
 
 import pytest
 

@@ -1,0 +1,71 @@
+"""The connections that a stream takes, one after the other: which router, what its end means. Both clients drive it."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from shardline.call_failure import CallFailure
+from shardline.channels import failure_of
+from shardline.endpoints import Endpoints
+from shardline.results import Event
+from shardline.token_stream import TokenStream
+from shardline_protos import generation_pb2 as pb
+
+
+class StreamAttempts:
+    """At most one call of one stream is open."""
+
+    def __init__(self, core: TokenStream, endpoints: Endpoints, connect: Callable[[str], Any]) -> None:
+        """`connect` gives the stub of a router."""
+        self._core = core
+        self._endpoints = endpoints
+        self._connect = connect
+        self._call: Any = None
+        self._address = ""
+        self._method = ""
+
+    def call(self) -> Any:
+        """The call that is open, or a new one.
+
+        Raises:
+            ShardlineError: the request's time is over, or the client is closed.
+        """
+        if self._call is None:
+            now = time.monotonic()
+            request, timeout_s = self._core.next_request(now)
+            self._address = self._endpoints.choose(now)
+            self._method = "Generate" if isinstance(request, pb.GenerateRequest) else "Resume"
+            self._call = getattr(self._connect(self._address), self._method)(request, timeout=timeout_s)
+        return self._call
+
+    def received(self, message: pb.GenerateEvent) -> Event | None:
+        """Takes a message of the open call in; returns what it tells the caller that the caller does not know yet.
+
+        Raises:
+            ShardlineError: it does not join what came before, or makes no sense.
+        """
+        event = self._core.receive(message, time.monotonic())
+        self._endpoints.succeeded(self._address)
+        return event
+
+    def failure(self, error: Any) -> CallFailure:
+        """How the open call ended, by gRPC's error."""
+        return failure_of(error, method=self._method)
+
+    def ended(self, failure: CallFailure) -> float:
+        """The open call has ended. Seconds to wait before the next one.
+
+        Raises:
+            ShardlineError: no other try helps, or patience is used up.
+        """
+        self._call = None
+        now = time.monotonic()
+        if failure.lost:
+            self._endpoints.failed(self._address, now)
+        return self._core.failed(failure, now, back_off_s=self._endpoints.wait_s(now))
+
+    def hang_up(self) -> None:
+        """Ends the open call, if there is one."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.cancel()

@@ -1,0 +1,70 @@
+"""Bytes that are no message of the protocol: refused as the client's fault, as every other wrong field is.
+
+grpc.aio calls a request that it cannot parse UNKNOWN and logs a traceback: clients would try it again for ever, and a
+stranger could fill the log.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Behaviour = Callable[[Any, Context], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """What stands in the place of a request that could not be parsed."""
+
+    why: str
+
+
+class MalformedRequests(grpc.aio.ServerInterceptor):
+    """Answers INVALID_ARGUMENT in the place of the methods of one service, whose requests are single messages."""
+
+    def __init__(self, service: str) -> None:
+        self._prefix = f"/{service}/"
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """The method's handler, behind a look at the bytes."""
+        handler = await continuation(handler_call_details)
+        if handler is None or not handler_call_details.method.startswith(self._prefix):
+            return handler
+        make = (
+            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
+        )
+        return make(
+            _refusing(handler.unary_stream or handler.unary_unary),
+            request_deserializer=_parsing(handler.request_deserializer),
+            response_serializer=handler.response_serializer,
+        )
+
+
+def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def parse_or_say_why(message: bytes) -> Any:
+        try:
+            return parse(message)
+        except DecodeError as error:
+            return Malformed(str(error))
+
+    return parse_or_say_why
+
+
+def _refusing(behaviour: Behaviour) -> Behaviour:
+    async def behave(request: Any, context: Context) -> Any:
+        if isinstance(request, Malformed):
+            text = (
+                f"the request is malformed: {request.why}; send it as the service's .proto file says, strings in UTF-8"
+            )
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
+        return await behaviour(request, context)
+
+    return behave

@@ -1,0 +1,172 @@
+"""The flags of `shardline serve`: what they become, and what is refused before anything is started."""
+
+import argparse
+import errno
+import io
+import os
+from pathlib import Path
+
+import pytest
+
+from shardline_cluster.cli import serve as serve_command
+from shardline_cluster.cli.environment import parse_arguments
+from shardline_cluster.cli.run_file import RunFile, write_run_file
+from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.queue.durability import Durability
+from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
+
+
+class _Served:
+    """Takes the place of what would start processes."""
+
+    def __init__(self) -> None:
+        self.options: ServeOptions | None = None
+        self.deployment: Deployment | None = None
+
+    async def __call__(self, options: ServeOptions, deployment: Deployment, **_: object) -> None:
+        self.options, self.deployment = options, deployment
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "run").mkdir(mode=0o700)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("REDIS_URL", raising=False)
+
+
+@pytest.fixture
+def served(monkeypatch: pytest.MonkeyPatch) -> _Served:
+    served = _Served()
+    monkeypatch.setattr(serve_command, "serve", served)
+    return served
+
+
+def _run(*given: str, environment: dict[str, str] | None = None) -> int:
+    parser = argparse.ArgumentParser()
+    subparsers = parser.add_subparsers(dest="command")
+    own = serve_command.add_parser(subparsers)
+    arguments = parse_arguments(parser, {"serve": own}, ["serve", *given], environment or {})
+    return serve_command.run(arguments)
+
+
+SIMULATED = ("--engine", "simulated", "--launcher", "local", "--grpc-port", "0")
+
+
+def test_the_simulated_engine_needs_no_model(served: _Served) -> None:
+    code = _run(*SIMULATED)
+
+    assert code == 0
+    assert served.options is not None and served.deployment is not None
+    assert (served.options.model, served.deployment.name) == ("simulated", "simulated")
+    assert served.options.launcher is LauncherKind.LOCAL
+    assert served.options.terms == QueueTerms()
+
+
+def test_flags_become_options(served: _Served) -> None:
+    _run(
+        *(*SIMULATED, "--replicas", "3", "--routers", "2", "--max-num-seqs", "5", "--max-model-len", "77"),
+        *("--served-model-name", "toy", "--durability", "none", "--queue-terms", "short", "--redis-prefix", "p"),
+        *("--simulated-tokens", "replay", "--simulated-replay-text", "hey", "--simulated-step-s", "0.5"),
+        "--no-enable-prefix-caching",
+    )
+
+    options, deployment = served.options, served.deployment
+    assert options is not None and deployment is not None
+    assert (options.num_routers, options.durability, options.redis_prefix) == (2, Durability.NONE, "p")
+    assert options.terms == QueueTerms.short()
+    assert (deployment.name, deployment.num_replicas, deployment.max_model_len) == ("toy", 3, 77)
+    engine = deployment.options
+    assert (engine.max_num_seqs, engine.simulated_step_s, engine.enable_prefix_caching) == (5, 0.5, False)
+    assert (engine.simulated_tokens, engine.simulated_replay_text) == ("replay", "hey")
+
+
+def test_every_flag_is_also_a_variable(served: _Served) -> None:
+    environment = {
+        "SHARDLINE_ENGINE": "simulated",
+        "SHARDLINE_LAUNCHER": "local",
+        "SHARDLINE_GRPC_PORT": "0",
+        "SHARDLINE_REDIS_URL": "redis://127.0.0.1:1/0",
+    }
+
+    _run(environment=environment)
+
+    assert served.options is not None
+    assert served.options.redis_url == "redis://127.0.0.1:1/0"
+
+
+def test_the_usual_variable_names_redis_where_ours_does_not(served: _Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:2/0")
+
+    _run(*SIMULATED)
+
+    assert served.options is not None
+    assert served.options.redis_url == "redis://127.0.0.1:2/0"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (("--launcher", "local", "--grpc-port", "0"), "no MODEL was given"),
+        ((*SIMULATED, "--host", "0.0.0.0"), "--allow-unauthenticated"),
+        ((*SIMULATED, "--routers", "0"), "--routers is 0"),
+        ((*SIMULATED, "--name", "a/b"), "--name is 'a/b'"),
+    ],
+)
+def test_what_cannot_be_served_is_refused_before_anything_starts(
+    given: tuple[str, ...], words: str, served: _Served
+) -> None:
+    with pytest.raises(ConfigurationError, match=words):
+        _run(*given)
+
+    assert served.options is None
+
+
+@pytest.mark.parametrize("given", [("--grpc-port", "70000"), ("--max-num-seqs", "0"), ("--durability", "strict")])
+def test_a_value_out_of_bounds_is_a_usage_error(given: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        _run(*SIMULATED, *given)
+
+    assert given[0] in capsys.readouterr().err
+
+
+def test_a_name_that_is_in_use_is_refused_with_the_process(served: _Served) -> None:
+    run_file = RunFile(
+        name="default", endpoints=(), redis_url="", redis_prefix="p", pid=os.getppid(), started=0.0
+    )  # the parent lives
+    write_run_file(run_file)
+
+    with pytest.raises(ConfigurationError, match=rf"running already \(process {os.getppid()}\)"):
+        _run(*SIMULATED)
+
+
+def test_the_run_file_is_written_when_routers_serve_and_removed_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    seen: list[str] = []
+    file = tmp_path / "run" / "shardline" / "default.json"
+
+    async def announcing(_options: object, _deployment: object, **given: object) -> None:
+        announce = given["announce"]
+        assert callable(announce)
+        announce("127.0.0.1:9", "unix:///r.sock")
+        seen.append(file.read_text())
+
+    monkeypatch.setattr(serve_command, "serve", announcing)
+
+    _run(*SIMULATED)
+
+    assert '"endpoints":["127.0.0.1:9"]' in seen[0]
+    assert not file.exists()
+
+
+def test_a_full_disk_under_the_log_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("sys.stdout", Full())
+
+    serve_command.say("ready")

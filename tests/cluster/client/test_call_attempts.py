@@ -1,0 +1,60 @@
+"""Which router a call asks next, and when it gives up."""
+
+from types import SimpleNamespace
+
+import grpc
+import pytest
+
+from shardline.call_attempts import CallAttempts
+from shardline.endpoints import Endpoints
+from shardline.errors import InvalidArgumentError, UnavailableError, UnknownRequestError
+from shardline.patience import Patience, RetryLimits
+from tests.cluster.client.grpc_errors import FakeError
+
+LOST = FakeError(grpc.StatusCode.UNAVAILABLE, "Connection refused")
+
+
+def attempts_at(*addresses: str, patience_s: float = 60.0, method: str = "Cancel") -> CallAttempts:
+    endpoints = Endpoints(addresses, draw=lambda: 0.0)
+    return CallAttempts(endpoints, Patience(RetryLimits(patience_s=patience_s)), method=method)
+
+
+def test_a_router_that_was_lost_is_left_for_the_other() -> None:
+    attempts = attempts_at("a:1", "b:1")
+
+    first = attempts.next_address()
+    delay_s = attempts.failed(LOST)
+
+    assert (first, delay_s, attempts.next_address()) == ("a:1", 0.0, "b:1")
+
+
+def test_a_router_that_asks_to_come_again_is_not_blamed() -> None:
+    attempts = attempts_at("a:1")
+    attempts.next_address()
+
+    delay_s = attempts.failed(FakeError(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_after_ms=1_500))
+
+    assert delay_s == 1.5
+    assert attempts.next_address() == "a:1"
+
+
+def test_what_no_other_try_mends_is_told_at_once() -> None:
+    with pytest.raises(InvalidArgumentError, match="is wrong"):
+        attempts_at("a:1").failed(FakeError(grpc.StatusCode.INVALID_ARGUMENT, "is wrong"))
+    with pytest.raises(UnknownRequestError):
+        attempts_at("a:1").failed(FakeError(grpc.StatusCode.NOT_FOUND))
+
+
+def test_calls_that_nobody_answers_use_up_patience_however_long_each_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("shardline.call_attempts.time", SimpleNamespace(monotonic=lambda: now))
+    attempts, num_tries = attempts_at("a:1", patience_s=60), 0
+
+    with pytest.raises(UnavailableError, match="patience is 60 s"):
+        while True:
+            attempts.next_address()
+            now += 20.0  # the call's own time limit
+            num_tries += 1
+            now += attempts.failed(FakeError(grpc.StatusCode.DEADLINE_EXCEEDED))
+
+    assert num_tries == 4
