@@ -1,5 +1,5 @@
 // flags: -mavx512f -mavx512bw -mavx512vl -mavx512vnni -mavx512bf16 -mfma
-// What the processor can do at most, one thread: int8 and bfloat16 dot products from registers, and reading of memory.
+// What the processor can do at most, one thread: products of int8, bfloat16 and float32 from registers, and reading of memory.
 // Kernels are measured as shares of these. Seconds are the thread's CPU time, so that other processes count little.
 #include <immintrin.h>
 
@@ -16,7 +16,7 @@ double cpu_seconds() {
 
 constexpr int SUMS = 24;  // enough independent ones to hide the latency
 constexpr int ROUNDS = 2'000'000;
-constexpr int PRODUCTS_INT8 = 64, PRODUCTS_BF16 = 32;  // of one instruction
+constexpr int PRODUCTS_INT8 = 64, PRODUCTS_BF16 = 32, PRODUCTS_FP32 = 16;  // of one instruction
 
 volatile float sink;
 
@@ -47,6 +47,17 @@ EXPORT double peak_bf16() {
         for (int j = 0; j < SUMS; j++) asm volatile("vdpbf16ps %2, %1, %0" : "+v"(sums[j]) : "v"(a), "v"(b));
     }
     return giga_operations(PRODUCTS_BF16, cpu_seconds() - start);
+}
+
+EXPORT double peak_fp32() {
+    const __m512 a = _mm512_set1_ps(1), b = a;
+    __m512 sums[SUMS] = {};
+    const double start = cpu_seconds();
+    for (int i = 0; i < ROUNDS; i++) {
+#pragma GCC unroll 24
+        for (int j = 0; j < SUMS; j++) asm volatile("vfmadd231ps %2, %1, %0" : "+v"(sums[j]) : "v"(a), "v"(b));
+    }
+    return giga_operations(PRODUCTS_FP32, cpu_seconds() - start);
 }
 
 // GB/s of one reading of num_bytes, a multiple of 512; the buffer should be larger than every cache.

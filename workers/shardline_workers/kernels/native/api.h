@@ -56,7 +56,7 @@ enum sl_isa {
 
 // Bit i is set where instruction set i was compiled in and this processor (and its system) has it.
 SL_API uint32_t sl_isa_available(void);
-// The fastest of them.
+// The fastest of them: not always the last one.
 SL_API int32_t sl_isa_best(void);
 // "avx512-bf16" and so on; NULL for an unknown number.
 SL_API const char *sl_isa_name(int32_t isa);

@@ -8,12 +8,7 @@ namespace shardline {
 namespace SL_TARGET {
 
 constexpr int PRODUCT_ROWS = 6;  // at most, per call
-#ifdef __AVX512BF16__
-constexpr int PAIR_TILES = 4;
-#else
-constexpr int PAIR_TILES = 2;  // weights take two registers, as even and odd inputs
-#endif
-constexpr int most_tiles(int format) { return format == SL_BF16 ? PAIR_TILES : 2; }
+constexpr int most_tiles(int format) { return format == SL_BF16 ? 4 : 2; }
 
 template <int T>
 static inline void fetch_lines(const Product &p, const uint8_t *w) {
@@ -108,45 +103,48 @@ static void int8_product(const Product &p) {
     store_all(p, total);
 }
 
-// sum += w_odd · x_odd, then sum += w_even · x_even, each rounded once: what vdpbf16ps does.
-struct PairWeights {
+// total += w_odd · x_odd, then total += w_even · x_even, each rounded once: what vdpbf16ps does in one instruction, and
+// two multiply-adds where that is missing or slow (see isa.cpp). x: a pair of inputs of each row, row_step apart.
 #ifdef __AVX512BF16__
-    I both;
-#else
-    F even, odd;
-#endif
-};
-static inline PairWeights load_pairs(const uint8_t *w) {
-#ifdef __AVX512BF16__
-    return {load_int(w)};
-#else
-    const I both = load_int(w);
-    return {from_bits(shift_left<16>(both)), from_bits(bit_and(both, set_int((int32_t)0xffff0000)))};
-#endif
-}
-static inline F add_pairs(F sum, PairWeights w, int32_t x) {
-#ifdef __AVX512BF16__
-    return _mm512_dpbf16_ps(sum, (__m512bh)w.both, (__m512bh)set_int(x));
-#else
-    const I both = set_int(x);
-    sum = fma(w.odd, from_bits(bit_and(both, set_int((int32_t)0xffff0000))), sum);
-    return fma(w.even, from_bits(shift_left<16>(both)), sum);
-#endif
-}
-
-// x_step: from one pair of inputs to the next, row_step: from row to row, in pairs.
 template <int R, int T>
 static inline void add_pair(F (&total)[R][T], const Product &p, const uint8_t *w, const int32_t *x,
                             ptrdiff_t row_step) {
-    PairWeights v[T];
+    I v[T];
     SL_UNROLL
-    for (int t = 0; t < T; t++) v[t] = load_pairs(w + p.tile_stride * t);
+    for (int t = 0; t < T; t++) v[t] = load_int(w + p.tile_stride * t);
     SL_UNROLL
     for (int m = 0; m < R; m++) {
+        const __m512bh pair = (__m512bh)set_int(x[m * row_step]);
         SL_UNROLL
-        for (int t = 0; t < T; t++) total[m][t] = add_pairs(total[m][t], v[t], x[m * row_step]);
+        for (int t = 0; t < T; t++) total[m][t] = _mm512_dpbf16_ps(total[m][t], (__m512bh)v[t], pair);
     }
 }
+#else
+template <bool ODD>
+static inline F widen(I pairs) {
+    return from_bits(ODD ? bit_and(pairs, set_int((int32_t)0xffff0000)) : shift_left<16>(pairs));
+}
+// One of each two inputs. Weights are loaded for each half anew, which leaves registers for 6 rows × 4 tiles.
+template <bool ODD, int R, int T>
+static inline void add_halves(F (&total)[R][T], const Product &p, const uint8_t *w, const int32_t *x,
+                              ptrdiff_t row_step) {
+    F v[T];
+    SL_UNROLL
+    for (int t = 0; t < T; t++) v[t] = widen<ODD>(load_int(w + p.tile_stride * t));
+    SL_UNROLL
+    for (int m = 0; m < R; m++) {
+        const F half = widen<ODD>(set_int(x[m * row_step]));
+        SL_UNROLL
+        for (int t = 0; t < T; t++) total[m][t] = fma(v[t], half, total[m][t]);
+    }
+}
+template <int R, int T>
+static inline void add_pair(F (&total)[R][T], const Product &p, const uint8_t *w, const int32_t *x,
+                            ptrdiff_t row_step) {
+    add_halves<true>(total, p, w, x, row_step);
+    add_halves<false>(total, p, w, x, row_step);
+}
+#endif
 
 template <int R, int T>
 static void bf16_product(const Product &p) {
