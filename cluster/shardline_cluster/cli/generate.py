@@ -8,8 +8,9 @@ from typing import Any
 from shardline import Client, Completion, CompletionStream
 from shardline_cluster.cli import standard_input
 from shardline_cluster.cli.answer_printing import print_answer, read_answer
+from shardline_cluster.cli.number_flags import number_from
 from shardline_cluster.cli.router_address import add_router_flags, connect
-from shardline_cluster.cli.sampling_flags import add_sampling_flags, number_from, sampling_options
+from shardline_cluster.cli.sampling_flags import add_sampling_flags, sampling_options
 from shardline_cluster.cli.token_meter import TokenMeter
 from shardline_cluster.errors import InvalidRequestError
 

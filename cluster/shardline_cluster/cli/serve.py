@@ -18,16 +18,15 @@ from shardline_cluster.cli.run_file import (
     remove_run_file,
     write_run_file,
 )
+from shardline_cluster.cli.serve_flags import TERMS, add_serve_flags
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.processes.process_identity import ProcessIdentity
-from shardline_cluster.queue.durability import Durability, parse_durability
-from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.router.router_config import is_loopback
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import port_of, reserve_shared_port
-from shardline_cluster.serve.serve_options import SIMULATED, LauncherKind, ServeOptions, choose_launcher
+from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions, choose_launcher
 from shardline_cluster.serve.served_model import plan_deployment, served_name
 from shardline_cluster.serve.serving import serve
 
@@ -42,9 +41,6 @@ examples:
 
 Models that were downloaded lie in $XDG_CACHE_HOME/shardline/models, else in ~/.cache/shardline/models.
 """
-
-ENGINES = ("shardline", SIMULATED)
-TERMS = {"default": QueueTerms(), "short": QueueTerms.short()}
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -72,10 +68,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         default=DEFAULT_NAME,
         help="of this server, for `status`, `generate` and `chat` (default: %(default)r)",
     )
-    _add_network_flags(parser.add_argument_group("network"))
-    _add_fleet_flags(parser.add_argument_group("fleet"))
-    _add_engine_flags(parser.add_argument_group("engine"))
-    _add_simulation_flags(parser.add_argument_group("simulated engine"))
+    add_serve_flags(parser)
     return parser
 
 
@@ -189,153 +182,3 @@ def _refuse_open_host(host: str, *, allow_unauthenticated: bool) -> None:
             "model and read what others asked. Listen on 127.0.0.1, or say --allow-unauthenticated where the network "
             "itself keeps strangers out"
         )
-
-
-# --- flags -------------------------------------------------------------------------------------------------------
-
-
-def _add_network_flags(group: Any) -> None:
-    group.add_argument(
-        "--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on (default %(default)s)"
-    )
-    group.add_argument(
-        "--grpc-port", metavar="PORT", type=_port, default=50051, help="0 takes any free one (default %(default)s)"
-    )
-    group.add_argument(
-        "--routers", metavar="N", type=int, default=1, help="router processes on that port (default %(default)s)"
-    )
-    group.add_argument(
-        "--allow-unauthenticated", action="store_true", help="listen to other machines without asking who they are"
-    )
-    group.add_argument(
-        "--redis-url", metavar="URL", help="a Redis or Valkey server (else REDIS_URL, else an embedded one)"
-    )
-    group.add_argument(
-        "--redis-prefix", metavar="TEXT", default="shardline", help="what all its keys begin with (default %(default)s)"
-    )
-    group.add_argument(
-        "--durability",
-        type=_durability,
-        default=Durability.RELAXED,
-        metavar="{none,relaxed}",
-        help="what Redis may lose: relaxed is the last second or two, if the machine fails (default relaxed)",
-    )
-    group.add_argument(
-        "--queue-terms", choices=sorted(TERMS), default="default", help="leases and holds; `short` is for tests"
-    )
-
-
-def _add_fleet_flags(group: Any) -> None:
-    group.add_argument("--replicas", metavar="N", type=int, default=1, help="copies of the model (default %(default)s)")
-    group.add_argument(
-        "--launcher",
-        choices=[kind.value for kind in LauncherKind],
-        help="who starts replicas: ray (the default where Ray is installed) or local, plain processes",
-    )
-    group.add_argument("--ray-address", metavar="HOST:PORT", help="join this Ray cluster instead of starting one")
-
-
-def _add_engine_flags(group: Any) -> None:
-    defaults = EngineOptions()
-    group.add_argument("--engine", choices=ENGINES, default=defaults.engine, help="default %(default)s")
-    group.add_argument("--device", metavar="DEVICE", default=defaults.device, help="cpu or cuda (default %(default)s)")
-    group.add_argument(
-        "--dtype",
-        choices=("auto", "float32", "float64", "bfloat16", "float16"),
-        default=defaults.dtype,
-        help="of weights and activations; auto is the file's own format where kernels have it (default %(default)s)",
-    )
-    group.add_argument(
-        "--kernels",
-        choices=("auto", "native", "reference"),
-        default=defaults.kernels,
-        help="native is compiled code for CPUs, reference is plain torch: right, and slow (default %(default)s)",
-    )
-    group.add_argument(
-        "--max-model-len",
-        metavar="N",
-        type=_positive,
-        help="longest prompt and output together, in tokens; by default the model's own",
-    )
-    group.add_argument(
-        "--max-num-seqs",
-        metavar="N",
-        type=_positive,
-        default=defaults.max_num_seqs,
-        help="most sequences in a batch (default %(default)s)",
-    )
-    group.add_argument("--max-num-batched-tokens", metavar="N", type=_positive, help="most tokens in a step")
-    group.add_argument(
-        "--kv-cache-tokens", metavar="N", type=_positive, help="size of the KV cache; by default what memory allows"
-    )
-    group.add_argument(
-        "--block-size",
-        metavar="N",
-        type=_positive,
-        default=defaults.block_size,
-        help="tokens in a block of the KV cache; by default what the kernels like best",
-    )
-    group.add_argument(
-        "--enable-prefix-caching",
-        action=argparse.BooleanOptionalAction,
-        default=defaults.enable_prefix_caching,
-        help="reuse what equal beginnings of prompts have computed (the default)",
-    )
-    group.add_argument(
-        "--chat-template", metavar="TEMPLATE", help="a Jinja file, or the template itself, instead of the model's own"
-    )
-
-
-def _add_simulation_flags(group: Any) -> None:
-    defaults = EngineOptions()
-    group.add_argument(
-        "--simulated-tokens",
-        choices=("same", "per-incarnation", "replay"),
-        default=defaults.simulated_tokens,
-        help="which tokens it makes (default %(default)s)",
-    )
-    group.add_argument(
-        "--simulated-step-s",
-        metavar="SECONDS",
-        type=_seconds,
-        default=defaults.simulated_step_s,
-        help="time of a step (default %(default)s)",
-    )
-    group.add_argument(
-        "--simulated-replay-text", metavar="TEXT", default=defaults.simulated_replay_text, help="what `replay` plays"
-    )
-
-
-def _port(text: str) -> int:
-    return _whole(text, least=0, most=65_535)
-
-
-def _positive(text: str) -> int:
-    return _whole(text, least=1, most=1 << 31)
-
-
-def _whole(text: str, *, least: int, most: int) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
-    if not least <= number <= most:
-        raise argparse.ArgumentTypeError(f"{number} must be {least} to {most}")
-    return number
-
-
-def _seconds(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
-    if not 0 <= number <= 3_600:
-        raise argparse.ArgumentTypeError(f"{text} must be 0 to 3600 seconds")
-    return number
-
-
-def _durability(text: str) -> Durability:
-    try:
-        return parse_durability(text)
-    except ConfigurationError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None

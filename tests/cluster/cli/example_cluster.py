@@ -10,6 +10,7 @@ from shardline_cluster.queue.calls import ClaimCall, Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.records import DisconnectAction, Submission
 from shardline_cluster.queue.request_queue import RequestQueue
+from tests.cluster.queue.lane_calls import a_submission
 
 LANE = "smollm2"
 HOLD_MS = 6_000
@@ -65,7 +66,7 @@ class ExampleCluster:
 
     async def submit(self, number: int) -> None:
         """A request that waits."""
-        await self.open_lane(LANE).submit("router-1", number, a_submission(self.server.identity, number))
+        await self.open_lane(LANE).submit("router-1", number, _submission(self.server.identity, number))
 
     async def claim_one(self, replica: str) -> None:
         """A replica takes the first that waits."""
@@ -75,27 +76,9 @@ class ExampleCluster:
         assert (await self.open_lane(LANE).claim(call)).value.granted
 
 
-def a_submission(identity: str, number: int) -> Submission:
-    """A small request."""
-    return Submission(
-        id=f"{LANE}-{number:032x}",
-        drawn=identity,
-        payload=b"p",
-        tenant="t",
-        priority=0,
-        num_sequences=1,
-        prompt_tokens=10,
-        max_tokens=20,
-        num_logprobs=None,
-        timeout_ms=None,
-        max_queue_ms=3_600_000,
-        on_disconnect=DisconnectAction.CONTINUE,
-        grace_ms=0,
-        retention_ms=600_000,
-        store=True,
-        idempotency_key=None,
-        body_digest="d",
-        background=False,
+def _submission(identity: str, number: int) -> Submission:
+    return a_submission(
+        identity, id=f"{LANE}-{number:032x}", max_tokens=20, on_disconnect=DisconnectAction.CONTINUE, grace_ms=0
     )
 
 

@@ -19,10 +19,11 @@ from shardline_cluster.fleet.replica_state import ReplicaState
 from shardline_cluster.queue.answers import Snapshot, TooLarge
 from shardline_cluster.queue.calls import ClaimCall, Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
-from shardline_cluster.queue.records import DisconnectAction, RequestState, Submission
+from shardline_cluster.queue.records import RequestState, Submission
 from shardline_cluster.queue.request_ids import draw_request_id
 from shardline_cluster.queue.terms import QueueTerms
 from tests.cluster.controller.fleets import PretendedLauncher, deployment
+from tests.cluster.queue.lane_calls import a_submission
 
 LANE = "tiny-1a2b"
 TERMS = QueueTerms()
@@ -71,25 +72,8 @@ class _Cluster:
 
 
 def _submission(*, max_tokens: int = 8) -> Submission:
-    return Submission(
-        id=draw_request_id(LANE),
-        drawn="memory-0",
-        payload=b"",
-        tenant="t",
-        priority=0,
-        num_sequences=1,
-        prompt_tokens=4,
-        max_tokens=max_tokens,
-        num_logprobs=None,
-        timeout_ms=None,
-        max_queue_ms=60_000,
-        on_disconnect=DisconnectAction.CONTINUE,
-        grace_ms=0,
-        retention_ms=60_000,
-        store=True,
-        idempotency_key=None,
-        body_digest="00",
-        background=True,
+    return a_submission(
+        "memory-0", id=draw_request_id(LANE), tenant="t", prompt_tokens=4, max_tokens=max_tokens, background=True
     )
 
 

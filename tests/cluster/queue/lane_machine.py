@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from shardline_cluster.queue.records import DisconnectAction
+from tests.cluster.queue.lane_calm import calm_round, finish
 from tests.cluster.queue.lane_harness import LaneHarness
 from tests.cluster.queue.lane_wire import Call
 from tests.cluster.queue.lane_world import TICK_MS, LaneWorld, Process, Wish
@@ -104,12 +105,12 @@ class LaneMachine(RuleBasedStateMachine):
         self.most_faults = most_faults
         self.world = LaneWorld(self._harness, self._loop, wanted, length=length, may_forget=most_faults > 0)
         for _ in range(calm_rounds):
-            self.world.calm_round()
+            calm_round(self.world)
 
     def teardown(self) -> None:
         if self.world is not None:
             try:
-                self.world.finish()
+                finish(self.world)
             finally:
                 self.world.close()
 
@@ -144,7 +145,7 @@ class LaneMachine(RuleBasedStateMachine):
     @rule(rounds=st.sampled_from((1, 1, 2, 3, 15)))
     def a_calm_while(self, rounds: int) -> None:
         for _ in range(rounds):
-            self._world.calm_round()
+            calm_round(self._world)
 
     @rule(index=ANY, works=st.sampled_from(WORKS))
     def a_leader_works(self, index: int, works: tuple[Work, ...]) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from typing import Protocol
 
 from shardline_cluster.queue.answers import Snapshot
+from tests.cluster.queue.lane_calm import finish
 from tests.cluster.queue.lane_harness import LaneHarness
 from tests.cluster.queue.lane_wire import Call
 from tests.cluster.queue.lane_world import TICK_MS, LaneWorld, Process, Wish
@@ -102,6 +103,10 @@ class Stage:
         """Time passes; healthy processes do what is due."""
         for _ in range(-(-ms // TICK_MS)):
             self.world.tick()
+
+    def finish(self) -> None:
+        """Nothing fails any more; everything ends and is judged."""
+        finish(self.world)
 
     def reconnect(self, slot: str) -> None:
         """A process finds the server that took over, and everything that follows gets through."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from shardline_cluster.queue.records import DisconnectAction
+from tests.cluster.queue.lane_calm import calm_round, finish
 from tests.cluster.queue.lane_harness import LaneHarness
 from tests.cluster.queue.lane_world import TICK_MS, LaneWorld, Process, Wish
 from tests.cluster.queue.leader_process import LeaderProcess
@@ -44,10 +45,10 @@ def walk(harness: LaneHarness, loop: asyncio.AbstractEventLoop, seed: int) -> La
     steps = Steps(world, chance, most_faults, chance.choice(MOODS))
     try:
         for _ in range(chance.choice((0, 0, 1, 2, 3, 4, 16))):
-            world.calm_round()
+            calm_round(world)
         for _ in range(chance.randint(15, 60)):
             steps.take()
-        world.finish()
+        finish(world)
     finally:
         world.close()
     return world

@@ -24,7 +24,6 @@ T = TypeVar("T")
 Process = LeaderProcess | RouterProcess
 
 TICK_MS = 500
-MOST_ROUNDS = 200  # of calm, until everything must have ended
 MAX_TOKENS = 20
 
 
@@ -68,7 +67,7 @@ class LaneWorld:
         self._queue = harness.queue()
         self.identity = self.run(harness.identity())
         self.clock = Clock(self.run(harness.now_ms()))
-        self.up, self._up_at_ms = True, 0
+        self.up, self.up_at_ms = True, 0
         self.tokens = Tokens()
         self.length = length
         self.processes: dict[str, Process | None] = {}
@@ -80,7 +79,7 @@ class LaneWorld:
         self._ids: set[str] = set()
         self._saved: list[Saved] = []
         self._num_started = 0
-        self._num_ticks = 0
+        self.num_ticks = 0
         for wish in wishes:
             self._invite(wish)
         for slot in ("L0", "L1", "R0", "R1"):
@@ -349,7 +348,7 @@ class LaneWorld:
             process.wire.cut(keep_replies=keep_replies)
             if isinstance(process, RouterProcess) and not keep_replies:
                 process.mail.clear()
-        self.up, self._up_at_ms = outage_ms == 0, self.clock.now_ms + outage_ms
+        self.up, self.up_at_ms = outage_ms == 0, self.clock.now_ms + outage_ms
 
     # --- the controller ------------------------------------------------------------------------------------------
 
@@ -369,11 +368,11 @@ class LaneWorld:
 
     def tick(self) -> None:
         """Time passes; healthy processes do what is due."""
-        self.up = self.up or self.clock.now_ms >= self._up_at_ms
+        self.up = self.up or self.clock.now_ms >= self.up_at_ms
         for process in self.alive():
-            if not process.paused and self.up and self.clock.now_ms > self._up_at_ms:
+            if not process.paused and self.up and self.clock.now_ms > self.up_at_ms:
                 self._do_duties(process)
-        self._num_ticks += 1
+        self.num_ticks += 1
         self.clock.now_ms += TICK_MS
         self.run(self._harness.advance(TICK_MS))
 
@@ -393,56 +392,3 @@ class LaneWorld:
         elif process.known:
             self.push(process, process.sweep())
             process.cancel_again()
-
-    def calm_round(self) -> None:
-        """A tick in which everything goes through at once and everybody does all that there is to do."""
-        self.tick()
-        if not self.up or self.clock.now_ms <= self._up_at_ms:
-            return
-        for process in [p for p in self.alive() if not p.paused]:
-            self.reconnect(process)
-            for call in process.wire.unanswered():
-                if call.waiting:
-                    self.push(process, call)
-        for router in self.routers():
-            while router.mail and not router.paused:
-                router.read_message()
-        self._seat_clients()
-        for leader in [p for p in self.leaders() if not p.paused]:
-            self._work(leader)
-
-    def _seat_clients(self) -> None:
-        for client in self.clients:
-            routers = [r for r in self.routers() if not r.paused]
-            if routers and client.router is None:
-                self.open(client, routers[(client.number + self._num_ticks) % len(routers)])
-
-    def _work(self, leader: LeaderProcess) -> None:
-        for held in list(leader.running.values()):
-            leader.generate(held)
-        if leader.may_commit:
-            self.push(leader, leader.commit())
-        if leader.may_claim:
-            self.push(leader, leader.claim())
-
-    def finish(self) -> None:
-        """Nothing fails any more; time goes on until everything has ended, and everything is judged."""
-        self.up, self._up_at_ms = True, self.clock.now_ms - 1
-        for slot, process in list(self.processes.items()):
-            if process is not None:
-                process.paused = False
-            else:
-                self.start(slot)
-        self.start("L9")
-        self.orphans.clear()
-        for _ in range(MOST_ROUNDS):
-            self.calm_round()
-            if self._settled():
-                break
-        self.judge.judge_rest()
-
-    def _settled(self) -> bool:
-        shots = self.judge.seen.shots
-        ended = all(request_id in shots and shots[request_id].end for request_id in self.judge.accepted)
-        satisfied = all(c.over or (c.submission.background and c.info is not None) for c in self.clients)
-        return ended and satisfied and not any(p.wire.unanswered() for p in self.alive())

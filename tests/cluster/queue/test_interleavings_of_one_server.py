@@ -37,7 +37,7 @@ def test_01_a_commit_whose_reply_is_lost_is_resent_and_adds_nothing_twice(stage_
 
     assert stage.record().state is RequestState.DONE
     assert not leader.running
-    stage.world.finish()
+    stage.finish()
 
 
 def test_02_a_claim_whose_reply_is_lost_brings_the_same_again(stage_on: SetStage) -> None:
@@ -52,7 +52,7 @@ def test_02_a_claim_whose_reply_is_lost_brings_the_same_again(stage_on: SetStage
 
     assert [held.id for held in leader.running.values()] == [stage.record().info.id]
     assert stage.record().epoch == 1
-    stage.world.finish()
+    stage.finish()
 
 
 def test_02_a_stale_copy_of_an_older_claim_does_nothing(stage_on: SetStage) -> None:
@@ -68,7 +68,7 @@ def test_02_a_stale_copy_of_an_older_claim_does_nothing(stage_on: SetStage) -> N
 
     assert first.copies == 0
     assert stage.record().state is RequestState.WAITING
-    stage.world.finish()
+    stage.finish()
 
 
 def test_03_a_zombie_that_commits_after_the_reclaim_is_fenced(stage_on: SetStage) -> None:
@@ -85,7 +85,7 @@ def test_03_a_zombie_that_commits_after_the_reclaim_is_fenced(stage_on: SetStage
 
     assert not stage.leader("L0").running
     assert (stage.owner(), stage.record().logs[0].num_tokens) == ("L1", 2)
-    stage.world.finish()
+    stage.finish()
 
 
 def test_04_a_prefill_longer_than_the_lease_keeps_its_request(stage_on: SetStage) -> None:
@@ -98,7 +98,7 @@ def test_04_a_prefill_longer_than_the_lease_keeps_its_request(stage_on: SetStage
 
     record = stage.record()
     assert (record.state, record.epoch, record.attempts, stage.owner()) == (RequestState.RUNNING, 1, 0, "L0")
-    stage.world.finish()
+    stage.finish()
 
 
 @pytest.mark.parametrize("with_token", [False, True])
@@ -114,7 +114,7 @@ def test_05_a_leader_that_stops_its_heartbeat_loses_its_requests(stage_on: SetSt
     stage.wait(stage.world.terms.lease_ms + TICK_MS)
 
     assert (stage.record().state, stage.record().attempts) == (RequestState.WAITING, 0 if with_token else 1)
-    stage.world.finish()
+    stage.finish()
 
 
 @pytest.mark.parametrize("executed", ["before the end", "after the end"])
@@ -152,7 +152,7 @@ def test_11_a_lost_message_is_made_good_within_the_silence(stage_on: SetStage) -
     stage.flush(stage.router("R0"))
 
     assert len(stage.client().got[0]) == 2
-    stage.world.finish()
+    stage.finish()
 
 
 @pytest.mark.parametrize("action", [DisconnectAction.GRACE, DisconnectAction.CANCEL])
@@ -167,7 +167,7 @@ def test_12_a_client_of_a_dead_router_has_two_leases_to_come_back(stage_on: SetS
     stage.wait(3 * stage.world.terms.lease_ms)
 
     assert stage.record().state is RequestState.RUNNING
-    stage.world.finish()
+    stage.finish()
     assert stage.record().state is RequestState.DONE
 
 
@@ -201,7 +201,7 @@ def test_13_a_cancel_ends_at_once_though_the_owner_is_dead(stage_on: SetStage) -
     assert end is not None
     assert (end.state, end.offsets) == (RequestState.CANCELLED, (1,))
     assert stage.record().logs[0].num_tokens == 1
-    stage.world.finish()
+    stage.finish()
 
 
 @pytest.mark.parametrize("running", [False, True])
@@ -218,7 +218,7 @@ def test_14_a_deadline_ends_a_request_with_or_without_an_owner(stage_on: SetStag
     end = stage.client().end
     assert end is not None
     assert (end.state, end.offsets) == (RequestState.EXPIRED, (1 if running else 0,))
-    stage.world.finish()
+    stage.finish()
 
 
 @pytest.mark.parametrize("first", ["a router", "the other leader"])
@@ -241,7 +241,7 @@ def test_17_after_an_outage_the_first_that_reconnects_robs_nobody(stage_on: SetS
 
     assert (stage.record(0).state, stage.record(0).epoch, stage.owner(0)) == (RequestState.RUNNING, 1, "L0")
     assert (stage.record(1).state, stage.owner(1)) == (RequestState.RUNNING, "L1")
-    stage.world.finish()
+    stage.finish()
     assert [stage.record(k).state for k in (0, 1)] == [RequestState.DONE, RequestState.DONE]
 
 
@@ -262,7 +262,7 @@ def test_19_a_rolling_restart_under_a_long_generation_counts_no_attempt(stage_on
     record = stage.record()
     assert (record.state, record.epoch, record.attempts) == (RequestState.WAITING, 4, 0)
     assert record.logs[0].num_tokens == 8
-    stage.world.finish()
+    stage.finish()
     assert stage.record().state is RequestState.DONE
 
 
@@ -277,7 +277,7 @@ def test_26_three_sequences_of_different_lengths_are_each_resumed(stage_on: SetS
     stage.work("L0")
 
     stage.come("R1")
-    stage.world.finish()
+    stage.finish()
 
     assert [len(got) for got in stage.client().got] == [3, 4, 5]
     assert stage.client().end is not None
@@ -300,4 +300,4 @@ def test_31_a_detach_that_was_overtaken_by_the_new_attach_is_ignored(stage_on: S
     stage.work("L0")
     stage.read("R0")
     assert len(stage.client().got[0]) == 2
-    stage.world.finish()
+    stage.finish()

@@ -41,7 +41,7 @@ def test_03_a_zombie_with_an_equal_epoch_is_fenced_by_its_nonce(stage_on: SetSta
 
     assert not stage.leader("L0").running
     assert stage.record().logs[0].num_tokens == 1
-    stage.world.finish()
+    stage.finish()
 
 
 def test_04_a_prefill_keeps_its_request_though_its_claim_is_forgotten(stage_on: SetStage) -> None:
@@ -56,7 +56,7 @@ def test_04_a_prefill_keeps_its_request_though_its_claim_is_forgotten(stage_on: 
 
     record = stage.record()
     assert (record.state, record.epoch, record.attempts, stage.owner()) == (RequestState.RUNNING, 1, 0, "L0")
-    stage.world.finish()
+    stage.finish()
 
 
 @pytest.mark.parametrize("first", ["L0", "R0", "L1"])
@@ -73,7 +73,7 @@ def test_06_forgotten_commits_come_back_whoever_is_first(stage_on: SetStage, los
     stage.reconnect(first)
     if first == "L1":
         stage.claim("L1")
-    stage.world.finish()
+    stage.finish()
 
     assert stage.client().got[0][:52] == seen
     assert (stage.record().state, stage.record().epoch) == (RequestState.DONE, 1)
@@ -102,7 +102,7 @@ def test_07_whatever_is_forgotten_comes_to_the_end_that_was_told(stage_on: SetSt
         stage.world.leave(stage.client(), for_good=True)
         stage.flush(stage.router("R0"))
     stage.world.go_back(saved)
-    stage.world.finish()
+    stage.finish()
 
     expected = RequestState.CANCELLED if what == "cancel" else RequestState.DONE
     assert stage.record().state is expected
@@ -127,7 +127,7 @@ def test_08_the_routers_ids_win_where_the_leader_is_dead(stage_on: SetStage) -> 
     stage.world.crash("L0")
 
     stage.world.go_back(saved)
-    stage.world.finish()
+    stage.finish()
 
     assert len(seen) == 3
     assert stage.client().failure == ""
@@ -145,7 +145,7 @@ def test_09_who_had_more_than_anybody_left_alive_is_told_of_the_loss(stage_on: S
     stage.world.crash("R0")
 
     stage.world.go_back(saved)
-    stage.world.finish()
+    stage.finish()
 
     assert "differ" in stage.client().failure
     assert len(stage.client().got[0]) == 3
@@ -167,7 +167,7 @@ def test_11_a_message_of_the_old_server_is_not_delivered(stage_on: SetStage) -> 
     stage.read("R0")
 
     assert stage.client().got == [[]]
-    stage.world.finish()
+    stage.finish()
 
 
 def test_14_a_deadline_in_a_hold_waits_for_its_end(stage_on: SetStage) -> None:
@@ -182,7 +182,7 @@ def test_14_a_deadline_in_a_hold_waits_for_its_end(stage_on: SetStage) -> None:
 
     wait_for_the_hold(stage)
     assert stage.record().state is RequestState.EXPIRED
-    stage.world.finish()
+    stage.finish()
 
 
 def test_14_an_expiry_that_was_told_stays_though_the_leader_never_heard(stage_on: SetStage) -> None:
@@ -199,7 +199,7 @@ def test_14_an_expiry_that_was_told_stays_though_the_leader_never_heard(stage_on
     stage.world.go_back(saved)
     stage.generate("L0")
     stage.reconnect("L0")
-    stage.world.finish()
+    stage.finish()
 
     assert told is not None
     assert told.state is RequestState.EXPIRED
@@ -219,7 +219,7 @@ def test_15_fifty_submits_over_four_routers_and_a_rollback_are_one_request(stage
         stage.reconnect(f"R{number % 4}")
         stage.come(f"R{number % 4}", number)
 
-    stage.world.finish()
+    stage.finish()
 
     assert len({str(client.got) for client in stage.world.clients}) == 1
     assert stage.record().epoch == 1
@@ -240,7 +240,7 @@ def test_30_a_promoted_server_whose_clock_is_behind_robs_nobody_and_loses_no_mai
 
     assert (stage.record().state, stage.record().epoch, stage.owner()) == (RequestState.RUNNING, 1, "L0")
     assert stage.leader("L1").held.draining
-    stage.world.finish()
+    stage.finish()
 
 
 def test_32_nothing_is_held_for_ever_by_a_restore_whose_reply_is_lost(stage_on: SetStage) -> None:
@@ -265,7 +265,7 @@ def test_32_nothing_is_held_for_ever_by_a_restore_whose_reply_is_lost(stage_on: 
 
     assert leader.held.owes_nothing
     assert stage.record().state is RequestState.WAITING
-    stage.world.finish()
+    stage.finish()
     assert stage.record().attempts == 0
 
 
@@ -289,7 +289,7 @@ def test_a_router_that_slept_through_the_hold_restores_under_a_new_owner(stage_o
 
     assert not stage.leader("L1").running
     assert stage.client().failure == ""
-    stage.world.finish()
+    stage.finish()
     assert stage.record().state is RequestState.DONE
 
 
@@ -309,7 +309,7 @@ def test_a_drained_leader_whose_release_is_forgotten_did_not_crash(stage_on: Set
     stage.wait(3 * stage.world.terms.lease_ms)
 
     assert (stage.record().state, stage.record().attempts) == (RequestState.WAITING, 0)
-    stage.world.finish()
+    stage.finish()
 
 
 def test_when_all_is_lost_a_fresh_router_is_served_and_an_old_request_waits(stage_on: SetStage) -> None:
@@ -322,7 +322,7 @@ def test_when_all_is_lost_a_fresh_router_is_served_and_an_old_request_waits(stag
 
     stage.claim("L2")
     assert stage.record(1).state is RequestState.RUNNING
-    stage.world.finish()
+    stage.finish()
 
     assert [stage.record(k).state for k in (0, 1)] == [RequestState.DONE] * 2
     assert stage.client().failure == ""
@@ -338,7 +338,7 @@ def test_when_all_is_lost_a_twin_under_the_same_key_waits_for_the_first(stage_on
 
     stage.claim("L2")
     assert not stage.leader("L2").running
-    stage.world.finish()
+    stage.finish()
 
     assert [client.failure for client in stage.world.clients] == ["", ""]
     assert stage.client(0).got == stage.client(1).got
@@ -354,7 +354,7 @@ def test_when_all_is_lost_a_client_at_a_fresh_router_is_told_to_wait(stage_on: S
 
     stage.come("R2")
     assert stage.client().failure == ""
-    stage.world.finish()
+    stage.finish()
 
     assert stage.client().failure == ""
     assert stage.record().state is RequestState.DONE
@@ -373,7 +373,7 @@ def test_a_fresh_cluster_serves_in_its_first_hold(stage_on: SetStage) -> None:
     leader = stage.world.processes["L0"]
     assert isinstance(leader, LeaderProcess)
     assert leader.running
-    stage.world.finish()
+    stage.finish()
 
 
 @pytest.mark.parametrize("action", [DisconnectAction.CANCEL, DisconnectAction.GRACE])

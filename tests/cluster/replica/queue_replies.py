@@ -12,7 +12,6 @@ from shardline_cluster.queue.answers import (
 )
 from shardline_cluster.queue.log_encoding import pack_ids
 from shardline_cluster.queue.records import (
-    DisconnectAction,
     Grant,
     RequestEnd,
     RequestInfo,
@@ -22,6 +21,7 @@ from shardline_cluster.queue.records import (
     Submission,
 )
 from shardline_cluster.queue.request_queue import Reply
+from tests.cluster.queue.lane_calls import a_submission
 
 T = TypeVar("T")
 
@@ -30,25 +30,15 @@ LENGTH = SequenceFinish("length")
 
 
 def submission(request_id: str, *, payload: bytes = b"", n: int = 1, num_logprobs: int | None = None) -> Submission:
-    return Submission(
+    return a_submission(
+        "server-1",
         id=request_id,
-        drawn="server-1",
         payload=payload,
-        tenant="tenant",
-        priority=0,
         num_sequences=n,
         prompt_tokens=3,
         max_tokens=8,
         num_logprobs=num_logprobs,
-        timeout_ms=None,
-        max_queue_ms=1000,
-        on_disconnect=DisconnectAction.GRACE,
-        grace_ms=1000,
         retention_ms=1000,
-        store=True,
-        idempotency_key=None,
-        body_digest="00",
-        background=False,
     )
 
 

@@ -10,12 +10,14 @@ from shardline_cluster.queue.answers import Accepted, Duplicate, Ended, Snapshot
 from shardline_cluster.queue.log_encoding import unpack_ids
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.published import Published, Subscribed
-from shardline_cluster.queue.records import DisconnectAction, RequestInfo, Submission
+from shardline_cluster.queue.records import RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.router.admission import DEFAULT_TENANT
 from shardline_cluster.router.lane_calls import AttachStream, LaneCall, RestoreRequest
 from shardline_cluster.router.lane_streams import LaneStreams
 from shardline_cluster.router.stream_reader import StreamReader
+from tests.cluster.queue.lane_calls import a_submission
 
 LANE = "lane"
 START_MS = 1_700_000_000_000
@@ -37,28 +39,15 @@ class SteppedServer:
 
 
 def submission(request_id: str, drawn: str, **changes: Any) -> Submission:
-    """A request of one sequence without a key."""
-    fields: dict[str, Any] = {
+    """A request of one sequence without a key, of the tenant that everybody is."""
+    plain: dict[str, Any] = {
         "id": request_id,
-        "drawn": drawn,
         "payload": b"",
-        "tenant": "default",
-        "priority": 0,
-        "num_sequences": 1,
+        "tenant": DEFAULT_TENANT,
         "prompt_tokens": 3,
         "max_tokens": 100,
-        "num_logprobs": None,
-        "timeout_ms": None,
-        "max_queue_ms": 3_600_000,
-        "on_disconnect": DisconnectAction.GRACE,
-        "grace_ms": 30_000,
-        "retention_ms": 600_000,
-        "store": True,
-        "idempotency_key": None,
-        "body_digest": "",
-        "background": False,
     }
-    return Submission(**(fields | changes))
+    return a_submission(drawn, **(plain | changes))
 
 
 class SteppedRouter:
