@@ -19,10 +19,10 @@ TESTS ?= tests
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help setup model demo test lint format protos parity chaos load clean
+.PHONY: help setup model demo test native-asan lint format protos parity chaos load clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 setup: $(BIN)/.ready ## Make the virtual environment with every pinned package
 
@@ -51,6 +51,12 @@ demo: setup model ## Serve a real model on this machine and ask it something
 
 test: setup model ## Run every test, or some: make test TESTS=tests/cluster/router
 	@$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# An ordinary Python loads the sanitised kernels, so the sanitizer comes in by preloading; what Python leaks is not ours.
+native-asan: setup ## Run the tests of the native kernels under AddressSanitizer and UBSan
+	@CXX="$(CURDIR)/.ci/sanitised-c++" ASAN_OPTIONS=detect_leaks=0 \
+	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+	  $(BIN)/python -m pytest tests/workers/kernels/native $(PYTEST_ARGS)
 
 lint: setup ## Check format, lint, types, layers and generated code
 	$(BIN)/ruff format --check .

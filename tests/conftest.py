@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from shardline_workers.kernels.native_library import NativeLibrary, load_native_library
 from tests.cluster.queue.redis_servers import server_binaries
 
 MARKS_THAT_START_PROCESSES = {"redis", "ray", "process"}
@@ -26,6 +27,12 @@ def _no_processes_without_a_mark(request: pytest.FixtureRequest, monkeypatch: py
         monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
         monkeypatch.setattr(subprocess.Popen, "__del__", lambda _self: None)
     yield
+
+
+@pytest.fixture(scope="session")
+def native_library() -> NativeLibrary:
+    """The native kernels, built before any test that asks for them. Without a compiler these tests fail, not pass."""
+    return load_native_library(os.environ, lambda _: None)
 
 
 class ServersTested:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from shardline_workers.engine import EngineRequest, Sampling
+from shardline_workers.kernels.kernels import RunTimes
 from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.scheduling.request import SequenceKey
 from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
@@ -28,15 +29,12 @@ class _RecordingRunner:
         self._runner = runner
         self.key_to_logits: dict[SequenceKey, list[Tensor]] = {}
 
-    def execute(self, plan: StepPlan) -> list[SampledToken]:
-        sampled = self._runner.execute(plan)
+    def execute(self, plan: StepPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
+        sampled, times = self._runner.execute(plan, num_threads=num_threads)
         rows = [chunk.key for chunk in plan.chunks if chunk.samples]
         for row, key in enumerate(rows):
             self.key_to_logits.setdefault(key, []).append(self._runner.logits[row].clone())
-        return sampled
-
-    def probe(self, num_tokens: int = 1) -> None:
-        self._runner.probe(num_tokens)
+        return sampled, times
 
 
 def run_greedily(config: EngineConfig, prompts: list[tuple[int, ...]], num_tokens: int) -> list[GreedyRun]:

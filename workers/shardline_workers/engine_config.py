@@ -11,23 +11,21 @@ class EngineConfig:
 
     files: ModelFiles
     device: str = "cpu"
-    dtype: str = "auto"  # or float32, float64, bfloat16, float16
+    dtype: str = "auto"  # or float32, float64, bfloat16, float16: these are the reference kernels'
+    kernels: str = "auto"  # or native, reference
     max_model_len: int | None = None  # tokens of prompt and output together
     max_num_seqs: int = 16
     max_num_batched_tokens: int = 512
     kv_cache_tokens: int | None = None
-    block_size: int = 32  # tokens
+    block_size: int | None = None  # tokens; None is what the kernels like best
     enable_prefix_caching: bool = True
     max_logprobs: int = 20
     replicas_on_host: int = 1  # they share cores and memory evenly
 
     def __post_init__(self) -> None:
         for name in ("max_num_seqs", "max_num_batched_tokens", "block_size", "replicas_on_host"):
-            if getattr(self, name) < 1:
+            value = getattr(self, name)
+            if value is not None and value < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.max_logprobs < 0:
             raise ValueError(f"max_logprobs is {self.max_logprobs}; it must be at least 0")
-        if self.kv_cache_tokens is not None and self.kv_cache_tokens < self.block_size:
-            raise ValueError(
-                f"kv_cache_tokens is {self.kv_cache_tokens}; it must be at least a block of {self.block_size} tokens"
-            )

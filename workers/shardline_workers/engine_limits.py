@@ -12,13 +12,20 @@ _MAX_KV_TOKENS_CPU = 64 * 1024
 
 
 def decide_limits(
-    config: EngineConfig, shape: DecoderShape, *, host: HostResources, dtype: torch.dtype, used_bytes: int
+    config: EngineConfig,
+    shape: DecoderShape,
+    *,
+    block_size: int,
+    host: HostResources,
+    dtype: torch.dtype,
+    used_bytes: int,
 ) -> SchedulerLimits:
     """The bounds that a scheduler gets: what was asked for, filled up with what model and machine allow.
 
     Args:
         config: what was asked for.
         shape: of the model.
+        block_size: of the KV cache, in tokens.
         host: cores and memory of all replicas here together.
         dtype: of the KV cache.
         used_bytes: memory of weights and buffers.
@@ -29,8 +36,9 @@ def decide_limits(
     asked = config.max_model_len
     if asked is not None and not 1 <= asked <= shape.max_len:
         raise ValueError(f"max_model_len is {asked}; this model was made for 1 to {shape.max_len} tokens")
-    num_blocks = _num_blocks(config, shape, host=host, dtype=dtype, used_bytes=used_bytes)
-    kv_cache_tokens = num_blocks * config.block_size
+    demand = _demand(config, shape, block_size=block_size, dtype=dtype)
+    num_blocks = _num_blocks(config, demand, host=host, used_bytes=used_bytes)
+    kv_cache_tokens = num_blocks * block_size
     if asked is not None and asked > kv_cache_tokens:
         raise ValueError(
             f"max_model_len is {asked}, but the KV cache holds {kv_cache_tokens} tokens; lower it, raise"
@@ -41,25 +49,36 @@ def decide_limits(
         max_num_seqs=config.max_num_seqs,
         max_num_batched_tokens=config.max_num_batched_tokens,
         num_blocks=num_blocks,
-        block_size=config.block_size,
+        block_size=block_size,
         enable_prefix_caching=config.enable_prefix_caching,
     )
 
 
-def _num_blocks(
-    config: EngineConfig, shape: DecoderShape, *, host: HostResources, dtype: torch.dtype, used_bytes: int
-) -> int:
-    if config.kv_cache_tokens is not None:
-        return config.kv_cache_tokens // config.block_size
+def _demand(config: EngineConfig, shape: DecoderShape, *, block_size: int, dtype: torch.dtype) -> KvDemand:
     max_tokens = config.max_num_seqs * (config.max_model_len or shape.max_len)
-    on_cpu = torch.device(config.device).type == "cpu"
-    demand = KvDemand(
+    if _on_cpu(config):
+        max_tokens = min(max_tokens, _MAX_KV_TOKENS_CPU)
+    return KvDemand(
         bytes_per_token=shape.kv_values_per_token * dtype.itemsize,
-        max_tokens=max(config.block_size, min(max_tokens, _MAX_KV_TOKENS_CPU) if on_cpu else max_tokens),
-        block_size=config.block_size,
+        max_tokens=max(block_size, max_tokens),
+        block_size=block_size,
     )
-    memory_bytes = host.memory_bytes if on_cpu else torch.cuda.mem_get_info(config.device)[1]
+
+
+def _num_blocks(config: EngineConfig, demand: KvDemand, *, host: HostResources, used_bytes: int) -> int:
+    if config.kv_cache_tokens is not None:
+        if config.kv_cache_tokens < demand.block_size:
+            raise ValueError(
+                f"kv_cache_tokens is {config.kv_cache_tokens}; it must be at least a block of {demand.block_size}"
+                " tokens"
+            )
+        return config.kv_cache_tokens // demand.block_size
+    memory_bytes = host.memory_bytes if _on_cpu(config) else torch.cuda.mem_get_info(config.device)[1]
     return kv_blocks(demand, memory_bytes=memory_bytes, used_bytes=used_bytes, replicas_on_host=config.replicas_on_host)
+
+
+def _on_cpu(config: EngineConfig) -> bool:
+    return torch.device(config.device).type == "cpu"
 
 
 def kv_cache_line(limits: SchedulerLimits, shape: DecoderShape, dtype: torch.dtype) -> str:

@@ -1,8 +1,8 @@
 """Our engine: scheduler, model and sampler behind the `Engine` protocol. In this cut one rank on one device."""
 
+import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 
 import torch
@@ -10,9 +10,9 @@ import torch
 from shardline_workers.engine import Capacity, EngineDescription, EngineRequest, StepResult
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_limits import decide_limits, kv_cache_line
-from shardline_workers.kernels.kernel_choice import choose_dtype, choose_kernels
-from shardline_workers.kernels.kernels import Kernels
-from shardline_workers.memory_budget import MIB, read_host_resources, thread_count
+from shardline_workers.kernels.kernel_choice import KernelWish, choose_kernels
+from shardline_workers.kernels.kernels import Kernels, RunTimes
+from shardline_workers.memory_budget import MIB, HostResources, read_host_resources, thread_count
 from shardline_workers.models.checkpoint import open_checkpoint
 from shardline_workers.models.decoder import Activations, Decoder
 from shardline_workers.models.decoder_shape import DecoderShape
@@ -30,6 +30,8 @@ __all__ = ["EngineConfig", "Report", "ShardedEngine", "load_engine"]
 
 Report = Callable[[str], None]
 
+DEFAULT_BLOCK_SIZE = 32  # tokens, where kernels have no favourite
+
 
 class ShardedEngine:
     """Implements `Engine`. Built by `load_engine`."""
@@ -38,6 +40,7 @@ class ShardedEngine:
         self,
         scheduler: Scheduler,
         runner: ModelRunner,
+        kernels: Kernels,
         *,
         description: EngineDescription,
         threads: ThreadGovernor,
@@ -45,6 +48,7 @@ class ShardedEngine:
     ) -> None:
         self._scheduler = scheduler
         self._runner: ModelRunner | None = runner
+        self._kernels = kernels
         self._description = description
         self._threads = threads
         self._max_logprobs = max_logprobs
@@ -101,8 +105,8 @@ class ShardedEngine:
         plan = self._scheduler.schedule()
         sampled: list[SampledToken] = []
         if plan.chunks:
-            with self._measured(plan.num_tokens) as runner:
-                sampled = runner.execute(plan)
+            sampled, times = self._open_runner.execute(plan, num_threads=self._threads.num_threads)
+            self._book(plan.num_tokens, times)
         steps = self._scheduler.complete(plan, sampled)
         return StepResult(
             sequences=steps,
@@ -117,8 +121,14 @@ class ShardedEngine:
         Raises:
             ProbeFailedError: the device computes nonsense.
         """
-        with self._measured(num_tokens) as runner:
-            runner.probe(num_tokens)
+        self._book(num_tokens, self._open_runner.probe(num_tokens, num_threads=self._threads.num_threads))
+
+    def warm_up(self) -> None:
+        """Computes a few probes. Each size twice: the first touches memory, the second tells how long it takes."""
+        limits = self._scheduler.limits
+        num_tokens = min(limits.block_size, limits.max_num_batched_tokens, limits.max_model_len)
+        for size in (1, num_tokens, num_tokens, 1):
+            self.probe(size)
 
     def check_integrity(self) -> None:
         """See `Engine.check_integrity`."""
@@ -127,18 +137,16 @@ class ShardedEngine:
     def close(self) -> None:
         """See `Engine.close`."""
         self._runner = None
+        self._kernels.close()
 
-    @contextmanager
-    def _measured(self, num_tokens: int) -> Iterator[ModelRunner]:
-        """The runner, its threads set, for one step of so many tokens, which is timed."""
+    @property
+    def _open_runner(self) -> ModelRunner:
         assert self._runner is not None, "the engine was closed"
-        if torch.get_num_threads() != self._threads.num_threads:
-            torch.set_num_threads(self._threads.num_threads)
-        started_s, started_cpu_s = time.perf_counter(), time.process_time()
-        yield self._runner
-        wall_s = time.perf_counter() - started_s
-        self._threads.record(wall_s=wall_s, cpu_s=time.process_time() - started_cpu_s)
-        self._step_times.record(num_tokens, wall_s)
+        return self._runner
+
+    def _book(self, num_tokens: int, times: RunTimes) -> None:
+        self._threads.record(wall_s=times.wall_s, cpu_s=times.cpu_s)
+        self._step_times.record(num_tokens, times.wall_s)
 
     def _check_token_ids(self, request: EngineRequest) -> None:
         for token_ids in (request.prompt_ids, *(start.generated_ids for start in request.sequences)):
@@ -150,80 +158,108 @@ class ShardedEngine:
                     )
 
 
-def load_engine(config: EngineConfig, *, report: Report) -> ShardedEngine:
-    """Loads a model and makes it ready for steps. Sets the number of torch's threads in this process.
+def load_engine(config: EngineConfig, *, report: Report, environment: Mapping[str, str] = os.environ) -> ShardedEngine:
+    """Loads a model and makes it ready for steps.
 
     Args:
         config: what to load.
         report: gets a line for each thing that a user should know.
+        environment: says where compiler and cache of native kernels are.
 
     Raises:
         ModelFileError: the model cannot be read or is not supported.
         ValueError: the configuration cannot be met on this machine; the text says what would.
     """
     device = torch.device(config.device)
-    kernels = choose_kernels(device)
-    dtype = choose_dtype(config.dtype, device)
     host = read_host_resources()
     num_threads = thread_count(host, replicas_on_host=config.replicas_on_host)
-    torch.set_num_threads(num_threads)
-    report(f"loading {config.files.source} as {_dtype_name(dtype)} on {device}, {num_threads} threads")
-    shape, weights = _load_weights(config, kernels, dtype=dtype, device=device)
-    report(f"weights: {weights.num_bytes() / MIB:.0f} MiB")
-    activations = Activations.allocate(
-        shape, max_tokens=config.max_num_batched_tokens, max_seqs=config.max_num_seqs, dtype=dtype, device=device
-    )
-    limits = decide_limits(
-        config, shape, host=host, dtype=dtype, used_bytes=weights.num_bytes() + activations.num_bytes()
-    )
-    report(kv_cache_line(limits, shape, dtype))
-    decoder = Decoder(
-        shape,
-        weights,
-        kernels,
-        rotary=rotary_table(
-            shape.rotary, limits.max_model_len, dtype=dtype, device=device, factors=weights.rotary_factors
-        ),
-        activations=activations,
-    )
-    runner = ModelRunner(decoder, kernels, limits=limits, max_logprobs=config.max_logprobs, dtype=dtype, device=device)
-    engine = ShardedEngine(
-        Scheduler(limits),
-        runner,
-        description=_describe(config, shape, limits, kernels=kernels, dtype=dtype, num_threads=num_threads),
-        threads=ThreadGovernor(num_threads),
-        max_logprobs=config.max_logprobs,
-    )
+    with open_checkpoint(config.files) as checkpoint:
+        shape = checkpoint.shape
+        kernels = choose_kernels(_wish(config, shape, num_threads), environment=environment, report=report)
+        report(_loading_line(config, kernels, num_threads))
+        started_s = time.perf_counter()
+        loader = WeightLoader(checkpoint.source, checkpoint.names, dtype=kernels.formats.activations, device=device)
+        weights = load_decoder_weights(shape, loader, kernels)
+    report(f"weights: {weights.num_bytes() / MIB:.0f} MiB in {time.perf_counter() - started_s:.1f} s")
+    engine = _build(config, shape, weights, kernels=kernels, host=host, num_threads=num_threads, report=report)
     report("warming up")
-    _warm_up(engine, limits)
+    engine.warm_up()
     return engine
 
 
-def _load_weights(
-    config: EngineConfig, kernels: Kernels, *, dtype: torch.dtype, device: torch.device
-) -> tuple[DecoderShape, DecoderWeights]:
-    with open_checkpoint(config.files) as checkpoint:
-        loader = WeightLoader(checkpoint.source, checkpoint.names, dtype=dtype, device=device)
-        return checkpoint.shape, load_decoder_weights(checkpoint.shape, loader, kernels)
+def _wish(config: EngineConfig, shape: DecoderShape, num_threads: int) -> KernelWish:
+    return KernelWish(
+        kernels=config.kernels,
+        device=torch.device(config.device),
+        dtype=config.dtype,
+        block_size=config.block_size,
+        attention=shape.attention,
+        weights_digest=config.files.digest,
+        num_threads=num_threads,
+    )
+
+
+def _loading_line(config: EngineConfig, kernels: Kernels, num_threads: int) -> str:
+    formats = kernels.formats
+    weights = "in its own format" if formats.weights == "file" else f"as {formats.weights}"
+    told = ", ".join([kernels.name, *kernels.details.values()])
+    return f"loading {config.files.source} {weights} on {config.device}: {told} kernels, {num_threads} threads"
+
+
+def _build(
+    config: EngineConfig,
+    shape: DecoderShape,
+    weights: DecoderWeights,
+    *,
+    kernels: Kernels,
+    host: HostResources,
+    num_threads: int,
+    report: Report,
+) -> ShardedEngine:
+    device, formats = torch.device(config.device), kernels.formats
+    activations = Activations.allocate(
+        shape,
+        weights,
+        kernels,
+        max_tokens=config.max_num_batched_tokens,
+        max_seqs=config.max_num_seqs,
+        device=device,
+    )
+    limits = decide_limits(
+        config,
+        shape,
+        block_size=config.block_size or (kernels.block_sizes or (DEFAULT_BLOCK_SIZE,))[0],
+        host=host,
+        dtype=formats.kv_cache,
+        used_bytes=weights.num_bytes() + activations.num_bytes(),
+    )
+    report(kv_cache_line(limits, shape, formats.kv_cache))
+    rotary = rotary_table(
+        shape.rotary,
+        limits.max_model_len,
+        dtype=formats.activations,
+        device=device,
+        factors=weights.rotary_factors,
+    )
+    decoder = Decoder(shape, weights, rotary=rotary, activations=activations)
+    return ShardedEngine(
+        Scheduler(limits),
+        ModelRunner(decoder, kernels, limits=limits, max_logprobs=config.max_logprobs, device=device),
+        kernels,
+        description=_describe(config, shape, limits, kernels=kernels, num_threads=num_threads),
+        threads=ThreadGovernor(num_threads),
+        max_logprobs=config.max_logprobs,
+    )
 
 
 def _describe(
-    config: EngineConfig,
-    shape: DecoderShape,
-    limits: SchedulerLimits,
-    *,
-    kernels: Kernels,
-    dtype: torch.dtype,
-    num_threads: int,
+    config: EngineConfig, shape: DecoderShape, limits: SchedulerLimits, *, kernels: Kernels, num_threads: int
 ) -> EngineDescription:
     numerics = {
         "weights": config.files.digest,
-        "kernels": kernels.name,
-        "dtype": _dtype_name(dtype),
-        "device": torch.device(config.device).type,
+        **kernels.numerics,
+        "block_size": str(limits.block_size),  # attention may sum block by block
         "shape": "tp1-pp1-ep1",
-        "torch": torch.__version__,
-        "cpu": torch.backends.cpu.get_cpu_capability(),
     }
     told = "; ".join(f"{name}={value}" for name, value in numerics.items())
     return EngineDescription(
@@ -234,23 +270,11 @@ def _describe(
         vocab_size=shape.vocab_size,
         details={
             **numerics,
+            **kernels.details,
             "model": config.files.source,
             "family": shape.family,
             "threads": str(num_threads),
-            "block_size": str(limits.block_size),
             "prefix_caching": "on" if limits.enable_prefix_caching else "off",
-            # Matrix products of torch round differently for different numbers of rows.
-            "batch_invariant": "no",
+            "batch_invariant": "yes" if kernels.is_batch_invariant else "no",
         },
     )
-
-
-def _warm_up(engine: ShardedEngine, limits: SchedulerLimits) -> None:
-    # Twice: the first step of a size touches memory for the first time, the second tells how long it takes.
-    num_tokens = min(limits.block_size, limits.max_num_batched_tokens, limits.max_model_len)
-    for size in (1, num_tokens, num_tokens, 1):
-        engine.probe(size)
-
-
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -24,6 +24,7 @@ from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.router.router_config import is_loopback
+from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import port_of, reserve_shared_port
 from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions, choose_launcher
 from shardline_cluster.serve.served_model import plan_deployment, served_name
@@ -77,6 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
     _refuse_second(options.name)
     with reserve_shared_port(options.host, options.grpc_port) as port:
         deployment = plan_deployment(options, cache_folder=Path(options.cache_folder), say=say)
+        prepare_native_kernels(deployment.options, environment=os.environ, say=say)
         source = "" if deployment.model == deployment.name else f" from {deployment.model}"
         say(f"serving {deployment.name}{source}: prompt and output together at most {deployment.max_model_len} tokens")
         announce = partial(_write_run_file, options)
@@ -140,6 +142,7 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
         engine=arguments.engine,
         device=arguments.device,
         dtype=arguments.dtype,
+        kernels=arguments.kernels,
         max_model_len=arguments.max_model_len,
         max_num_seqs=arguments.max_num_seqs,
         max_num_batched_tokens=arguments.max_num_batched_tokens,

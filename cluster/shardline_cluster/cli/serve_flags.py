@@ -76,7 +76,13 @@ def _add_engine_flags(group: Any) -> None:
         "--dtype",
         choices=("auto", "float32", "float64", "bfloat16", "float16"),
         default=defaults.dtype,
-        help="of weights and activations (default %(default)s)",
+        help="of weights and activations; auto is the file's own format where kernels have it (default %(default)s)",
+    )
+    group.add_argument(
+        "--kernels",
+        choices=("auto", "native", "reference"),
+        default=defaults.kernels,
+        help="native is compiled code for CPUs, reference is plain torch: right, and slow (default %(default)s)",
     )
     group.add_argument(
         "--max-model-len",
@@ -100,7 +106,7 @@ def _add_engine_flags(group: Any) -> None:
         metavar="N",
         type=_POSITIVE,
         default=defaults.block_size,
-        help="tokens in a block of the KV cache (default %(default)s)",
+        help="tokens in a block of the KV cache; by default what the kernels like best",
     )
     group.add_argument(
         "--enable-prefix-caching",

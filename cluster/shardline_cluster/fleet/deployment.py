@@ -12,11 +12,12 @@ class EngineOptions:
     engine: str = "shardline"  # or "simulated"
     device: str = "cpu"
     dtype: str = "auto"  # auto, float32, float64, bfloat16, float16
+    kernels: str = "auto"  # auto, native, reference
     max_model_len: int | None = None
     max_num_seqs: int = 32
     max_num_batched_tokens: int | None = None
     kv_cache_tokens: int | None = None
-    block_size: int = 32
+    block_size: int | None = None
     enable_prefix_caching: bool = True
     chat_template: str | None = None
     # The simulated engine's; ignored by others.

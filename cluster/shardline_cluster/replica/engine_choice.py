@@ -85,6 +85,7 @@ def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
             files=files,
             device=options.device,
             dtype=options.dtype,
+            kernels=options.kernels,
             max_model_len=options.max_model_len,
             max_num_seqs=options.max_num_seqs,
             max_num_batched_tokens=_batched_tokens(options, default=DEFAULT_BATCHED_TOKENS),

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from threading import Lock
 
 from shardline_cluster.replica.progress_watch import ProgressWatch
 from shardline_cluster.replica.step_thread import StepThread
@@ -28,6 +29,10 @@ class Turn:
     refused: tuple[tuple[str, str], ...] = ()  # engine request id and reason
 
 
+class EngineFailedError(RuntimeError):
+    """The engine raised in a turn before, and is not to be used any more."""
+
+
 @dataclass(slots=True)
 class _Orders:
     """What the engine is told at the beginning of the next turn, in order."""
@@ -38,16 +43,24 @@ class _Orders:
 
 
 class EngineDriver:
-    """Turns orders into calls from the step thread, a step behind them. One turn at a time."""
+    """Turns orders into calls from the step thread, a step behind them.
+
+    Several turns may be begun at once: they run one after the other, and each carries out all orders that are there
+    when its time comes. So the engine need not wait for the event loop between two steps.
+    """
 
     def __init__(self, engine: Engine, thread: StepThread, watch: ProgressWatch) -> None:
         self._engine = engine
         self._thread = thread
         self._watch = watch
+        self._lock = Lock()  # of the orders: the loop writes, the step thread takes
         self._orders = _Orders()
+        self._adding: dict[str, EngineRequest] = {}  # by the turn that runs
         self._capacity = engine.capacity()
         self._description = engine.description
         self._has_work = False
+        self._has_failed = False
+        self._num_turns = 0
 
     @property
     def description(self) -> EngineDescription:
@@ -61,13 +74,15 @@ class EngineDriver:
 
     @property
     def starting(self) -> tuple[EngineRequest, ...]:
-        """Requests that the engine was not handed yet."""
-        return tuple(self._orders.starts.values())
+        """Requests that `capacity` does not count yet."""
+        with self._lock:
+            return (*self._adding.values(), *self._orders.starts.values())
 
     @property
     def has_orders(self) -> bool:
         """Whether the next turn has something to tell the engine."""
-        return bool(self._orders.calls)
+        with self._lock:
+            return bool(self._orders.calls)
 
     @property
     def has_work(self) -> bool:
@@ -76,29 +91,37 @@ class EngineDriver:
 
     def start(self, request: EngineRequest) -> None:
         """Has a request added; its id must be new to the engine."""
-        orders = self._orders
-        orders.starts[request.request_id] = request
-        orders.calls.append(lambda engine: _add(engine, request, orders.refused))
+        with self._lock:
+            orders = self._orders
+            orders.starts[request.request_id] = request
+            orders.calls.append(lambda engine: _add(engine, request, orders.refused))
 
     def stop_sequence(self, request_id: str, sequence: int) -> None:
         """Has one sequence ended."""
-        self._orders.calls.append(lambda engine: engine.stop_sequence(request_id, sequence))
+        with self._lock:
+            self._orders.calls.append(lambda engine: engine.stop_sequence(request_id, sequence))
 
     def cancel(self, request_id: str) -> None:
         """Has a request dropped, whether it was added yet or not."""
-        self._orders.starts.pop(request_id, None)
-        self._orders.calls.append(lambda engine: engine.cancel(request_id))
+        with self._lock:
+            self._orders.starts.pop(request_id, None)
+            self._orders.calls.append(lambda engine: engine.cancel(request_id))
 
-    async def turn(self, *, step: bool, probe: bool = False) -> Turn:
-        """Carries out the orders, then a step where there is work; with `probe` a step also without work.
+    def turn(self, *, step: bool, probe: bool = False) -> "asyncio.Future[Turn]":
+        """Begins a turn: the orders, then a step where there is work; with `probe` a step also without work.
 
-        Raises whatever the engine raised: it is not to be used any more.
+        The future raises whatever the engine raised: it is not to be used any more.
         """
-        orders, self._orders = self._orders, _Orders()
-        self._watch.begin(asyncio.get_running_loop().time())
-        turn = await self._thread.run(lambda: self._turn(orders, step=step, probe=probe))
-        self._watch.end()
-        self._capacity, self._has_work = turn.capacity, turn.has_work
+        now = asyncio.get_running_loop().time
+        self._num_turns += 1
+        number = self._num_turns
+
+        def work() -> Turn:
+            self._watch.begin(now(), step=number)
+            return self._guarded_turn(step=step, probe=probe)
+
+        turn = self._thread.run(work)
+        turn.add_done_callback(lambda _: self._watch.end(number))
         return turn
 
     async def warm_up(self) -> None:
@@ -109,6 +132,25 @@ class EngineDriver:
         """Closes the engine, in its thread, and ends the thread."""
         await self._thread.run(self._engine.close)
         self._thread.close()
+
+    def _guarded_turn(self, *, step: bool, probe: bool) -> Turn:
+        """In the step thread."""
+        if self._has_failed:
+            raise EngineFailedError("the engine failed in the turn before")
+        try:
+            turn = self._turn(self._take_orders(), step=step, probe=probe)
+        except BaseException:
+            self._has_failed = True
+            raise
+        with self._lock:
+            self._capacity, self._has_work, self._adding = turn.capacity, turn.has_work, {}
+        return turn
+
+    def _take_orders(self) -> _Orders:
+        with self._lock:
+            orders, self._orders = self._orders, _Orders()
+            self._adding = orders.starts
+        return orders
 
     def _turn(self, orders: _Orders, *, step: bool, probe: bool) -> Turn:
         engine = self._engine

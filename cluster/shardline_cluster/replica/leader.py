@@ -15,6 +15,7 @@ import asyncio
 import logging
 import random
 import secrets
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +27,7 @@ from shardline_cluster.queue.records import Grant
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.replica.changes import Changes
 from shardline_cluster.replica.claim_size import ClaimSize, claim_size
-from shardline_cluster.replica.engine_driver import EngineDriver
+from shardline_cluster.replica.engine_driver import EngineDriver, Turn
 from shardline_cluster.replica.held_requests import HeldRequests
 from shardline_cluster.replica.progress_watch import ProgressWatch
 from shardline_cluster.replica.queue_calls import until_answered
@@ -36,6 +37,7 @@ from shardline_cluster.replica.timed_wait import set_within
 from shardline_workers.text.text_model import TextModel
 
 LEAST_POLL_S = 0.02  # between two claims that bring nothing, whatever the queue says of its next event
+TURNS_AHEAD = 2  # one that runs, and one that begins as soon as that ends, whatever the event loop does meanwhile
 MAX_RELEASES = 256  # of one call: work of a script is bounded
 
 _LOG = logging.getLogger(__name__)
@@ -85,6 +87,7 @@ class Leader:
         self._answered = asyncio.Event()
         self._last_turn_at = float("-inf")
         self._steps_ended = False
+        self._free_slots = driver.capacity.free_slots
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop` is set or the queue says drain; returns when everything was handed back.
@@ -157,34 +160,48 @@ class Leader:
     # --- steps ---------------------------------------------------------------------------------------------------
 
     async def _step(self) -> None:
-        while not self._held.draining:
-            self._step_due.clear()
-            may_step = self._held.num_uncommitted < self._limits.max_uncommitted_tokens
-            idle_s = self._last_turn_at + self._limits.probe_s - self._now()
-            if self._driver.has_orders or (self._driver.has_work and may_step):
-                await self._turn(step=may_step)
-            elif self._driver.has_work:
-                await self._step_due.wait()  # the queue takes nothing: its next answer goes on here
-            elif idle_s <= 0:
-                await self._turn(step=True, probe=True)
-            else:
-                await set_within(self._step_due, idle_s)
+        turns: deque[asyncio.Future[Turn]] = deque()
+        try:
+            while not self._held.draining:
+                await self._step_once(turns)
+            while turns:
+                await self._take_turn(turns)
+        finally:
+            for turn in turns:
+                turn.cancel()
         self._steps_ended = True
         self._commit_due.set()
         await asyncio.Event().wait()  # the others go on
 
-    async def _turn(self, *, step: bool, probe: bool = False) -> None:
-        slots_before = self._driver.capacity.free_slots
+    async def _step_once(self, turns: "deque[asyncio.Future[Turn]]") -> None:
+        """Begins turns ahead of the one that runs, and takes the one that ends first; or waits for a reason to."""
+        self._step_due.clear()
+        may_step = self._held.num_uncommitted < self._limits.max_uncommitted_tokens
+        idle_s = self._last_turn_at + self._limits.probe_s - self._now()
+        if self._driver.has_orders or (self._driver.has_work and may_step):
+            while len(turns) < TURNS_AHEAD:
+                turns.append(self._driver.turn(step=may_step))
+        elif idle_s <= 0 and not (turns or self._driver.has_work):
+            turns.append(self._driver.turn(step=True, probe=True))
+        if turns:
+            await self._take_turn(turns)
+        elif self._driver.has_work:
+            await self._step_due.wait()  # the queue takes nothing: its next answer goes on here
+        else:
+            await set_within(self._step_due, idle_s)
+
+    async def _take_turn(self, turns: "deque[asyncio.Future[Turn]]") -> None:
         try:
-            turn = await self._driver.turn(step=step, probe=probe)
+            turn = await turns.popleft()
         except Exception as error:
             _LOG.exception("a step failed")
             raise ReplicaFailedError(f"a step failed: {type(error).__name__}: {error}") from error
         self._last_turn_at = self._now()
         self._batch.take(turn)
         self._commit_due.set()
-        if turn.capacity.free_slots > slots_before:
+        if turn.capacity.free_slots > self._free_slots:
             self._claim_due.set()
+        self._free_slots = turn.capacity.free_slots
 
     async def _watch_steps(self) -> None:
         """Ends the leader, its heartbeat with it, when a step takes longer than anybody would believe."""

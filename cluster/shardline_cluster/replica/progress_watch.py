@@ -4,25 +4,28 @@ STEP_LIMIT_FACTOR = 20  # × the time that the engine expects
 
 
 class ProgressWatch:
-    """Time limit of the step in progress. Begun and ended by the event loop, told what to expect by the step thread."""
+    """Time limit of the step in progress. The step thread begins it, the event loop ends it."""
 
     def __init__(self, *, least_limit_s: float) -> None:
         self.least_limit_s = least_limit_s
         self._began: float | None = None
         self._limit_s = least_limit_s
+        self._step: int | None = None
 
-    def begin(self, now: float) -> None:
-        """A step begins."""
+    def begin(self, now: float, *, step: int) -> None:
+        """The step of this number begins."""
         self._limit_s = self.least_limit_s
         self._began = now
+        self._step = step
 
     def expect(self, seconds: float) -> None:
         """The step in progress should take so long."""
         self._limit_s = max(self._limit_s, STEP_LIMIT_FACTOR * seconds)
 
-    def end(self) -> None:
-        """The step is over."""
-        self._began = None
+    def end(self, step: int) -> None:
+        """The step of this number is over; the next one may have begun before that is known."""
+        if self._step == step:
+            self._began = None
 
     @property
     def limit_s(self) -> float:

@@ -7,6 +7,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -36,6 +37,8 @@ LAST_WORDS_S = 1.0  # to tell the queue how it ended; the exit code says it too
 T = TypeVar("T")
 QueueFactory = Callable[[ReplicaSpec], RequestQueue]
 ModelLoader = Callable[[ReplicaSpec, Report], LoadedModel]
+
+SWITCH_INTERVAL_S = 0.0005  # more than the step thread needs of the interpreter between two runs of its kernels
 
 _LOG = logging.getLogger(__name__)
 
@@ -113,6 +116,8 @@ class _Life:
 
     async def serve(self, driver: EngineDriver, text: TextModel, stop: asyncio.Event) -> None:
         """Is READY, and serves until drained."""
+        # What was loaded stays for life: collections that looked through all of it would stop steps for long.
+        gc.freeze()
         await _unless(stop, self._registration.tell(ReplicaState.READY))
         _LOG.info("ready: %s", ", ".join(f"{k} {v}" for k, v in sorted(driver.description.details.items())))
         leader = Leader(
@@ -184,6 +189,14 @@ def _in_words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
+def prefer_steps() -> None:
+    """Lets the step thread have the interpreter soon after its kernels are done, however busy the event loop is.
+
+    By default a thread may keep it for 5 ms: more than a whole step of a small model.
+    """
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
+
+
 def main() -> None:
     """Runs the replica that the environment describes; SIGTERM drains it. Exits with 0 only after a drain."""
     try:
@@ -195,6 +208,7 @@ def main() -> None:
     logging.basicConfig(
         level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {spec.replica} %(levelname)s %(message)s"
     )
+    prefer_steps()
     end = asyncio.run(_run_until_signalled(spec))
     if not end.had_drained:
         print(end.reason, file=sys.stderr)

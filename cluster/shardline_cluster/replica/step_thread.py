@@ -12,8 +12,8 @@ T = TypeVar("T")
 class StepThread(Protocol):
     """Runs work in order, one at a time, away from the event loop."""
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Runs `work` and returns its result, or raises what it raised. A cancelled caller does not stop it."""
+    def run(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        """Queues `work`; its result, or what it raised, comes in the future. Cancelling that does not stop it."""
         ...
 
     def close(self) -> None:
@@ -28,12 +28,12 @@ class DaemonStepThread:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         threading.Thread(target=self._run, name="step", daemon=True).start()
 
-    async def run(self, work: Callable[[], T]) -> T:
-        """Runs `work` in the thread."""
+    def run(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        """See `StepThread.run`."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
         self._work.put(lambda: _deliver(loop, done, work))
-        return await done
+        return done
 
     def close(self) -> None:
         """Lets the thread end."""

@@ -1,5 +1,6 @@
 """A deployment's options become an engine, or an error that says what to change."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.engine_choice import default_cache_folder, load_model
 from shardline_workers.engine import EngineRequest, Sampling
 from shardline_workers.files.model_source import ALIASES, resolve_model
+from shardline_workers.kernels.native_build import cache_folder
+from shardline_workers.kernels.native_library import NativeLibrary
 from tests.workers.files.packaged_smollm2 import smollm2_wheel
 
 
@@ -78,15 +81,18 @@ def test_the_cache_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 @pytest.mark.model
-def test_a_real_model_is_loaded_and_generates(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+@pytest.mark.parametrize("kernels", ["native", "reference"])
+def test_a_real_model_is_loaded_and_generates(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, native_library: NativeLibrary, kernels: str
+) -> None:
+    _use_cache(monkeypatch, tmp_path)
     files = resolve_model(
         ALIASES["smollm2:135m"],
         cache_folder=default_cache_folder(),
         report=_ignore,
         find_links=smollm2_wheel().parent,
     )
-    spec = _spec(str(files.path), digest=files.digest, max_model_len=128, dtype="float32", max_num_seqs=2)
+    spec = _spec(str(files.path), digest=files.digest, max_model_len=128, kernels=kernels, max_num_seqs=2)
 
     loaded = load_model(spec, _ignore)
     prompt = loaded.text.tokenizer.encode("The capital of France is", add_special_tokens=True)
@@ -97,6 +103,15 @@ def test_a_real_model_is_loaded_and_generates(monkeypatch: pytest.MonkeyPatch, t
     loaded.engine.close()
 
     assert b"Paris" in text
+    assert loaded.engine.description.details["kernels"].startswith(kernels)
+
+
+def _use_cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """A cache of the test's own, but for the native kernels, that were built before."""
+    built = cache_folder(os.environ) / "native"
+    (folder / "shardline").mkdir()
+    (folder / "shardline" / "native").symlink_to(built)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
 
 
 @pytest.mark.model

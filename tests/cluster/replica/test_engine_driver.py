@@ -1,12 +1,15 @@
 """Orders reach the engine with the next turn, from its own thread, in their order."""
 
+import asyncio
 import dataclasses
+from threading import Event
 
 import pytest
 
-from shardline_cluster.replica.engine_driver import EngineDriver
+from shardline_cluster.replica.engine_driver import EngineDriver, EngineFailedError
 from shardline_cluster.replica.progress_watch import ProgressWatch
-from shardline_workers.engine import Capacity, EngineRequest, Sampling
+from shardline_cluster.replica.step_thread import DaemonStepThread
+from shardline_workers.engine import Capacity, EngineRequest, Sampling, StepResult
 from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, SimulatedStepTimes
 from tests.cluster.replica.virtual_time import VirtualStepThread
 
@@ -98,3 +101,67 @@ async def test_warming_up_leaves_nothing_behind() -> None:
 
     assert not driven.engine.has_work()
     assert driven.engine.capacity() == Capacity(2, 20)
+
+
+async def test_turns_begun_at_once_run_one_after_the_other_and_orders_wait_for_none_of_the_loops_doing() -> None:
+    driven = DrivenEngine()
+    driven.driver.start(REQUEST)
+
+    first, second = driven.driver.turn(step=True), driven.driver.turn(step=True)
+    steps = [len(turn.result.sequences) for turn in (await first, await second)]
+
+    assert steps == [1, 1]
+
+
+async def test_a_second_turn_carries_out_orders_that_came_after_it_was_begun() -> None:
+    thread, gate = DaemonStepThread(), Event()
+    engine = SimulatedEngine(CONFIG, sleep=lambda _: None)
+    driver = EngineDriver(engine, thread, ProgressWatch(least_limit_s=5.0))
+    blocked = thread.run(gate.wait)
+    turn = driver.turn(step=True)
+
+    driver.start(REQUEST)
+    gate.set()
+
+    assert await blocked
+    assert [step.request_id for step in (await turn).result.sequences] == ["a"]
+    assert (driver.starting, driver.capacity) == ((), Capacity(1, 20 - 7))
+    thread.close()
+
+
+async def test_requests_that_a_running_turn_adds_are_counted_as_starting() -> None:
+    thread, entered, gate = DaemonStepThread(), Event(), Event()
+
+    def wait(_: float) -> None:
+        entered.set()
+        gate.wait(10)
+
+    engine = SimulatedEngine(CONFIG, sleep=wait)
+    driver = EngineDriver(engine, thread, ProgressWatch(least_limit_s=5.0))
+    driver.start(REQUEST)
+    turn = driver.turn(step=True)
+
+    await asyncio.to_thread(entered.wait, 10)
+    during = (driver.starting, driver.has_orders)
+    gate.set()
+    await turn
+
+    assert during == ((REQUEST,), False)
+    assert driver.starting == ()
+    thread.close()
+
+
+async def test_no_turn_touches_an_engine_that_failed_in_the_turn_before() -> None:
+    class Failing(SimulatedEngine):
+        def step(self) -> StepResult:
+            raise RuntimeError("the device is gone")
+
+    thread = VirtualStepThread()
+    driver = EngineDriver(Failing(CONFIG, sleep=thread.sleep), thread, ProgressWatch(least_limit_s=5.0))
+    driver.start(REQUEST)
+    first, second = driver.turn(step=True), driver.turn(step=True)
+
+    with pytest.raises(RuntimeError, match="the device is gone"):
+        await first
+    with pytest.raises(EngineFailedError, match="the engine failed in the turn before"):
+        await second

@@ -7,15 +7,15 @@ def test_between_steps_there_is_no_deadline() -> None:
     watch = ProgressWatch(least_limit_s=5.0)
 
     assert watch.deadline() is None
-    watch.begin(100.0)
-    watch.end()
+    watch.begin(100.0, step=1)
+    watch.end(1)
     assert watch.deadline() is None
 
 
 def test_a_step_has_the_least_limit_until_the_engine_says_what_it_expects() -> None:
     watch = ProgressWatch(least_limit_s=5.0)
 
-    watch.begin(100.0)
+    watch.begin(100.0, step=1)
     before = watch.deadline()
     watch.expect(0.1)
     short = watch.deadline()
@@ -27,10 +27,22 @@ def test_a_step_has_the_least_limit_until_the_engine_says_what_it_expects() -> N
 
 def test_one_long_step_lends_nothing_to_the_next() -> None:
     watch = ProgressWatch(least_limit_s=5.0)
-    watch.begin(100.0)
+    watch.begin(100.0, step=1)
     watch.expect(10.0)
-    watch.end()
+    watch.end(1)
 
-    watch.begin(200.0)
+    watch.begin(200.0, step=1)
 
     assert watch.deadline() == 205.0
+
+
+def test_the_end_of_a_step_that_was_overtaken_ends_nothing() -> None:
+    watch = ProgressWatch(least_limit_s=5.0)
+    watch.begin(10.0, step=1)
+    watch.begin(20.0, step=2)
+
+    watch.end(1)
+    during = watch.deadline()
+    watch.end(2)
+
+    assert (during, watch.deadline()) == (25.0, None)

@@ -39,8 +39,7 @@ async def test_an_error_reaches_the_caller_and_the_thread_lives_on() -> None:
 
 async def test_a_caller_that_gives_up_disturbs_nobody() -> None:
     thread, gate = DaemonStepThread(), threading.Event()
-    waiting = asyncio.create_task(thread.run(gate.wait))
-    await asyncio.sleep(0)
+    waiting = thread.run(gate.wait)
 
     waiting.cancel()
     gate.set()
@@ -54,7 +53,7 @@ def test_a_loop_that_ended_meanwhile_is_left_alone() -> None:
     thread, gate = DaemonStepThread(), threading.Event()
 
     async def abandon() -> None:
-        work = asyncio.create_task(thread.run(gate.wait))
+        work = thread.run(gate.wait)
         await asyncio.sleep(0.01)
         work.cancel()
 

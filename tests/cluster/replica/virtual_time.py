@@ -35,15 +35,20 @@ class VirtualStepThread:
 
     def __init__(self) -> None:
         self._slept_s = 0.0
+        self._turn = asyncio.Lock()
 
     def sleep(self, seconds: float) -> None:
         self._slept_s += seconds
 
-    async def run(self, work: Callable[[], T]) -> T:
-        result = work()
-        seconds, self._slept_s = self._slept_s, 0.0
-        await asyncio.sleep(seconds)
-        return result
+    def run(self, work: Callable[[], T]) -> "asyncio.Future[T]":
+        return asyncio.ensure_future(self._run(work))
+
+    async def _run(self, work: Callable[[], T]) -> T:
+        async with self._turn:
+            result = work()
+            seconds, self._slept_s = self._slept_s, 0.0
+            await asyncio.sleep(seconds)
+            return result
 
     def close(self) -> None:
         pass

@@ -1,17 +1,91 @@
+import dataclasses
+import os
+from pathlib import Path
+
 import pytest
 import torch
 
-from shardline_workers.kernels.kernel_choice import choose_dtype, choose_kernels
+from shardline_workers.kernels.kernel_choice import KernelWish, choose_dtype, choose_kernels
+from shardline_workers.kernels.native_library import NativeLibrary
+from shardline_workers.kernels.operands import AttentionShape
+
+WISH = KernelWish(
+    kernels="auto",
+    device=torch.device("cpu"),
+    dtype="auto",
+    block_size=None,
+    attention=AttentionShape(num_heads=2, num_kv_heads=1, head_dim=64),
+    weights_digest="0123456789abcdef",
+    num_threads=1,
+)
 
 
-def test_the_reference_runs_on_a_cpu() -> None:
-    assert choose_kernels(torch.device("cpu")).name == "reference"
+def chosen(**changes: object) -> str:
+    wish = dataclasses.replace(WISH, **changes)  # type: ignore[arg-type]
+    kernels = choose_kernels(wish, environment=os.environ, report=lambda _: None)
+    kernels.close()
+    return kernels.name
+
+
+def test_native_kernels_run_on_a_cpu_by_themselves(native_library: NativeLibrary) -> None:
+    assert chosen() == "native"
+
+
+def test_the_reference_is_one_word_away() -> None:
+    assert chosen(kernels="reference") == "reference"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_named_dtype_is_the_references(dtype: str) -> None:
+    assert chosen(dtype=dtype) == "reference"
+
+
+def test_heads_that_native_code_cannot_compute_are_the_references() -> None:
+    assert chosen(attention=AttentionShape(num_heads=2, num_kv_heads=1, head_dim=20)) == "reference"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"dtype": "float32"}, "they keep weights in the file's own format, and dtype is 'float32'"),
+        ({"block_size": 8}, "they take blocks of 32 or 64 tokens, and block_size is 8"),
+        ({"attention": AttentionShape(num_heads=1, num_kv_heads=1, head_dim=20)}, "heads of 20 dimensions"),
+    ],
+)
+def test_native_kernels_that_cannot_do_what_is_wished_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        chosen(kernels="native", **changes)
+
+
+def test_unknown_kernels_are_refused_with_the_list() -> None:
+    with pytest.raises(ValueError, match="kernels is 'fast'; it must be one of auto, native, reference"):
+        chosen(kernels="fast")
+
+
+class TestWithoutACompiler:
+    def test_the_reference_takes_over_and_one_line_says_why_and_what_it_costs(self, tmp_path: Path) -> None:
+        lines: list[str] = []
+        empty = {"PATH": "", "XDG_CACHE_HOME": str(tmp_path)}
+
+        kernels = choose_kernels(WISH, environment=empty, report=lines.append)
+
+        assert kernels.name == "reference"
+        (warning,) = lines
+        assert "no C++ compiler was found (looked for c++, g++, clang++ on PATH)" in warning
+        assert "12 times slower" in warning
+        assert "install a C++17 compiler" in warning
+
+    def test_native_kernels_that_were_asked_for_are_refused(self, tmp_path: Path) -> None:
+        wish = dataclasses.replace(WISH, kernels="native")
+
+        with pytest.raises(ValueError, match=r"no C\+\+ compiler was found"):
+            choose_kernels(wish, environment={"PATH": "", "XDG_CACHE_HOME": str(tmp_path)}, report=print)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is such a device here")
 def test_a_device_that_is_not_there_is_refused_with_the_way_out() -> None:
     with pytest.raises(ValueError, match=r"device 'cuda' cannot be used by torch .* take --device cpu"):
-        choose_kernels(torch.device("cuda"))
+        chosen(device=torch.device("cuda"))
 
 
 def test_auto_is_float32_on_cpus_and_bfloat16_elsewhere() -> None:

@@ -1,8 +1,9 @@
 import math
 
+import numpy as np
 import torch
 
-from shardline_workers.kernels.noise import gumbel_noise, noise_key, uniform_noise
+from shardline_workers.kernels.noise import gumbel_noise, noise_key, noise_stream, position_keys, uniform_noise
 
 MASK = (1 << 64) - 1
 
@@ -57,3 +58,12 @@ def test_a_row_of_noise_does_not_depend_on_the_other_rows_or_on_the_vocabulary()
 
     assert torch.equal(together[1, :30], gumbel_noise(keys[1:2], 30)[0])
     assert together.isfinite().all()
+
+
+def test_keys_of_many_rows_at_once_are_those_of_each() -> None:
+    choices = [(seed, sequence, position) for seed in (0, 5, MASK) for sequence in (0, 3) for position in (0, 1, 2**40)]
+    streams = np.array([noise_stream(seed=seed, sequence=sequence) for seed, sequence, _ in choices], np.uint64)
+
+    keys = position_keys(streams, np.array([position for *_, position in choices], np.uint64))
+
+    assert keys.view(np.int64).tolist() == [noise_key(seed=a, sequence=b, position=c) for a, b, c in choices]

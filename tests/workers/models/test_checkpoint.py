@@ -9,7 +9,7 @@ from gguf import GGUFWriter
 
 from shardline_workers.engine import EngineRequest, Sampling
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.kernels.kernels import RotaryPairing
+from shardline_workers.kernels.operands import RotaryPairing
 from shardline_workers.models.checkpoint import Checkpoint, open_checkpoint
 from shardline_workers.models.rotary import LinearScaling
 from shardline_workers.sharded_engine import EngineConfig, load_engine

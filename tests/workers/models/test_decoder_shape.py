@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 
-from shardline_workers.kernels.kernels import AttentionShape, RotaryPairing
+from shardline_workers.kernels.operands import AttentionShape, RotaryPairing
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.rotary import RotarySpec
 

@@ -7,7 +7,7 @@ import torch
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
-from shardline_workers.kernels.kernels import RotaryPairing
+from shardline_workers.kernels.operands import RotaryPairing
 from shardline_workers.models.rotary import LinearScaling, Llama3Scaling, RotarySpec, rotary_table
 
 CPU = torch.device("cpu")

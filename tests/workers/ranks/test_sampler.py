@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from shardline_workers.engine import Sampling
-from shardline_workers.kernels.reference_kernels import ReferenceKernels
+from shardline_workers.kernels.reference_operations import ReferenceOperations
 from shardline_workers.ranks.input_tensors import InputTensors
 from shardline_workers.ranks.sampler import Sampler
 from shardline_workers.scheduling.request import SequenceKey
@@ -23,7 +23,7 @@ def sample(
 ) -> list[SampledToken]:
     """Chooses for rows of logits at once, each the end of a chunk whose next token has this position."""
     inputs = InputTensors(max_tokens=MAX_SEQS, max_seqs=MAX_SEQS, max_blocks=8, block_size=2, device=CPU)
-    sampler = Sampler(ReferenceKernels(), max_seqs=MAX_SEQS, max_logprobs=5, device=CPU)
+    sampler = Sampler(max_seqs=MAX_SEQS, max_logprobs=5, device=CPU)
     plan = StepPlan(
         starts=tuple(
             SlotStart(slot=slot, sequence=sequence, sampling=sampling) for slot, sampling in enumerate(samplings)
@@ -48,7 +48,7 @@ def sample(
     sampler.write(plan, inputs.header)
     inputs.upload()
     sampler.upload()
-    sampler.choose(padded, inputs.step)
+    sampler.choose(ReferenceOperations(), padded, inputs.step)
     return sampler.results()
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.files.stored_tensor import StoredTensor
 from shardline_workers.weights.tensor_names import HUGGING_FACE_LLAMA
 from shardline_workers.weights.tensor_source import Weights
 from shardline_workers.weights.weight_loader import WeightLoader
@@ -21,6 +22,9 @@ class StoredOnes:
 
     def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         self.shapes = shapes
+
+    def stored(self, name: str) -> StoredTensor:
+        return StoredTensor("F32", self.shapes[name], memoryview(self.read(name).tobytes()))
 
     def read(self, name: str) -> Weights:
         return np.ones(self.shapes[name], np.float32)
@@ -69,3 +73,10 @@ def test_tensors_come_in_the_loaders_dtype_unless_another_is_asked_for() -> None
     assert loaded.tensor("embedding").dtype is torch.bfloat16
     assert loaded.tensor("embedding", dtype=torch.float32).dtype is torch.float32
     assert (loaded.has("embedding"), loaded.has("lm_head")) == (True, False)
+
+
+def test_a_matrix_can_be_had_as_it_is_stored_and_as_numbers() -> None:
+    matrix = loader(STORED, torch.float64).matrix("layers.0.query")
+
+    assert (matrix.stored.kind, matrix.stored.shape) == ("F32", (2, 2))
+    assert torch.equal(matrix.dequantised(), torch.ones(2, 2, dtype=torch.float64))

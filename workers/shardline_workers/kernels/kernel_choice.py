@@ -1,12 +1,23 @@
-"""Which kernels run on which device, and in which dtype where none was asked for."""
+"""Which kernels run: what was asked for, what the device needs, and what this machine has."""
 
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import torch
 
+from shardline_workers.kernels import native_kernels
 from shardline_workers.kernels.kernels import Kernels
+from shardline_workers.kernels.native_build import cache_folder
+from shardline_workers.kernels.native_kernels import NativeKernels
+from shardline_workers.kernels.native_library import NativeUnavailableError, load_native_library
+from shardline_workers.kernels.operands import AttentionShape
+from shardline_workers.kernels.packed_store import PackedStore
 from shardline_workers.kernels.reference_kernels import ReferenceKernels
 
+KERNEL_NAMES = ("auto", "native", "reference")
 _DTYPES = MappingProxyType(
     {
         "float32": torch.float32,
@@ -17,24 +28,52 @@ _DTYPES = MappingProxyType(
 )
 
 
-def choose_kernels(device: torch.device) -> Kernels:
-    """The fastest kernels there are for a device: so far the reference everywhere.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelWish:
+    """What was asked for, and for which model."""
+
+    kernels: str  # auto, native, reference
+    device: torch.device
+    dtype: str  # auto, or a dtype's name
+    block_size: int | None  # tokens
+    attention: AttentionShape
+    weights_digest: str
+    num_threads: int
+
+
+def choose_kernels(wish: KernelWish, *, environment: Mapping[str, str], report: Callable[[str], None]) -> Kernels:
+    """The fastest kernels there are for what is wished.
+
+    Args:
+        wish: what was asked for.
+        environment: says where compiler and cache are.
+        report: gets a line for each thing that a user should know.
 
     Raises:
-        ValueError: torch cannot compute on the device here.
+        ValueError: what was asked for cannot be had here; the text says why, and what could.
     """
+    if wish.kernels not in KERNEL_NAMES:
+        raise ValueError(f"kernels is {wish.kernels!r}; it must be one of {', '.join(KERNEL_NAMES)}")
+    _refuse_unusable(wish.device)
+    obstacle = _obstacle(wish)
+    if wish.kernels == "native" and obstacle is not None:
+        raise ValueError(f"kernels is 'native', but {obstacle}; take --kernels auto")
+    if obstacle is not None and wish.kernels == "auto":
+        report(f"the reference kernels compute: native ones do not, since {obstacle}")
+    if wish.kernels == "reference" or obstacle is not None:
+        return _reference(wish)
     try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device {str(device)!r} cannot be used by torch {torch.__version__} here ({error}); take --device cpu"
-        ) from error
-    return ReferenceKernels()
+        return _native(wish, environment, report)
+    except NativeUnavailableError as error:
+        if wish.kernels == "native":
+            raise ValueError(str(error)) from error
+        report(f"WARNING: the reference kernels take over: {error}")
+        return _reference(wish)
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
-    """The dtype that `name` means on a device. "auto" is float32 on CPUs, where the reference is slower in anything
-    narrower, and bfloat16 elsewhere.
+    """The dtype that `name` means to the reference. "auto" is float32 on CPUs, where it is slower in anything narrower,
+    and bfloat16 elsewhere.
 
     Raises:
         ValueError: no such dtype.
@@ -44,3 +83,53 @@ def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     if name not in _DTYPES:
         raise ValueError(f"dtype is {name!r}; it must be one of auto, {', '.join(_DTYPES)}")
     return _DTYPES[name]
+
+
+def _obstacle(wish: KernelWish) -> str | None:
+    """Why native kernels cannot do what is wished, whatever this machine has; None where they can."""
+    if wish.device.type != "cpu":
+        return f"they run on CPUs, and the device is {str(wish.device)!r}"
+    if wish.dtype != "auto":
+        choose_dtype(wish.dtype, wish.device)  # an unknown one is told as such
+        return f"they keep weights in the file's own format, and dtype is {wish.dtype!r}"
+    if wish.block_size is not None and wish.block_size not in native_kernels.BLOCK_SIZES:
+        sizes = " or ".join(map(str, sorted(native_kernels.BLOCK_SIZES)))
+        return f"they take blocks of {sizes} tokens, and block_size is {wish.block_size}"
+    reason = native_kernels.unsupported(wish.attention)
+    return None if reason is None else f"this model has {reason}"
+
+
+def _reference(wish: KernelWish) -> Kernels:
+    return ReferenceKernels(dtype=choose_dtype(wish.dtype, wish.device), device=wish.device)
+
+
+def _native(wish: KernelWish, environment: Mapping[str, str], report: Callable[[str], None]) -> Kernels:
+    library = load_native_library(environment, report)
+    wanted = environment.get("SHARDLINE_INSTRUCTION_SET") or None
+    available = library.available_isas()
+    if wanted is not None and wanted not in available:
+        raise ValueError(f"SHARDLINE_INSTRUCTION_SET is {wanted!r}; this machine has {', '.join(available)}")
+    return NativeKernels(
+        library,
+        num_threads=wish.num_threads,
+        store=PackedStore(_packed_folder(environment), _packed_key(wish)),
+        instruction_set=wanted,
+    )
+
+
+def _packed_folder(environment: Mapping[str, str]) -> Path:
+    return cache_folder(environment) / "packed"
+
+
+def _packed_key(wish: KernelWish) -> str:
+    """Names the packed weights of one rank's slice: so far the whole model is one slice."""
+    return f"{wish.weights_digest}-tp0of1-layout{native_kernels.LAYOUT_VERSION}-{platform.machine()}"
+
+
+def _refuse_unusable(device: torch.device) -> None:
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {str(device)!r} cannot be used by torch {torch.__version__} here ({error}); take --device cpu"
+        ) from error

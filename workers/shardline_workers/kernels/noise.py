@@ -4,8 +4,12 @@ The mixing function is splitmix64's (Steele, Lea, Flood 2014), in 64-bit integer
 the host, where Python's integers are exact; tokens are mixed by int64 tensor operations.
 """
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Integers = NDArray[np.uint64]
 
 _MASK = (1 << 64) - 1
 _GOLDEN = 0x9E3779B97F4A7C15
@@ -16,10 +20,24 @@ _UNIFORM_BITS = 52  # k + 1/2 with k < 2^52 is exact in float64, so that neither
 
 def noise_key(*, seed: int, sequence: int, position: int) -> int:
     """Key of one choice as a signed 64-bit integer; seed 0 … 2^64 - 1, the others 0 … 2^63 - 1."""
+    stream = noise_stream(seed=seed, sequence=sequence)
+    return _signed(_mix_integer(((stream ^ position) + _GOLDEN) & _MASK))
+
+
+def noise_stream(*, seed: int, sequence: int) -> int:
+    """What the keys of all positions of a sequence have in common, 0 … 2^64 - 1; see `position_keys`."""
     key = 0
-    for part in (seed, sequence, position):
+    for part in (seed, sequence):
         key = _mix_integer(((key ^ part) + _GOLDEN) & _MASK)
-    return _signed(key)
+    return key
+
+
+def position_keys(streams: Integers, positions: Integers) -> Integers:
+    """`noise_key` of many choices at once, [rows] uint64, from their streams and positions, [rows] uint64 each."""
+    mixed: Integers = (streams ^ positions) + np.uint64(_GOLDEN)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(_FIRST)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(_SECOND)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def uniform_noise(keys: Tensor, num_tokens: int) -> Tensor:

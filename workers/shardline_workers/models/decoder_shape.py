@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from shardline_workers.kernels.kernels import AttentionShape
+from shardline_workers.kernels.operands import AttentionShape
 from shardline_workers.models.rotary import RotarySpec
 
 _MAX_LAYERS = 10_000  # keeps a hostile number from filling the memory with the names of its tensors

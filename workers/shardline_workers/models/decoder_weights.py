@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shardline_workers.kernels.kernels import Kernels, PackedLinear
+from shardline_workers.kernels.kernels import Kernels
+from shardline_workers.kernels.operands import PackedLinear
 from shardline_workers.models.decoder_shape import DecoderShape
-from shardline_workers.weights.weight_loader import WeightLoader
+from shardline_workers.weights.weight_loader import LoadableMatrix, WeightLoader
 
 _ROTARY_FACTORS = "rotary_factors"
 
@@ -21,7 +22,7 @@ class LayerWeights:
     qkv: PackedLinear  # hidden → query heads, key heads, value heads
     attention_output: PackedLinear  # query heads → hidden
     mlp_norm: Tensor  # [hidden]
-    gate_up: PackedLinear  # hidden → gate, up
+    gate_up: PackedLinear  # hidden → gate, up; made by `pack_gated`
     down: PackedLinear  # intermediate → hidden
 
 
@@ -29,7 +30,7 @@ class LayerWeights:
 class DecoderWeights:
     """The whole model."""
 
-    embedding: Tensor  # [vocab, hidden]
+    embedding: PackedLinear  # hidden → vocab, read by rows
     layers: tuple[LayerWeights, ...]
     final_norm: Tensor  # [hidden]
     lm_head: PackedLinear  # hidden → vocab; the embedding itself where they are tied
@@ -41,7 +42,7 @@ class DecoderWeights:
         return sum(storages.values())
 
     def _tensors(self) -> Iterator[Tensor]:
-        yield from (self.embedding, self.final_norm, *self.lm_head.tensors)
+        yield from (self.final_norm, *self.embedding.tensors, *self.lm_head.tensors)
         for layer in self.layers:
             yield from (layer.attention_norm, layer.mlp_norm)
             for linear in (layer.qkv, layer.attention_output, layer.gate_up, layer.down):
@@ -59,26 +60,27 @@ def load_decoder_weights(shape: DecoderShape, loader: WeightLoader, kernels: Ker
     if has_factors:
         expected[_ROTARY_FACTORS] = (shape.rotary.rotary_dim // 2,)
     loader.check(expected, unread=frozenset({"lm_head"}) if shape.is_tied else frozenset())
-    embedding = loader.tensor("embedding")
-    return DecoderWeights(
+    embedding = kernels.pack_linear([loader.matrix("embedding")])
+    weights = DecoderWeights(
         embedding=embedding,
         layers=tuple(_load_layer(f"layers.{number}", loader, kernels) for number in range(shape.num_layers)),
         final_norm=loader.tensor("final_norm"),
-        lm_head=kernels.pack_linear(embedding if shape.is_tied else loader.tensor("lm_head")),
+        lm_head=embedding if shape.is_tied else kernels.pack_linear([loader.matrix("lm_head")]),
         rotary_factors=loader.tensor(_ROTARY_FACTORS, dtype=torch.float32) if has_factors else None,
     )
+    kernels.finish_packing()
+    return weights
 
 
 def _load_layer(prefix: str, loader: WeightLoader, kernels: Kernels) -> LayerWeights:
-    def packed(*names: str) -> PackedLinear:
-        parts = [loader.tensor(f"{prefix}.{name}") for name in names]
-        return kernels.pack_linear(parts[0] if len(parts) == 1 else torch.cat(parts))
+    def matrix(name: str) -> LoadableMatrix:
+        return loader.matrix(f"{prefix}.{name}")
 
     return LayerWeights(
         attention_norm=loader.tensor(f"{prefix}.attention_norm"),
-        qkv=packed("query", "key", "value"),
-        attention_output=packed("attention_output"),
+        qkv=kernels.pack_linear([matrix("query"), matrix("key"), matrix("value")]),
+        attention_output=kernels.pack_linear([matrix("attention_output")]),
         mlp_norm=loader.tensor(f"{prefix}.mlp_norm"),
-        gate_up=packed("gate", "up"),
-        down=packed("down"),
+        gate_up=kernels.pack_gated(matrix("gate"), matrix("up")),
+        down=kernels.pack_linear([matrix("down")]),
     )

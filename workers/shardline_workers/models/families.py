@@ -2,7 +2,7 @@
 
 from types import MappingProxyType
 
-from shardline_workers.kernels.kernels import RotaryPairing
+from shardline_workers.kernels.operands import RotaryPairing
 from shardline_workers.models.family_spec import FamilySpec
 from shardline_workers.weights.tensor_names import GGUF_LLAMA, HUGGING_FACE_LLAMA
 

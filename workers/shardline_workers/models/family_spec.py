@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shardline_workers.kernels.kernels import RotaryPairing
+from shardline_workers.kernels.operands import RotaryPairing
 from shardline_workers.weights.tensor_names import NameTable
 
 Setting = str | int | float | bool | None

@@ -2,7 +2,7 @@
 
 from shardline_workers.files.gguf_file import GgufFile
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.kernels.kernels import AttentionShape
+from shardline_workers.kernels.operands import AttentionShape
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.families import FAMILIES
 from shardline_workers.models.family_spec import FamilySpec

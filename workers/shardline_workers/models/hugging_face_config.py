@@ -5,7 +5,7 @@ from typing import Self
 
 from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.kernels.kernels import AttentionShape, RotaryPairing
+from shardline_workers.kernels.operands import AttentionShape, RotaryPairing
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.families import FAMILIES
 from shardline_workers.models.family_spec import FamilySpec

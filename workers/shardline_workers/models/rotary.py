@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shardline_workers.kernels.kernels import RotaryPairing, RotaryTable
+from shardline_workers.kernels.operands import RotaryPairing, RotaryTable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """From a step plan to the tensors that kernels read. Mirrors the block table of every slot."""
 
 import dataclasses
+from itertools import chain
 
 import numpy as np
 import torch
@@ -37,21 +38,25 @@ class InputTensors:
         self._slots: NDArray[np.int64] = self._host.slots.numpy()
         self._block_tables: NDArray[np.int64] = self._host.block_tables.numpy()
         self._sampled_rows: NDArray[np.int64] = self._host.sampled_rows.numpy()
+        self._counting = np.arange(max_seqs + 1)
 
     def write(self, plan: StepPlan) -> None:
         """Writes the plan into the host's buffers: all but the sampler's entries of the header."""
-        end = 0
-        num_sampled = 0
-        for number, chunk in enumerate(plan.chunks):
-            begin, end = end, end + len(chunk.token_ids)
-            self._write_chunk(chunk, number, begin=begin)
-            if chunk.samples:
-                self._sampled_rows[num_sampled] = end - 1
-                num_sampled += 1
-        self.header[:] = 0
-        self.header[StepCount.TOKENS] = end
-        self.header[StepCount.SEQUENCES] = len(plan.chunks)
-        self.header[StepCount.SAMPLED] = num_sampled
+        chunks = plan.chunks
+        for chunk in chunks:
+            if chunk.new_block_ids:
+                first = chunk.first_new_block
+                self._block_tables[chunk.slot, first : first + len(chunk.new_block_ids)] = chunk.new_block_ids
+        if all(len(chunk.token_ids) == 1 and chunk.samples for chunk in chunks):
+            num_tokens = num_sampled = self._write_decodes(chunks)
+        else:
+            num_tokens = self._write_tokens(chunks)
+            num_sampled = self._write_sampled(chunks)
+        header = self.header
+        header[:] = 0
+        header[StepCount.TOKENS] = num_tokens
+        header[StepCount.SEQUENCES] = len(chunks)
+        header[StepCount.SAMPLED] = num_sampled
 
     def upload(self) -> None:
         """Copies the host's buffers to the device, where that is another place."""
@@ -59,15 +64,42 @@ class InputTensors:
             for field in dataclasses.fields(StepBuffers):
                 getattr(self.step, field.name).copy_(getattr(self._host, field.name), non_blocking=True)
 
-    def _write_chunk(self, chunk: ScheduledChunk, number: int, *, begin: int) -> None:
-        table = self._block_tables[chunk.slot]
-        table[chunk.first_new_block : chunk.first_new_block + len(chunk.new_block_ids)] = chunk.new_block_ids
-        end = begin + len(chunk.token_ids)
-        positions = np.arange(chunk.start, chunk.start + len(chunk.token_ids))
+    def _write_tokens(self, chunks: tuple[ScheduledChunk, ...]) -> int:
+        """Everything but tables and sampling, in a few array operations for the whole batch; returns the tokens."""
+        count = len(chunks)
+        lengths = np.array([len(chunk.token_ids) for chunk in chunks], np.int64)
+        starts = np.array([chunk.start for chunk in chunks], np.int64)
+        slots = np.array([chunk.slot for chunk in chunks], np.int64)
+        np.cumsum(lengths, out=self._query_starts[1 : count + 1])
+        total = int(self._query_starts[count])
+        # Token t of the batch is the (t - query_starts[s])th of its sequence's chunk.
+        positions = np.repeat(starts - self._query_starts[:count], lengths) + np.arange(total)
         blocks, offsets = np.divmod(positions, self._block_size)
-        self._token_ids[begin:end] = chunk.token_ids
-        self._positions[begin:end] = positions
-        self._cache_places[begin:end] = table[blocks] * self._block_size + offsets
-        self._query_starts[number + 1] = end
-        self._context_lengths[number] = positions[-1] + 1
-        self._slots[number] = chunk.slot
+        self._token_ids[:total] = list(chain.from_iterable(chunk.token_ids for chunk in chunks))
+        self._positions[:total] = positions
+        self._cache_places[:total] = self._block_tables[np.repeat(slots, lengths), blocks] * self._block_size + offsets
+        self._context_lengths[:count] = starts + lengths
+        self._slots[:count] = slots
+        return total
+
+    def _write_sampled(self, chunks: tuple[ScheduledChunk, ...]) -> int:
+        ends = self._query_starts[1 : len(chunks) + 1].tolist()
+        sampled = [end - 1 for chunk, end in zip(chunks, ends, strict=True) if chunk.samples]
+        self._sampled_rows[: len(sampled)] = sampled
+        return len(sampled)
+
+    def _write_decodes(self, chunks: tuple[ScheduledChunk, ...]) -> int:
+        """The same where each chunk is one token that samples: nearly every step, so it is made short."""
+        token_ids, positions, places = self._token_ids, self._positions, self._cache_places
+        contexts, slots, size = self._context_lengths, self._slots, self._block_size
+        for row, chunk in enumerate(chunks):
+            position, slot = chunk.start, chunk.slot
+            token_ids[row] = chunk.token_ids[0]
+            positions[row] = position
+            places[row] = self._block_tables[slot, position // size] * size + position % size
+            contexts[row] = position + 1
+            slots[row] = slot
+        count = len(chunks)
+        self._query_starts[: count + 1] = self._counting[: count + 1]
+        self._sampled_rows[:count] = self._counting[:count]
+        return count

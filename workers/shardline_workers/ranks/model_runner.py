@@ -4,7 +4,8 @@ import torch
 from torch import Tensor
 
 from shardline_workers.engine import Sampling
-from shardline_workers.kernels.kernels import Kernels
+from shardline_workers.kernels.kernels import Kernels, RunTimes
+from shardline_workers.kernels.operations import Operations
 from shardline_workers.models.decoder import Decoder
 from shardline_workers.ranks.input_tensors import InputTensors
 from shardline_workers.ranks.sampler import Sampler
@@ -27,22 +28,11 @@ class ModelRunner:
         *,
         limits: SchedulerLimits,
         max_logprobs: int,
-        dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         self._decoder = decoder
         self._limits = limits
         self._probe_block = limits.num_blocks
-        self._caches = tuple(
-            kernels.allocate_kv_cache(
-                decoder.shape.attention,
-                num_blocks=limits.num_blocks + 1,
-                block_size=limits.block_size,
-                dtype=dtype,
-                device=device,
-            )
-            for _ in range(decoder.shape.num_layers)
-        )
         self._inputs = InputTensors(
             max_tokens=limits.max_num_batched_tokens,
             max_seqs=limits.max_num_seqs,
@@ -50,29 +40,40 @@ class ModelRunner:
             block_size=limits.block_size,
             device=device,
         )
-        self._sampler = Sampler(kernels, max_seqs=limits.max_num_seqs, max_logprobs=max_logprobs, device=device)
+        self._sampler = Sampler(max_seqs=limits.max_num_seqs, max_logprobs=max_logprobs, device=device)
+        caches = tuple(
+            kernels.allocate_kv_cache(
+                decoder.shape.attention, num_blocks=limits.num_blocks + 1, block_size=limits.block_size
+            )
+            for _ in range(decoder.shape.num_layers)
+        )
+
+        def step_calls(operations: Operations) -> None:
+            decoder.forward(operations, self._inputs.step, caches)
+            self._sampler.choose(operations, decoder.activations.logits, self._inputs.step)
+
+        self._program = kernels.record(step_calls)
 
     @property
     def logits(self) -> Tensor:
         """[max_seqs, vocab] of the last step, in order of the plan's sampling chunks; the next step overwrites it."""
         return self._decoder.activations.logits
 
-    @torch.inference_mode()
-    def execute(self, plan: StepPlan) -> list[SampledToken]:
-        """Computes a step; one answer for each chunk that samples, in the plan's order."""
+    def execute(self, plan: StepPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
+        """Computes a step on so many threads; one answer for each chunk that samples, in the plan's order."""
         self._inputs.write(plan)
         self._sampler.write(plan, self._inputs.header)
         self._inputs.upload()
         self._sampler.upload()
-        self._decoder.forward(self._inputs.step, self._caches)
-        self._sampler.choose(self.logits, self._inputs.step)
-        return self._sampler.results()
+        times = self._program.run(num_threads)
+        return self._sampler.results(), times
 
-    def probe(self, num_tokens: int = 1) -> None:
+    def probe(self, num_tokens: int, *, num_threads: int) -> RunTimes:
         """Computes a few tokens in a block of its own. Only while no sequence runs: it borrows slot 0.
 
         Args:
             num_tokens: at most a block's size and a step's budget.
+            num_threads: to compute them on.
 
         Raises:
             ProbeFailedError: the logits are no numbers.
@@ -89,6 +90,8 @@ class ModelRunner:
             samples=True,
         )
         start = SlotStart(slot=0, sequence=0, sampling=Sampling(temperature=0.0))
-        (token,) = self.execute(StepPlan(starts=(start,), chunks=(chunk,), num_prefill_tokens=num_tokens))
+        plan = StepPlan(starts=(start,), chunks=(chunk,), num_prefill_tokens=num_tokens)
+        (token,), times = self.execute(plan, num_threads=num_threads)
         if token.error is not None:
             raise ProbeFailedError(f"a probe of {num_tokens} tokens failed: {token.error}")
+        return times

@@ -4,12 +4,13 @@ The noise of a choice is keyed by (seed, sequence, position), so the choice depe
 on the batch, the chunks, or on how often the request was preempted or handed over.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from shardline_workers.engine import TokenLogprobs
-from shardline_workers.kernels.kernels import Kernels
-from shardline_workers.kernels.noise import noise_key
+from shardline_workers.kernels.noise import noise_stream, position_keys
+from shardline_workers.kernels.operations import Operations
 from shardline_workers.kernels.sampling_buffers import SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
 from shardline_workers.ranks.input_tensors import Header
@@ -19,31 +20,81 @@ _PARAMETERS = ("temperatures", "top_ks", "top_ps", "min_ps", "noise_keys", "draw
 _UNUSABLE = "the model's logits for this request are NaN or infinite: it cannot be continued"
 
 
+class _SlotParameters:
+    """Every slot's parameters as arrays, so that a step's rows are filled by picking, not one by one."""
+
+    def __init__(self, max_seqs: int) -> None:
+        self.temperatures = np.zeros(max_seqs)
+        self.top_ks = np.zeros(max_seqs, np.int64)
+        self.top_ps = np.ones(max_seqs)
+        self.min_ps = np.zeros(max_seqs)
+        self.streams = np.zeros(max_seqs, np.uint64)  # see noise.noise_stream
+        self.is_drawn = np.zeros(max_seqs, np.bool_)
+        self.is_cut = np.zeros(max_seqs, np.bool_)
+        self.num_logprobs: list[int | None] = [None] * max_seqs
+
+    def enter(self, start: SlotStart) -> None:
+        """A sequence enters its slot."""
+        slot, sampling = start.slot, start.sampling
+        self.temperatures[slot] = sampling.temperature
+        self.top_ks[slot] = sampling.top_k
+        self.top_ps[slot] = sampling.top_p
+        self.min_ps[slot] = sampling.min_p
+        self.streams[slot] = noise_stream(seed=sampling.seed, sequence=start.sequence)
+        self.is_drawn[slot] = sampling.temperature > 0
+        self.is_cut[slot] = sampling.temperature > 0 and (sampling.top_k > 0 or sampling.top_p < 1)
+        self.num_logprobs[slot] = sampling.num_logprobs
+
+
+class _HostArrays:
+    """The sampling buffers of the host, as the arrays that they are."""
+
+    def __init__(self, buffers: SamplingBuffers) -> None:
+        self.temperatures = buffers.temperatures.numpy()
+        self.top_ks = buffers.top_ks.numpy()
+        self.top_ps = buffers.top_ps.numpy()
+        self.min_ps = buffers.min_ps.numpy()
+        self.noise_keys = buffers.noise_keys.numpy().view(np.uint64)
+        self.drawn_rows = buffers.drawn_rows.numpy()
+        self.logprob_rows = buffers.logprob_rows.numpy()
+        self.chosen_ids = buffers.chosen_ids.numpy()
+        self.usable = buffers.usable.numpy()
+
+
 class Sampler:
     """One for each rank that samples. `write` → `choose` → `results`, once a step."""
 
-    def __init__(self, kernels: Kernels, *, max_seqs: int, max_logprobs: int, device: torch.device) -> None:
-        self._kernels = kernels
-        self._slots: list[SlotStart | None] = [None] * max_seqs
+    def __init__(self, *, max_seqs: int, max_logprobs: int, device: torch.device) -> None:
+        self._slots = _SlotParameters(max_seqs)
 
         def allocate(place: torch.device) -> SamplingBuffers:
             return SamplingBuffers.allocate(max_seqs=max_seqs, max_logprobs=max_logprobs, device=place)
 
         self._host = allocate(torch.device("cpu"))
+        self._arrays = _HostArrays(self._host)
         self._buffers = self._host if device.type == "cpu" else allocate(device)
-        self._rows: list[SlotStart] = []  # of the step under way
-        self._num_drawn = 0
+        self._num_rows = 0  # of the step under way
+        self._row_slots: list[int] = []
+        self._streams = np.zeros(0, np.uint64)  # of each row
+        self._num_drawn = self._num_cut = 0
         self._logprob_rows: list[int] = []
+        self._num_logprobs: list[int] = []  # one for each of these rows
 
     def write(self, plan: StepPlan, header: Header) -> None:
         """Takes over new slots, and writes the parameters of the rows that the plan samples."""
         for start in plan.starts:
-            self._slots[start.slot] = start
+            self._slots.enter(start)
         chunks = [chunk for chunk in plan.chunks if chunk.samples]
-        self._rows = [self._slot(chunk) for chunk in chunks]
-        self._write_drawn(chunks, header)
-        self._logprob_rows = [row for row, slot in enumerate(self._rows) if slot.sampling.num_logprobs is not None]
-        _fill(self._host.logprob_rows, self._logprob_rows)
+        row_slots = [chunk.slot for chunk in chunks]
+        is_same_batch = not plan.starts and row_slots == self._row_slots
+        self._row_slots = row_slots
+        self._num_rows = len(chunks)
+        self._write_drawn(chunks, header, is_same_batch=is_same_batch)
+        if not is_same_batch:
+            wanted = [(row, self._slots.num_logprobs[slot]) for row, slot in enumerate(row_slots)]
+            self._logprob_rows = [row for row, number in wanted if number is not None]
+            self._num_logprobs = [number for _, number in wanted if number is not None]
+            self._arrays.logprob_rows[: len(self._logprob_rows)] = self._logprob_rows
         header[StepCount.LOGPROBS] = len(self._logprob_rows)
 
     def upload(self) -> None:
@@ -52,19 +103,20 @@ class Sampler:
             for name in _PARAMETERS:
                 getattr(self._buffers, name).copy_(getattr(self._host, name), non_blocking=True)
 
-    def choose(self, logits: Tensor, step: StepBuffers) -> None:
-        """Chooses a token for every sampled row of logits [max_seqs, vocab]."""
-        self._kernels.choose_greedy(self._buffers, logits, step=step)
-        if self._num_drawn:
-            self._kernels.choose_drawn(self._buffers, logits, step=step)
-        if self._logprob_rows:
-            self._kernels.logprobs(self._buffers, logits, step=step)
+    def choose(self, operations: Operations, logits: Tensor, step: StepBuffers) -> None:
+        """Chooses a token for every sampled row of logits [max_seqs, vocab]: the calls are the same in every step."""
+        operations.choose_greedy(self._buffers, logits, step=step)
+        operations.choose_drawn(self._buffers, logits, step=step)
+        operations.logprobs(self._buffers, logits, step=step)
 
     def results(self) -> list[SampledToken]:
         """What was chosen, in the order of the plan's sampling chunks. Waits for the device."""
-        num_rows = len(self._rows)
-        usable = self._buffers.usable[:num_rows].tolist()
-        token_ids = self._buffers.chosen_ids[:num_rows].tolist()
+        num_rows = self._num_rows
+        self._download()
+        token_ids = self._arrays.chosen_ids[:num_rows].tolist()
+        usable = self._arrays.usable[:num_rows].tolist()
+        if not self._logprob_rows and all(usable):
+            return [SampledToken(token_id=token_id) for token_id in token_ids]
         row_to_logprobs = self._read_logprobs()
         return [
             SampledToken(token_id=token_ids[row], logprobs=row_to_logprobs.get(row))
@@ -73,29 +125,33 @@ class Sampler:
             for row in range(num_rows)
         ]
 
-    def _slot(self, chunk: ScheduledChunk) -> SlotStart:
-        slot = self._slots[chunk.slot]
-        assert slot is not None, f"slot {chunk.slot} is planned before it was started"
-        return slot
+    def _download(self) -> None:
+        """Copies what was chosen to the host, where that is another place than the device."""
+        if self._buffers is not self._host:
+            for name in ("chosen_ids", "usable"):
+                getattr(self._host, name).copy_(getattr(self._buffers, name))
 
-    def _write_drawn(self, chunks: list[ScheduledChunk], header: Header) -> None:
-        cut_rows: list[int] = []
-        free_rows: list[int] = []
-        for row, (chunk, slot) in enumerate(zip(chunks, self._rows, strict=True)):
-            sampling = slot.sampling
-            if sampling.temperature == 0:
-                continue
-            (cut_rows if sampling.top_k > 0 or sampling.top_p < 1 else free_rows).append(row)
-            self._host.temperatures[row] = sampling.temperature
-            self._host.top_ks[row] = sampling.top_k
-            self._host.top_ps[row] = sampling.top_p
-            self._host.min_ps[row] = sampling.min_p
-            position = chunk.start + len(chunk.token_ids)
-            self._host.noise_keys[row] = noise_key(seed=sampling.seed, sequence=slot.sequence, position=position)
-        _fill(self._host.drawn_rows, cut_rows + free_rows)
-        self._num_drawn = len(cut_rows) + len(free_rows)
+    def _write_drawn(self, chunks: list[ScheduledChunk], header: Header, *, is_same_batch: bool) -> None:
+        if not is_same_batch:
+            self._pick_parameters()
+        header[StepCount.CUT] = self._num_cut
         header[StepCount.DRAWN] = self._num_drawn
-        header[StepCount.CUT] = len(cut_rows)
+        if self._num_drawn:
+            positions = np.array([chunk.start + len(chunk.token_ids) for chunk in chunks], np.uint64)
+            self._arrays.noise_keys[: len(chunks)] = position_keys(self._streams, positions)
+
+    def _pick_parameters(self) -> None:
+        """Parameters of the rows, and which are to be drawn: the same from step to step while the batch is."""
+        slots = np.array(self._row_slots, np.int64)
+        is_cut = self._slots.is_cut[slots]
+        cut_rows = np.flatnonzero(is_cut)
+        free_rows = np.flatnonzero(self._slots.is_drawn[slots] & ~is_cut)
+        self._num_cut, self._num_drawn = len(cut_rows), len(cut_rows) + len(free_rows)
+        self._streams = self._slots.streams[slots]
+        arrays = self._arrays
+        arrays.drawn_rows[: self._num_drawn] = np.concatenate([cut_rows, free_rows])
+        for name in ("temperatures", "top_ks", "top_ps", "min_ps"):
+            getattr(arrays, name)[: len(slots)] = getattr(self._slots, name)[slots]
 
     def _read_logprobs(self) -> dict[int, TokenLogprobs]:
         count = len(self._logprob_rows)
@@ -105,14 +161,6 @@ class Sampler:
         top_ids = self._buffers.top_ids[:count].tolist()
         top = self._buffers.top_logprobs[:count].tolist()
         return {
-            row: TokenLogprobs(chosen[number], *self._likeliest(row, top_ids[number], top[number]))
-            for number, row in enumerate(self._logprob_rows)
+            row: TokenLogprobs(chosen[number], tuple(top_ids[number][:wanted]), tuple(top[number][:wanted]))
+            for number, (row, wanted) in enumerate(zip(self._logprob_rows, self._num_logprobs, strict=True))
         }
-
-    def _likeliest(self, row: int, ids: list[int], values: list[float]) -> tuple[tuple[int, ...], tuple[float, ...]]:
-        wanted = self._rows[row].sampling.num_logprobs or 0
-        return tuple(ids[:wanted]), tuple(values[:wanted])
-
-
-def _fill(buffer: Tensor, values: list[int]) -> None:
-    buffer[: len(values)] = torch.tensor(values, dtype=buffer.dtype)

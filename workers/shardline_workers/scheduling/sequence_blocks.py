@@ -63,6 +63,8 @@ class SequenceBlocks:
     def publish(self, sequence: SequenceState) -> None:
         """Tells the prefix index of the blocks that have become full and computed."""
         num_full = sequence.num_computed // self.block_size
+        if num_full == sequence.num_published:
+            return
         hashes = self._hashes(sequence, num_full)
         for number in range(sequence.num_published, num_full):
             self._index.publish(hashes[number], sequence.block_ids[number])

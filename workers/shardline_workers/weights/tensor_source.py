@@ -7,9 +7,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shardline_workers.files.ggml_types import GGML_TYPES
 from shardline_workers.files.gguf_file import GgufFile
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.safetensors_folder import SafetensorsFolder
+from shardline_workers.files.stored_tensor import StoredTensor
 from shardline_workers.weights.gguf_types import UnsupportedGgmlTypeError, bfloat16_to_float32, dequantise
 
 Weights = NDArray[np.float32] | NDArray[np.float64]
@@ -26,6 +28,10 @@ class TensorSource(Protocol):
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Row-major shape of every tensor."""
+        ...
+
+    def stored(self, name: str) -> StoredTensor:
+        """A tensor as it lies in the file. KeyError for an unknown name."""
         ...
 
     def read(self, name: str) -> Weights:
@@ -45,6 +51,11 @@ class GgufTensorSource:
         self.path = file.path
         self.shapes = {name: tensor.shape for name, tensor in file.tensors.items()}
 
+    def stored(self, name: str) -> StoredTensor:
+        """See `TensorSource.stored`."""
+        tensor = self._file.tensors[name]
+        return StoredTensor(GGML_TYPES[tensor.ggml_type].name, tensor.shape, self._file.tensor_bytes(name))
+
     def read(self, name: str) -> Weights:
         """See `TensorSource.read`."""
         tensor = self._file.tensors[name]
@@ -61,6 +72,11 @@ class SafetensorsTensorSource:
         self._folder = folder
         self.path = path
         self.shapes = {name: tensor.shape for name, tensor in folder.tensors.items()}
+
+    def stored(self, name: str) -> StoredTensor:
+        """See `TensorSource.stored`."""
+        tensor = self._folder.tensors[name]
+        return StoredTensor(tensor.dtype, tensor.shape, self._folder.tensor_bytes(name))
 
     def read(self, name: str) -> Weights:
         """See `TensorSource.read`."""

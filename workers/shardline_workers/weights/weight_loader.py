@@ -1,11 +1,13 @@
 """Hands out a checkpoint's tensors under our names, after it has made sure that all are there and have their shapes."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.files.stored_tensor import StoredTensor
 from shardline_workers.weights.tensor_names import NameTable
 from shardline_workers.weights.tensor_source import TensorSource
 
@@ -49,6 +51,10 @@ class WeightLoader:
         weights = self._source.read(self._ours_to_theirs[name])
         return torch.from_numpy(weights).to(device=self._device, dtype=dtype or self._dtype)
 
+    def matrix(self, name: str) -> "LoadableMatrix":
+        """Our matrix, still in its file, for kernels that pack it in their own way."""
+        return LoadableMatrix(self, self._source.stored(self._ours_to_theirs[name]), name)
+
     def _refuse_missing(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         missing = [self._names.theirs(name) for name in expected if not self.has(name)]
         if missing:
@@ -86,3 +92,16 @@ class WeightLoader:
                 bound="only tensors that the model computes with (biases and adapters are not supported yet)",
                 remedy="Take a checkpoint without them: to leave them out would change the answers.",
             )
+
+
+@dataclass(frozen=True, slots=True)
+class LoadableMatrix:
+    """Implements `MatrixSource`."""
+
+    loader: WeightLoader
+    stored: StoredTensor
+    name: str  # ours
+
+    def dequantised(self) -> Tensor:
+        """See `MatrixSource.dequantised`."""
+        return self.loader.tensor(self.name)

@@ -1,0 +1,87 @@
+"""Linear layers of every format, number of rows, thread count and instruction set."""
+
+import numpy as np
+import pytest
+
+from shardline_workers.kernels import native_api as api
+from shardline_workers.kernels.native_api import Format, OpKind
+from tests.workers.kernels.native.programs import (
+    Batch,
+    Floats,
+    Machine,
+    PackedMatrix,
+    address,
+    op,
+    panel_kind,
+    quantised_inputs,
+)
+
+SIZES = [(16, 32), (48, 96), (72, 64), (133, 100), (192, 576), (40, 1536)]
+UNTOUCHED = np.float32(-77)
+
+
+def random(*shape: int, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def linear(
+    machine: Machine, matrix: PackedMatrix, x: Floats, *, isa: int | None = None, num_threads: int = 1
+) -> Floats:
+    rows, inputs = x.shape
+    panels = machine.panels(panel_kind(matrix.kind), rows, inputs)
+    out = np.full((rows, matrix.num_outputs + 3), UNTOUCHED)
+    quantise = api.Quantise(address(x), inputs, panels.operand())
+    layer = api.Linear(panels.operand(), matrix.operand(), address(out), out.shape[1])
+    ops = [op(OpKind.QUANTISE, quantise), op(OpKind.LINEAR, layer)]
+    machine.run(ops, Batch(num_tokens=rows), isa=isa, num_threads=num_threads)
+    assert (out[:, matrix.num_outputs :] == UNTOUCHED).all()
+    return out[:, : matrix.num_outputs]
+
+
+@pytest.mark.parametrize("kind", list(Format))
+@pytest.mark.parametrize("size", SIZES)
+def test_a_linear_layer_is_the_exact_product_of_its_rounded_inputs(
+    machine: Machine, kind: Format, size: tuple[int, int]
+) -> None:
+    outputs, inputs = size
+    matrix = machine.pack(kind, random(outputs, inputs))
+    x = random(37, inputs, seed=1)
+
+    out = linear(machine, matrix, x, num_threads=2)
+
+    exact = quantised_inputs(kind, x) @ machine.unpack(matrix).astype(np.float64).T
+    assert np.abs(out - exact).max() <= 1e-6 * np.abs(exact).max()
+
+
+@pytest.mark.parametrize("kind", list(Format))
+@pytest.mark.parametrize("size", [(72, 64), (133, 100), (192, 576)])
+def test_a_row_has_the_same_bits_in_every_batch_on_every_thread_and_instruction_set(
+    machine: Machine, kind: Format, size: tuple[int, int]
+) -> None:
+    outputs, inputs = size
+    matrix = machine.pack(kind, random(outputs, inputs))
+    x = random(70, inputs, seed=1)
+    x[3, :32] = 0  # a group without a scale
+    x[5, :32] *= np.float32(1e-37)  # products that are denormals
+    alone = np.concatenate([linear(machine, matrix, row[None]) for row in x])
+
+    for isa in machine.library.available_isas().values():
+        for rows in [*range(1, 20), 64, 70] if isa else [1, 7]:
+            for num_threads in (1, 2):
+                out = linear(machine, matrix, x[:rows].copy(), isa=isa, num_threads=num_threads)
+                assert out.tobytes() == alone[:rows].tobytes(), (isa, rows, num_threads)
+
+
+@pytest.mark.parametrize("kind", list(Format))
+@pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
+def test_a_broken_input_breaks_its_own_row_visibly_and_no_other(machine: Machine, kind: Format, broken: float) -> None:
+    matrix = machine.pack(kind, random(32, 64))
+    x = random(9, 64, seed=1)
+    whole = linear(machine, matrix, x)
+    x[4, 40] = broken
+
+    for isa in machine.library.available_isas().values():
+        out = linear(machine, matrix, x, isa=isa)
+
+        assert not np.isfinite(out[4]).any()
+        assert np.delete(out, 4, axis=0).tobytes() == np.delete(whole, 4, axis=0).tobytes()

@@ -1,0 +1,156 @@
+"""Embedding, norm, gated activation and gather: against float64, and panels against the panels of plain rows."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from shardline_workers.kernels import native_api as api
+from shardline_workers.kernels.native_api import Format, OpKind, PanelKind
+from shardline_workers.kernels.step_buffers import StepCount
+from tests.workers.kernels.native.programs import (
+    NO_PANELS,
+    Batch,
+    Floats,
+    Machine,
+    PanelBuffer,
+    address,
+    op,
+    panel_kind,
+    quantised_inputs,
+)
+
+WIDTHS = [32, 100, 576]
+
+
+def random(*shape: int, seed: int = 0) -> Floats:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
+
+
+def silu(x: Floats) -> NDArray[np.float64]:
+    wide = x.astype(np.float64)
+    exact: NDArray[np.float64] = wide / (1 + np.exp(-wide))
+    return exact
+
+
+def panels_of(machine: Machine, kind: PanelKind, rows: Floats) -> PanelBuffer:
+    panels = machine.panels(kind, *rows.shape)
+    rows = np.ascontiguousarray(rows)
+    quantise = api.Quantise(address(rows), rows.shape[1], panels.operand())
+    machine.run([op(OpKind.QUANTISE, quantise)], Batch(num_tokens=len(rows)))
+    return panels
+
+
+@pytest.mark.parametrize("kind", list(Format))
+def test_an_embedding_is_a_row_of_the_table(machine: Machine, kind: Format) -> None:
+    table = machine.pack(kind, random(50, 100))
+    ids = [0, 49, 17, 17, 31]
+    expected = machine.unpack(table)[ids]
+
+    for isa in machine.library.available_isas().values():
+        out = np.full((6, 101), -77, dtype=np.float32)
+        embedding = api.Embedding(table.operand(), address(out), 101)
+        machine.run([op(OpKind.EMBEDDING, embedding)], Batch(token_ids=ids), isa=isa, num_threads=2)
+
+        assert np.array_equal(out[:5, :100], expected)
+        assert (out[5] == -77).all() and (out[:, 100] == -77).all()
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("with_delta", [False, True])
+def test_norm_adds_and_normalises(machine: Machine, width: int, with_delta: bool) -> None:
+    residual, delta, weight = random(9, width), random(9, width, seed=1), random(width, seed=2)
+    bits = set()
+    for isa in machine.library.available_isas().values():
+        x, out = residual.copy(), np.zeros_like(residual)
+        norm = api.Norm(
+            address(x), address(delta) if with_delta else None, address(weight), address(out), NO_PANELS, width, 1e-5
+        )
+        machine.run([op(OpKind.NORM, norm)], Batch(num_tokens=8), isa=isa, num_threads=2)
+        bits.add((x.tobytes(), out.tobytes()))
+
+    total = residual + delta if with_delta else residual
+    assert np.array_equal(x[:8], total[:8]) and np.array_equal(x[8], residual[8])
+    wide = total[:8].astype(np.float64)
+    exact = wide / np.sqrt((wide**2).mean(axis=-1, keepdims=True) + 1e-5) * weight
+    assert np.abs(out[:8] - exact).max() <= 1e-6 * np.abs(exact).max()
+    assert (out[8] == 0).all()
+    assert len(bits) == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("kind", list(PanelKind))
+def test_norm_of_sampled_rows_goes_to_panels_and_leaves_the_residual(
+    machine: Machine, width: int, kind: PanelKind
+) -> None:
+    residual, delta, weight = random(20, width), random(20, width, seed=1), random(width, seed=2)
+    rows = [0, 3, 4, 9, 11, 12, 19]
+    x, out = residual.copy(), np.zeros((7, width), dtype=np.float32)
+    panels = machine.panels(kind, 7, width)
+    norm = api.Norm(address(x), address(delta), address(weight), address(out), panels.operand(), width, 1e-5)
+
+    batch = Batch(token_ids=[0] * 20, sampled_rows=rows)
+    machine.run([op(OpKind.NORM, norm, rows=StepCount.SAMPLED)], batch, num_threads=2)
+
+    assert np.array_equal(x, residual)
+    wide = (residual + delta)[rows].astype(np.float64)
+    exact = wide / np.sqrt((wide**2).mean(axis=-1, keepdims=True) + 1e-5) * weight
+    assert np.abs(out - exact).max() <= 1e-6 * np.abs(exact).max()
+    assert panels.room.tobytes() == panels_of(machine, kind, out).room.tobytes()
+
+
+def test_gathered_rows_are_copies(machine: Machine) -> None:
+    x, out = random(9, 50), np.zeros((3, 50), dtype=np.float32)
+    gather = api.Gather(address(x), address(out), 50)
+
+    batch = Batch(token_ids=[0] * 9, sampled_rows=[8, 0])
+    machine.run([op(OpKind.GATHER_SAMPLED, gather, rows=StepCount.SAMPLED)], batch, num_threads=2)
+
+    assert np.array_equal(out[:2], x[[8, 0]])
+    assert (out[2] == 0).all()
+
+
+@pytest.mark.parametrize("size", [16, 40, 96])
+@pytest.mark.parametrize("kind", list(PanelKind))
+def test_gated_activation_of_plain_rows(machine: Machine, size: int, kind: PanelKind) -> None:
+    gate_up = random(11, 2 * size) * np.float32(4)
+    gate_up[0, :4] = [0, -200, 200, -88.5]
+    bits = set()
+    for isa in machine.library.available_isas().values():
+        out, panels = np.zeros((11, size), dtype=np.float32), machine.panels(kind, 11, size)
+        activation = api.GatedActivation(address(gate_up), address(out), panels.operand(), size)
+        machine.run([op(OpKind.GATED_ACTIVATION, activation)], Batch(num_tokens=11), isa=isa, num_threads=2)
+        bits.add((out.tobytes(), panels.room.tobytes()))
+
+    exact = silu(gate_up[:, :size]) * gate_up[:, size:]
+    np.testing.assert_allclose(out, exact, rtol=1e-6, atol=1e-30)
+    assert panels.room.tobytes() == panels_of(machine, kind, out).room.tobytes()
+    assert len(bits) == 1
+
+
+@pytest.mark.parametrize("kind", list(Format))
+@pytest.mark.parametrize("size", [16, 40, 96])
+def test_a_gated_linear_layer_is_linear_then_activation(machine: Machine, kind: Format, size: int) -> None:
+    gate, up, x = random(size, 64), random(size, 64, seed=1), random(13, 64, seed=2)
+    matrix = machine.pack_gated(kind, gate, up)
+    inputs = panels_of(machine, panel_kind(kind), x)
+    bits = set()
+    for isa in machine.library.available_isas().values():
+        for num_threads in (1, 2):
+            panels = machine.panels(panel_kind(kind), 13, size)
+            layer = api.GatedLinear(inputs.operand(), matrix.operand(), panels.operand())
+            machine.run([op(OpKind.GATED_LINEAR, layer)], Batch(num_tokens=13), isa=isa, num_threads=num_threads)
+            bits.add(panels.room.tobytes())
+
+    gate, up = (machine.unpack(matrix, first_tile=first, tile_step=2, num_rows=size) for first in (0, 1))
+    products = [(quantised_inputs(kind, x) @ part.astype(np.float64).T).astype(np.float32) for part in (gate, up)]
+    identity = machine.pack(kind, np.eye(size, dtype=np.float32))
+    out = np.zeros((13, size), dtype=np.float32)
+    linear = api.Linear(panels.operand(), identity.operand(), address(out), size)
+    machine.run([op(OpKind.LINEAR, linear)], Batch(num_tokens=13))
+    expected = quantised_inputs(kind, (silu(products[0]) * products[1]).astype(np.float32))
+    step = np.abs(expected).max() / (
+        127 if kind is not Format.BF16 else 256
+    )  # a value on the edge may round either way
+    assert np.abs(out - expected).max() <= 1.01 * step
+    assert np.abs(out - expected).mean() <= 0.02 * step
+    assert len(bits) == 1

@@ -1,0 +1,407 @@
+"""Every operation of every implementation against plain arithmetic; nothing beyond the header's counts is written."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from shardline_workers.kernels.kernels import Kernels
+from shardline_workers.kernels.native_kernels import NativeKernels
+from shardline_workers.kernels.native_library import NativeLibrary
+from shardline_workers.kernels.operands import (
+    AttentionShape,
+    KvCache,
+    LinearInput,
+    PackedLinear,
+    RotaryPairing,
+    RotaryTable,
+    Rows,
+)
+from shardline_workers.kernels.operations import Operations
+from shardline_workers.kernels.reference_attention import attend
+from shardline_workers.kernels.reference_kernels import ReferenceKernels
+from shardline_workers.kernels.sampling_buffers import SamplingBuffers
+from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
+from tests.workers.kernels.matrices import FloatMatrix, random
+
+MAX_TOKENS = 6
+MAX_SEQS = 4
+UNTOUCHED = -77.0
+HIDDEN = 32
+BLOCK_SIZE = 32
+SHAPE = AttentionShape(num_heads=4, num_kv_heads=2, head_dim=16)
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One implementation, and how far it may be from exact arithmetic."""
+
+    kernels: Kernels
+    exact: float  # where every input is exact in its formats: only sums round
+    rounded: float  # where something was rounded to bfloat16 on the way
+
+    def run(self, calls: Callable[[Operations], None]) -> None:
+        """Makes the calls once."""
+        self.kernels.record(calls).run(1)
+
+    def floats(self, values: Tensor) -> Tensor:
+        """Numbers in the dtype of its buffers."""
+        return values.to(self.kernels.formats.activations, copy=True)
+
+    def untouched(self, *shape: int) -> Tensor:
+        return torch.full(shape, UNTOUCHED, dtype=self.kernels.formats.activations)
+
+    def packed(self, weight: Tensor) -> PackedLinear:
+        return self.kernels.pack_linear([FloatMatrix(weight)])
+
+    def linear_input(self, num_inputs: int, *, rows: int = MAX_TOKENS) -> tuple[LinearInput, PackedLinear]:
+        """A buffer and a reader for it that changes nothing."""
+        identity = self.packed(torch.eye(num_inputs, dtype=torch.float64))
+        return self.kernels.allocate_linear_input([identity], max_rows=rows), identity
+
+
+@pytest.fixture(params=["reference", "native"])
+def case(request: pytest.FixtureRequest, native_library: NativeLibrary) -> Iterator[Case]:
+    if request.param == "reference":
+        yield Case(ReferenceKernels(dtype=torch.float64, device=CPU), exact=1e-12, rounded=1e-12)
+    else:
+        with NativeKernels(native_library, num_threads=1) as kernels:
+            yield Case(kernels, exact=2e-5, rounded=2e-2)
+
+
+def step(*, tokens: int = 3, sampled: int = 2) -> StepBuffers:
+    buffers = StepBuffers.allocate(max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS, max_blocks=4, device=CPU)
+    buffers.header[StepCount.TOKENS] = tokens
+    buffers.header[StepCount.SEQUENCES] = 1
+    buffers.header[StepCount.SAMPLED] = sampled
+    buffers.query_starts[1] = tokens
+    buffers.context_lengths[0] = tokens
+    buffers.positions[:tokens] = torch.arange(tokens)
+    buffers.cache_places[:tokens] = torch.arange(tokens)
+    return buffers
+
+
+def assert_rows(out: Tensor, expected: Tensor, tolerance: float) -> None:
+    torch.testing.assert_close(out[: len(expected)].double(), expected, rtol=tolerance, atol=tolerance)
+    assert (out[len(expected) :] == UNTOUCHED).all(), "rows beyond the header's count were written"
+
+
+def test_embedding_looks_tokens_up(case: Case) -> None:
+    table, out, batch = random(40, HIDDEN), case.untouched(MAX_TOKENS, HIDDEN), step()
+    batch.token_ids[:3] = torch.tensor([39, 0, 39])
+    packed = case.packed(table)
+
+    case.run(lambda operations: operations.embedding(out, packed, step=batch))
+
+    assert_rows(out, table[[39, 0, 39]], case.exact)
+
+
+@pytest.mark.parametrize("with_delta", [False, True])
+def test_rms_norm_adds_and_divides_by_the_root_mean_square(case: Case, with_delta: bool) -> None:
+    residual, delta, weight = random(MAX_TOKENS, HIDDEN), random(MAX_TOKENS, HIDDEN, seed=1), random(HIDDEN)
+    out, x, batch = case.untouched(MAX_TOKENS, HIDDEN), case.floats(residual), step()
+    normed, identity = case.linear_input(HIDDEN)
+
+    def calls(operations: Operations) -> None:
+        operations.rms_norm(
+            normed,
+            x,
+            given,
+            scale,
+            epsilon=0.5,
+            rows=Rows.TOKENS,
+            reader=identity,
+            step=batch,
+        )
+        operations.linear(out, normed, identity, rows=Rows.TOKENS, step=batch)
+
+    given, scale = case.floats(delta) if with_delta else None, case.floats(weight)
+    case.run(calls)
+
+    summed = residual[:3] + delta[:3] if with_delta else residual[:3]
+    torch.testing.assert_close(x[:3].double(), summed, rtol=0, atol=case.exact)
+    assert torch.equal(x[3:], case.floats(residual[3:]))
+    assert_rows(out, rms(summed) * weight, case.rounded)
+
+
+def test_the_norm_of_sampled_rows_gathers_them_and_leaves_the_residual(case: Case) -> None:
+    residual, delta, weight = random(MAX_TOKENS, HIDDEN), random(MAX_TOKENS, HIDDEN, seed=1), random(HIDDEN)
+    out, x, batch = case.untouched(MAX_SEQS, HIDDEN), case.floats(residual), step()
+    batch.sampled_rows[:2] = torch.tensor([2, 0])
+    normed, identity = case.linear_input(HIDDEN, rows=MAX_SEQS)
+    given, scale = case.floats(delta), case.floats(weight)
+
+    def calls(operations: Operations) -> None:
+        operations.rms_norm(normed, x, given, scale, epsilon=0.5, rows=Rows.SAMPLED, reader=identity, step=batch)
+        operations.linear(out, normed, identity, rows=Rows.SAMPLED, step=batch)
+
+    case.run(calls)
+
+    assert torch.equal(x, case.floats(residual))
+    assert_rows(out, rms((residual + delta)[[2, 0]]) * weight, case.rounded)
+
+
+def test_linear_multiplies_so_many_rows_as_the_header_says(case: Case) -> None:
+    weight, batch = random(40, HIDDEN), step()
+    packed, out = case.packed(weight), case.untouched(MAX_TOKENS, 40)
+    normed, x = normed_rows(case, packed)
+
+    def calls(operations: Operations) -> None:
+        normed(operations, batch)
+        operations.linear(out, x, packed, rows=Rows.TOKENS, step=batch)
+
+    case.run(calls)
+
+    assert (packed.num_outputs, packed.num_inputs) == (40, HIDDEN)
+    assert_rows(out, rms(ROWS[:3]) @ weight.T, case.rounded)
+
+
+def test_parts_of_a_matrix_stand_one_after_the_other(case: Case) -> None:
+    parts = [random(40, HIDDEN), random(16, HIDDEN), random(24, HIDDEN)]
+    packed = case.kernels.pack_linear([FloatMatrix(part) for part in parts])
+    out, batch = case.untouched(MAX_TOKENS, 80), step()
+    normed, x = normed_rows(case, packed)
+
+    def calls(operations: Operations) -> None:
+        normed(operations, batch)
+        operations.linear(out, x, packed, rows=Rows.TOKENS, step=batch)
+
+    case.run(calls)
+
+    assert_rows(out, rms(ROWS[:3]) @ torch.cat(parts).T, case.rounded)
+
+
+def test_gated_linear_is_silu_of_the_gate_times_up(case: Case) -> None:
+    gate, up, batch = random(24, HIDDEN) / 4, random(24, HIDDEN, seed=1), step()
+    packed = case.kernels.pack_gated(FloatMatrix(gate), FloatMatrix(up))
+    out, (activated, identity) = case.untouched(MAX_TOKENS, 24), case.linear_input(24)
+    normed, x = normed_rows(case, packed)
+
+    def calls(operations: Operations) -> None:
+        normed(operations, batch)
+        operations.gated_linear(activated, x, packed, reader=identity, step=batch)
+        operations.linear(out, activated, identity, rows=Rows.TOKENS, step=batch)
+
+    case.run(calls)
+
+    rows = rms(ROWS[:3])
+    assert_rows(out, functional.silu(rows @ gate.T) * (rows @ up.T), 2 * case.rounded)
+
+
+@pytest.mark.parametrize("pairing", RotaryPairing)
+def test_pairs_of_queries_and_keys_turn_by_their_positions_angle(case: Case, pairing: RotaryPairing) -> None:
+    """The queries are told as they are; the keys show in the scores of a query that picks one dimension."""
+    batch, rotary = step(tokens=1), rotary_table(case, pairing)
+    batch.positions[0] = 5
+    batch.context_lengths[0] = 1
+    row = random(SHAPE.qkv_size)
+    qkv, queries = case.floats(row).repeat(MAX_TOKENS, 1), queries_buffer(case)
+
+    case.run(lambda operations: operations.rotate_and_store(queries, qkv, cache(case), rotary, shape=SHAPE, step=batch))
+
+    expected = turned(row.view(-1, SHAPE.head_dim)[: SHAPE.num_heads], position=5, pairing=pairing)
+    torch.testing.assert_close(queries[0].double(), expected.flatten(), rtol=case.rounded, atol=case.rounded)
+    assert (queries[1:] == UNTOUCHED).all()
+
+
+def test_dimensions_beyond_the_rotary_ones_stay(case: Case) -> None:
+    angles = torch.rand(8, 2, generator=torch.Generator().manual_seed(2), dtype=torch.float64) + 0.5
+    rotary = RotaryTable(case.floats(angles.cos()), case.floats(angles.sin()), RotaryPairing.HALVES)
+    rows = random(MAX_TOKENS, SHAPE.qkv_size)
+    qkv, queries, batch = case.floats(rows), queries_buffer(case), step()
+
+    case.run(lambda operations: operations.rotate_and_store(queries, qkv, cache(case), rotary, shape=SHAPE, step=batch))
+
+    before = rows[:3, : SHAPE.query_size].view(3, -1, SHAPE.head_dim)
+    after = queries[:3].double().view(3, -1, SHAPE.head_dim)
+    assert torch.equal(after[..., 4:], before[..., 4:])
+    assert not torch.equal(after[..., :4], before[..., :4])
+
+
+def test_a_ragged_batch_attends_each_sequence_to_its_own_blocks(case: Case) -> None:
+    """One sequence in decode at position 40, one prefills its first three tokens; blocks lie scattered."""
+    kv_cache, batch = cache(case), step(tokens=4)
+    batch.header[StepCount.SEQUENCES] = 2
+    tables = {1: [3, 0], 2: [1, 2]}
+    for slot, blocks in tables.items():
+        batch.block_tables[slot, : len(blocks)] = torch.tensor(blocks)
+    past, new = random(41, SHAPE.qkv_size), random(3, SHAPE.qkv_size, seed=1)
+    write(case, kv_cache, past[:32], first_place=3 * BLOCK_SIZE)
+    write(case, kv_cache, past[32:40], first_place=0)
+    qkv = case.floats(torch.cat([past[40:], new, torch.full((2, SHAPE.qkv_size), UNTOUCHED)]))
+    batch.slots[:2] = torch.tensor([1, 2])
+    batch.query_starts[:3] = torch.tensor([0, 1, 4])
+    batch.context_lengths[:2] = torch.tensor([41, 3])
+    batch.positions[:4] = torch.tensor([40, 0, 1, 2])
+    batch.cache_places[:4] = torch.tensor([8, BLOCK_SIZE, BLOCK_SIZE + 1, BLOCK_SIZE + 2])
+    out, queries = case.untouched(MAX_TOKENS, SHAPE.query_size), queries_buffer(case)
+    attended, identity = case.linear_input(SHAPE.query_size)
+
+    def calls(operations: Operations) -> None:
+        operations.rotate_and_store(queries, qkv, kv_cache, still_table(case), shape=SHAPE, step=batch)
+        operations.attention(attended, queries, kv_cache, shape=SHAPE, scale=0.3, reader=identity, step=batch)
+        operations.linear(out, attended, identity, rows=Rows.TOKENS, step=batch)
+
+    case.run(calls)
+
+    expected = torch.cat([contiguous(past, num_tokens=1), contiguous(new, num_tokens=3)])
+    assert_rows(out, expected, case.rounded)
+
+
+def test_greedy_draws_and_logprobs_touch_their_own_rows_only(case: Case) -> None:
+    sampling = SamplingBuffers.allocate(max_seqs=MAX_SEQS, max_logprobs=2, device=CPU)
+    sampling.chosen_ids[:] = 99
+    batch = step(sampled=3)
+    batch.header[StepCount.DRAWN] = 1
+    batch.header[StepCount.CUT] = 1
+    batch.header[StepCount.LOGPROBS] = 1
+    sampling.drawn_rows[0] = 1
+    sampling.temperatures[1] = 1.0
+    sampling.top_ks[1] = 1
+    sampling.top_ps[1] = 1.0
+    sampling.logprob_rows[0] = 2
+    logits = case.floats(torch.tensor([[1.0, 0, 0], [0, 0, 1.0], [0, 2.0, 1.0], [0, 0, 0]]))
+
+    def calls(operations: Operations) -> None:
+        operations.choose_greedy(sampling, logits, step=batch)
+        operations.choose_drawn(sampling, logits, step=batch)
+        operations.logprobs(sampling, logits, step=batch)
+
+    case.run(calls)
+
+    assert sampling.chosen_ids.tolist() == [0, 2, 1, 99]
+    assert sampling.usable.tolist() == [True, True, True, False]
+    assert sampling.chosen_logprobs[0].item() == pytest.approx(2 - math.log(1 + math.e + math.e**2))
+    assert sampling.top_ids[0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("spoiled", [math.nan, math.inf])
+def test_a_row_with_a_number_that_is_none_is_not_usable(case: Case, spoiled: float) -> None:
+    sampling = SamplingBuffers.allocate(max_seqs=MAX_SEQS, max_logprobs=2, device=CPU)
+    logits = case.floats(torch.zeros(MAX_SEQS, 50))
+    logits[1, 33] = spoiled
+    batch = step(sampled=3)
+
+    case.run(lambda operations: operations.choose_greedy(sampling, logits, step=batch))
+
+    assert sampling.usable.tolist() == [True, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("temperature", "top_k", "top_p", "min_p"),
+    [(1.0, 0, 1.0, 0.0), (0.7, 40, 1.0, 0.0), (1.5, 0, 0.9, 0.0), (1.1, 7, 0.5, 0.02), (0.4, 0, 1.0, 0.1)],
+)
+def test_draws_are_those_of_the_reference(
+    case: Case, temperature: float, top_k: int, top_p: float, min_p: float
+) -> None:
+    """For the reference itself: that a draw does not depend on the rows beside it."""
+    generator = torch.Generator().manual_seed(5)
+    logits = 3 * torch.randn(MAX_SEQS, 500, generator=generator).double()  # no two alike, unlike bfloat16 numbers
+    oracle = Case(ReferenceKernels(dtype=torch.float64, device=CPU), exact=0, rounded=0)
+
+    def drawn(chosen_case: Case) -> tuple[list[int], list[float]]:
+        sampling = SamplingBuffers.allocate(max_seqs=MAX_SEQS, max_logprobs=5, device=CPU)
+        sampling.temperatures[:] = temperature
+        sampling.top_ks[:] = top_k
+        sampling.top_ps[:] = top_p
+        sampling.min_ps[:] = min_p
+        sampling.noise_keys[:] = torch.arange(MAX_SEQS) * 7919
+        sampling.drawn_rows[:] = sampling.logprob_rows[:] = torch.arange(MAX_SEQS)
+        batch = step(sampled=MAX_SEQS)
+        batch.header[StepCount.DRAWN] = batch.header[StepCount.LOGPROBS] = MAX_SEQS
+        batch.header[StepCount.CUT] = MAX_SEQS if top_k or top_p < 1 else 0
+        given = chosen_case.floats(logits)
+
+        def calls(operations: Operations) -> None:
+            operations.choose_greedy(sampling, given, step=batch)
+            operations.choose_drawn(sampling, given, step=batch)
+            operations.logprobs(sampling, given, step=batch)
+
+        chosen_case.run(calls)
+        told = torch.cat([sampling.chosen_logprobs, sampling.top_logprobs.flatten()])
+        return sampling.chosen_ids.tolist() + sampling.top_ids.flatten().tolist(), told.tolist()
+
+    ids, logprobs = drawn(case)
+    oracle_ids, oracle_logprobs = drawn(oracle)
+
+    assert ids == oracle_ids
+    assert logprobs == pytest.approx(oracle_logprobs, abs=1e-5)
+
+
+ROWS = random(MAX_TOKENS, HIDDEN, seed=3)
+
+
+def normed_rows(case: Case, reader: PackedLinear) -> tuple[Callable[[Operations, StepBuffers], None], LinearInput]:
+    """A call that puts the norm of ROWS into a linear input, and that input."""
+    x = case.kernels.allocate_linear_input([reader], max_rows=MAX_TOKENS)
+    residual, weight = case.floats(ROWS), case.floats(torch.ones(HIDDEN))
+
+    def call(operations: Operations, batch: StepBuffers) -> None:
+        operations.rms_norm(x, residual, None, weight, epsilon=0.5, rows=Rows.TOKENS, reader=reader, step=batch)
+
+    return call, x
+
+
+def rms(rows: Tensor) -> Tensor:
+    return rows / (rows.square().mean(dim=1, keepdim=True) + 0.5).sqrt()
+
+
+def angles_of(position: int) -> Tensor:
+    """Position · (pair + 1) / 4."""
+    return position * (torch.arange(SHAPE.head_dim // 2, dtype=torch.float64) + 1) / 4
+
+
+def rotary_table(case: Case, pairing: RotaryPairing) -> RotaryTable:
+    angles = torch.stack([angles_of(position) for position in range(8)])
+    return RotaryTable(case.floats(angles.cos()), case.floats(angles.sin()), pairing)
+
+
+def turned(heads: Tensor, *, position: int, pairing: RotaryPairing) -> Tensor:
+    """Heads as complex numbers, multiplied by those of the angles."""
+    half = SHAPE.head_dim // 2
+    by_pairs = heads.view(-1, half, 2) if pairing is RotaryPairing.NEIGHBOURS else heads.view(-1, 2, half).mT
+    angles = angles_of(position)
+    product = torch.view_as_complex(by_pairs.contiguous()) * torch.polar(torch.ones_like(angles), angles)
+    pairs = torch.view_as_real(product)
+    return (pairs if pairing is RotaryPairing.NEIGHBOURS else pairs.mT).reshape(-1, SHAPE.head_dim)
+
+
+def still_table(case: Case) -> RotaryTable:
+    shape = (64, SHAPE.head_dim // 2)
+    return RotaryTable(case.floats(torch.ones(shape)), case.floats(torch.zeros(shape)), RotaryPairing.HALVES)
+
+
+def queries_buffer(case: Case) -> Tensor:
+    return torch.full((MAX_TOKENS, SHAPE.query_size), UNTOUCHED, dtype=case.kernels.formats.queries)
+
+
+def cache(case: Case) -> KvCache:
+    return case.kernels.allocate_kv_cache(SHAPE, num_blocks=5, block_size=BLOCK_SIZE)
+
+
+def write(case: Case, kv_cache: KvCache, rows: Tensor, *, first_place: int) -> None:
+    """Keys and values of so many tokens, to neighbouring places, a few at a time."""
+    for start in range(0, len(rows), MAX_TOKENS):
+        part = rows[start : start + MAX_TOKENS]
+        batch = step(tokens=len(part))
+        batch.cache_places[: len(part)] = torch.arange(len(part)) + first_place + start
+        qkv = case.floats(torch.zeros(MAX_TOKENS, SHAPE.qkv_size))
+        qkv[: len(part)] = case.floats(part)
+        case.run(partial(_store, qkv=qkv, kv_cache=kv_cache, case=case, batch=batch))
+
+
+def _store(operations: Operations, *, qkv: Tensor, kv_cache: KvCache, case: Case, batch: StepBuffers) -> None:
+    operations.rotate_and_store(queries_buffer(case), qkv, kv_cache, still_table(case), shape=SHAPE, step=batch)
+
+
+def contiguous(qkv: Tensor, *, num_tokens: int) -> Tensor:
+    """Attention of the last tokens of a sequence whose keys and values were never in blocks."""
+    heads = qkv.view(len(qkv), -1, SHAPE.head_dim)
+    keys, values = heads[:, 4:6].transpose(0, 1), heads[:, 6:].transpose(0, 1)
+    return attend(heads[-num_tokens:, :4], keys, values, scale=0.3)

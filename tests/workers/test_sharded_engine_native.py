@@ -1,0 +1,239 @@
+"""The engine on native kernels: the same bits whatever happens around a request, on any number of threads and any
+instruction set, in every format; and near what the float64 reference says of the same weights.
+
+Log-probabilities are compared beside tokens: they show the last bit of the logits.
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from shardline_workers.engine import EngineRequest, Sampling, SequenceStart, TokenLogprobs
+from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.kernels.native_library import NativeLibrary
+from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
+from tests.workers.engine_runs import steps
+from tests.workers.quantised_gguf import FORMATS, write_quantised_gguf
+from tests.workers.tiny_checkpoint import VOCAB_SIZE
+
+GREEDY = Sampling(temperature=0.0, max_tokens=12, num_logprobs=3)
+DRAWN = Sampling(temperature=1.2, top_k=40, top_p=0.95, min_p=0.001, seed=77, max_tokens=12, num_logprobs=3)
+# Longer than one split of attention, 256 keys.
+PROMPT = tuple((7 * number * number + 3 * number + 1) % VOCAB_SIZE for number in range(290))
+
+Told = tuple[tuple[int, TokenLogprobs], ...]  # tokens and what was told of each
+
+
+@pytest.fixture(scope="module", params=["Q4_1", "Q8_0", "BF16"])
+def files(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, native_library: NativeLibrary
+) -> ModelFiles:
+    return write_quantised_gguf(tmp_path_factory.mktemp("native") / "m.gguf", request.param)
+
+
+@pytest.fixture(scope="module", params=[GREEDY, DRAWN], ids=["greedy", "drawn"])
+def sampling(request: pytest.FixtureRequest) -> Sampling:
+    chosen: Sampling = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def alone(files: ModelFiles, sampling: Sampling) -> Told:
+    told = run(load(files), wanted(sampling))
+    assert len(told) == sampling.max_tokens
+    assert len({token for token, _ in told}) > 5, "a model that repeats itself shows nothing"
+    return told
+
+
+def load(files: ModelFiles, *, environment: Mapping[str, str] = os.environ, **changes: object) -> ShardedEngine:
+    config = EngineConfig(
+        files=files,
+        kernels="native",
+        max_model_len=512,
+        max_num_seqs=8,
+        max_num_batched_tokens=512,
+        kv_cache_tokens=4096,
+        block_size=32,
+        replicas_on_host=64,
+    )
+    changed = dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+    return load_engine(changed, report=lambda _: None, environment=environment)
+
+
+def wanted(
+    sampling: Sampling, *, request_id: str = "r", prompt: tuple[int, ...] = PROMPT, generated: tuple[int, ...] = ()
+) -> EngineRequest:
+    return EngineRequest(
+        request_id=request_id,
+        prompt_ids=prompt,
+        sampling=sampling,
+        sequences=(SequenceStart(generated_ids=generated),),
+    )
+
+
+def others(sampling: Sampling, count: int) -> list[EngineRequest]:
+    """Prompts of very different lengths."""
+    return [
+        wanted(sampling, request_id=f"other {number}", prompt=PROMPT[number : number + 1 + 37 * number % 131])
+        for number in range(count)
+    ]
+
+
+def run(engine: ShardedEngine, *requests: EngineRequest) -> Told:
+    """Runs to the end; what was told of the request "r"."""
+    for one in requests:
+        engine.add(one)
+    told: list[tuple[int, TokenLogprobs]] = []
+    for step in steps(engine):
+        if step.request_id == "r":
+            told.extend(zip(step.token_ids, step.logprobs, strict=True))
+    return tuple(told)
+
+
+class TestTheSameBitsWhateverHappens:
+    @pytest.mark.parametrize("count", [1, 4, 16, 63])
+    def test_in_a_batch(self, files: ModelFiles, sampling: Sampling, alone: Told, count: int) -> None:
+        engine = load(files, max_num_seqs=64, kv_cache_tokens=16384)
+
+        assert run(engine, *others(sampling, count), wanted(sampling)) == alone
+
+    @pytest.mark.parametrize("budget", [8, 33, 100])
+    def test_in_chunks(self, files: ModelFiles, sampling: Sampling, alone: Told, budget: int) -> None:
+        engine = load(files, max_num_batched_tokens=budget)
+
+        assert run(engine, *others(sampling, 5), wanted(sampling)) == alone
+
+    def test_after_preemption(self, files: ModelFiles, sampling: Sampling, alone: Told) -> None:
+        longer = dataclasses.replace(sampling, max_tokens=60)
+        engine = load(files, kv_cache_tokens=512, enable_prefix_caching=False)
+        for one in [*others(longer, 5), wanted(sampling)]:
+            engine.add(one)
+
+        told: list[tuple[int, TokenLogprobs]] = []
+        preempted = 0
+        while engine.has_work():
+            result = engine.step()
+            preempted += result.num_preempted
+            for step in result.sequences:
+                if step.request_id == "r":
+                    told.extend(zip(step.token_ids, step.logprobs, strict=True))
+
+        assert preempted > 0
+        assert tuple(told) == alone
+
+    def test_with_a_prefix_hit(self, files: ModelFiles, sampling: Sampling, alone: Told) -> None:
+        engine = load(files)
+        run(engine, wanted(sampling, request_id="before"))
+
+        engine.add(wanted(sampling))
+        first = engine.step()
+        told = tuple(zip(first.sequences[0].token_ids, first.sequences[0].logprobs, strict=True)) + run(engine)
+
+        assert first.num_prefill_tokens == len(PROMPT) - 288
+        assert told == alone
+
+    @pytest.mark.parametrize("resumed_after", [1, 7])
+    def test_resumed_on_another_replica(
+        self, files: ModelFiles, sampling: Sampling, alone: Told, resumed_after: int
+    ) -> None:
+        generated = tuple(token for token, _ in alone[:resumed_after])
+
+        told = run(load(files), *others(sampling, 3), wanted(sampling, generated=generated))
+
+        assert told == alone[resumed_after:]
+
+    def test_on_all_threads_of_the_host(self, files: ModelFiles, sampling: Sampling, alone: Told) -> None:
+        engine = load(files, replicas_on_host=1)
+
+        assert run(engine, *others(sampling, 3), wanted(sampling)) == alone
+
+
+def test_every_instruction_set_of_this_machine_gives_the_same_bits(
+    files: ModelFiles, sampling: Sampling, alone: Told, native_library: NativeLibrary
+) -> None:
+    available = list(native_library.available_isas())
+    assert "portable" in available
+
+    for name in available:
+        environment = {**os.environ, "SHARDLINE_INSTRUCTION_SET": name}
+        engine = load(files, environment=environment)
+        assert engine.description.details["instruction_set"] == name
+        assert run(engine, *others(sampling, 2), wanted(sampling)) == alone, name
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_log_probabilities_are_those_of_the_reference_within_the_formats_rounding(
+    tmp_path: Path, native_library: NativeLibrary, form: str
+) -> None:
+    """The reference goes the same way: it is forced along our tokens."""
+    files = write_quantised_gguf(tmp_path / "m.gguf", form, gain=1.0)
+    native = run(load(files), wanted(GREEDY))
+    reference = load(files, kernels="reference", dtype="float64")
+
+    differences = []
+    for number in range(len(native)):
+        generated = tuple(token for token, _ in native[:number])
+        one_more = dataclasses.replace(GREEDY, max_tokens=number + 1, num_logprobs=20)
+        ((_, oracle),) = run(reference, wanted(one_more, generated=generated))
+        token_to_logprob = dict(zip(oracle.top_ids, oracle.top, strict=True))
+        ours = native[number][1]
+        differences += [
+            abs(value - token_to_logprob[token]) for token, value in zip(ours.top_ids, ours.top, strict=True)
+        ]
+
+    # bfloat16 inputs round by 2^-9; int8 inputs by 1/254 of their block's largest.
+    assert max(differences) < (0.12 if form in ("F16", "BF16", "F32") else 0.3)
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_second_start_finds_the_packed_weights_and_gives_the_same_bits(
+    tmp_path: Path, native_library: NativeLibrary, form: str
+) -> None:
+    files = write_quantised_gguf(tmp_path / "m.gguf", form, seed=2)
+    first = run(load(files), wanted(GREEDY))
+
+    assert run(load(files), wanted(GREEDY)) == first
+
+
+def test_heads_that_do_not_fill_panels_compute_too(tmp_path: Path, native_library: NativeLibrary) -> None:
+    files = write_quantised_gguf(tmp_path / "m.gguf", "BF16", head_dim=16, gain=1.0)
+    reference = run(load(files, kernels="reference", dtype="float64"), wanted(GREEDY))
+
+    native = run(load(files), wanted(GREEDY))
+
+    assert native[0][1].top == pytest.approx(reference[0][1].top, abs=0.06)
+
+
+def test_what_runs_is_told(files: ModelFiles, native_library: NativeLibrary) -> None:
+    lines: list[str] = []
+    config = EngineConfig(files=files, kv_cache_tokens=1024, replicas_on_host=64)
+
+    description = load_engine(config, report=lines.append).description
+
+    told = "\n".join(lines)
+    assert f"in its own format on cpu: native, {native_library.best_isa()} kernels, 1 threads" in told
+    assert description.details["kernels"] == "native-1"
+    assert description.details["kv_dtype"] == "bfloat16"
+    assert description.details["batch_invariant"] == "yes"
+    assert description.details["block_size"] == "64"
+
+
+def test_blocks_of_another_size_are_other_numerics(files: ModelFiles) -> None:
+    """Sums of attention are made block by block."""
+    small, large = (load(files, block_size=size).description for size in (32, 64))
+
+    assert small.numerics_id != large.numerics_id
+
+
+def test_without_a_compiler_the_reference_serves_and_one_line_warns(tmp_path: Path, files: ModelFiles) -> None:
+    lines: list[str] = []
+    config = EngineConfig(files=files, kv_cache_tokens=1024, replicas_on_host=64)
+
+    engine = load_engine(config, report=lines.append, environment={"PATH": "", "XDG_CACHE_HOME": str(tmp_path)})
+
+    assert engine.description.details["kernels"] == "reference"
+    assert len(run(engine, wanted(GREEDY))) == GREEDY.max_tokens
+    assert sum("no C++ compiler was found" in line for line in lines) == 1

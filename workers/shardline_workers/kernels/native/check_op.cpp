@@ -1,0 +1,235 @@
+#include <cmath>
+
+#include "checks.h"
+#include "errors.h"
+#include "layout.h"
+
+namespace shardline {
+namespace {
+
+// One operation under test; its messages name it by number.
+struct Check {
+    const sl_op &op;
+    int64_t number;
+    StepNeeds &needs;
+
+    int refuse_op(const char *what) const {
+        return refuse(SL_BAD_ARGUMENT, "operation %lld (kind %d): %s", (long long)number, op.kind, what);
+    }
+    int want(bool condition, const char *what) const { return condition ? SL_OK : refuse_op(what); }
+};
+
+bool is_size(int64_t size) { return size >= 1 && size < SIZE_MAX_ALLOWED; }
+bool is_aligned(const void *p) { return p && reinterpret_cast<uintptr_t>(p) % 64 == 0; }
+
+int check_weight(const Check &c, const sl_weight &w) {
+    if (int s = c.want(w.format >= 0 && w.format < SL_FORMAT_COUNT, "weight's format is unknown")) return s;
+    if (int s = c.want(is_size(w.num_outputs) && is_size(w.num_inputs), "weight's sizes are not 1 … 2^30 - 1"))
+        return s;
+    return c.want(is_aligned(w.tiles), "weight's tiles are NULL or not aligned to 64 bytes");
+}
+
+int check_panels(const Check &c, const sl_panels &p, int64_t num_inputs) {
+    if (int s = c.want(is_panel_size(p.kind, p.num_inputs), "panels' kind or size is unknown")) return s;
+    if (int s = c.want(p.num_inputs == num_inputs, "panels' num_inputs is not the operation's width")) return s;
+    return c.want(is_aligned(p.bytes), "panels' bytes are NULL or not aligned to 64 bytes");
+}
+
+int check_optional_panels(const Check &c, const sl_panels &p, int64_t num_inputs) {
+    return p.bytes ? check_panels(c, p, num_inputs) : SL_OK;
+}
+
+int check_input(const Check &c, const sl_panels &x, const sl_weight &w) {
+    if (int s = check_weight(c, w)) return s;
+    if (int s = check_panels(c, x, w.num_inputs)) return s;
+    return c.want(x.kind == panel_kind(w.format), "panels' kind does not fit the weight's format");
+}
+
+int check_embedding(const Check &c) {
+    const sl_embedding &e = c.op.embedding;
+    if (int s = check_weight(c, e.table)) return s;
+    if (int s = c.want(e.out && e.out_stride >= e.table.num_inputs && is_size(e.out_stride),
+                       "out is NULL or its stride too small"))
+        return s;
+    if (int s = c.want(c.op.rows == SL_TOKENS, "rows must be SL_TOKENS")) return s;
+    c.needs.token_ids = true;
+    if (e.table.num_outputs < c.needs.vocab_size) c.needs.vocab_size = e.table.num_outputs;
+    return SL_OK;
+}
+
+int check_norm(const Check &c) {
+    const sl_norm &n = c.op.norm;
+    if (int s = c.want(n.residual && n.weight && is_size(n.width),
+                       "residual or weight is NULL, or width not 1 … 2^30 - 1"))
+        return s;
+    if (int s = c.want(std::isfinite(n.epsilon) && n.epsilon >= 0, "epsilon is no number from 0")) return s;
+    if (int s = c.want(n.out || n.panels.bytes, "neither out nor panels are wanted")) return s;
+    if (int s = c.want(n.out != n.residual || (!n.delta && c.op.rows == SL_TOKENS),
+                       "out may be residual only without delta and gather"))
+        return s;
+    c.needs.sampled_rows |= c.op.rows == SL_SAMPLED;
+    return check_optional_panels(c, n.panels, n.width);
+}
+
+int check_quantise(const Check &c) {
+    const sl_quantise &q = c.op.quantise;
+    if (int s = c.want(q.x && q.x_stride >= q.panels.num_inputs && is_size(q.x_stride),
+                       "x is NULL or its stride too small"))
+        return s;
+    return check_panels(c, q.panels, q.panels.num_inputs);
+}
+
+int check_linear(const Check &c) {
+    const sl_linear &l = c.op.linear;
+    if (int s = check_input(c, l.x, l.weight)) return s;
+    return c.want(l.out && l.out_stride >= l.weight.num_outputs && is_size(l.out_stride),
+                  "out is NULL or its stride too small");
+}
+
+int check_gated_linear(const Check &c) {
+    const sl_gated_linear &g = c.op.gated_linear;
+    if (int s = check_input(c, g.x, g.weight)) return s;
+    if (int s = check_panels(c, g.panels, g.panels.num_inputs)) return s;
+    c.needs.gated = true;
+    return c.want(g.weight.num_outputs == 2 * TILE * num_tiles(g.panels.num_inputs),
+                  "weight has not 32 · ceil(size / 16) outputs");
+}
+
+int check_gated_activation(const Check &c) {
+    const sl_gated_activation &g = c.op.gated_activation;
+    if (int s = c.want(g.gate_up && is_size(g.size), "gate_up is NULL, or size not 1 … 2^30 - 1")) return s;
+    if (int s = c.want(g.out || g.panels.bytes, "neither out nor panels are wanted")) return s;
+    return check_optional_panels(c, g.panels, g.size);
+}
+
+// A cache and the heads that read it.
+int check_heads(const Check &c, const sl_kv_cache &cache, int32_t num_heads) {
+    if (int s = check_cache(cache)) return s;
+    if (int s = c.want(is_aligned(cache.blocks), "cache's blocks are NULL or not aligned to 64 bytes")) return s;
+    if (int s = c.want(num_heads >= 1 && num_heads <= 65536 && num_heads % cache.num_kv_heads == 0,
+                       "num_heads is no multiple of num_kv_heads"))
+        return s;
+    StepNeeds &needs = c.needs;
+    if (int s = c.want(!needs.block_size || needs.block_size == cache.block_size, "caches have different block sizes"))
+        return s;
+    needs.block_size = cache.block_size;
+    if (cache.num_blocks < needs.num_blocks) needs.num_blocks = cache.num_blocks;
+    return c.want(c.op.rows == SL_TOKENS, "rows must be SL_TOKENS");
+}
+
+int check_rotate_store(const Check &c) {
+    const sl_rotate_store &r = c.op.rotate_store;
+    if (int s = check_heads(c, r.cache, r.num_heads)) return s;
+    const int64_t width = (int64_t)(r.num_heads + 2 * r.cache.num_kv_heads) * r.cache.head_dim;
+    if (int s = c.want(r.qkv && r.queries && r.qkv_stride >= width && is_size(r.qkv_stride),
+                       "qkv or queries is NULL, or the stride too small"))
+        return s;
+    if (int s = c.want(r.cosines && r.sines && is_size(r.max_len), "angles are NULL, or max_len not 1 … 2^30 - 1"))
+        return s;
+    const bool is_even = r.rotary_dim >= 2 && r.rotary_dim % 2 == 0 && r.rotary_dim <= r.cache.head_dim;
+    if (int s = c.want(is_even, "rotary_dim is not even and from 2 to head_dim")) return s;
+    c.needs.places = true;
+    if (r.max_len < c.needs.max_len) c.needs.max_len = r.max_len;
+    return c.want(r.pairing == SL_HALVES || r.pairing == SL_NEIGHBOURS, "pairing is unknown");
+}
+
+int check_attention(const Check &c) {
+    const sl_attention &a = c.op.attention;
+    if (int s = check_heads(c, a.cache, a.num_heads)) return s;
+    if (int s = c.want(a.queries && (a.out || a.panels.bytes),
+                       "queries are NULL, or neither out nor panels are wanted"))
+        return s;
+    if (int s = c.want(std::isfinite(a.scale), "scale is no number")) return s;
+    if (int s = c.want(!a.window && a.softcap == 0 && !a.sinks, "window, softcap and sinks are not there yet"))
+        return s;
+    if (int s = c.want(!a.panels.bytes || a.cache.head_dim % GROUP == 0,
+                       "panels want a head_dim that is a multiple of 32"))
+        return s;
+    c.needs.sequences = c.needs.attention = true;
+    return check_optional_panels(c, a.panels, (int64_t)a.num_heads * a.cache.head_dim);
+}
+
+int check_gather(const Check &c) {
+    const sl_gather &g = c.op.gather;
+    c.needs.sampled_rows = true;
+    return c.want(g.x && g.out && g.x != g.out && is_size(g.width),
+                  "x or out is NULL or both are one, or width not 1 … 2^30 - 1");
+}
+
+int check_choice(const Check &c) {
+    const sl_choice &v = c.op.choice;
+    if (int s = c.want(v.logits && is_size(v.vocab_size) && v.logits_stride >= v.vocab_size && is_size(v.logits_stride),
+                       "logits are NULL, or their sizes wrong"))
+        return s;
+    if (int s = c.want(v.chosen_ids && v.usable, "chosen_ids or usable is NULL")) return s;
+    if (c.op.kind == SL_OP_CHOOSE_GREEDY) return SL_OK;
+    c.needs.choice = &v;
+    if (c.op.kind == SL_OP_CHOOSE_DRAWN) {
+        if (v.vocab_size > c.needs.largest_choice) c.needs.largest_choice = v.vocab_size;
+        return c.want(
+            v.temperatures && v.top_ks && v.top_ps && v.min_ps && v.noise_keys && v.drawn_rows && v.logprob_rows,
+            "a sampling buffer is NULL");
+    }
+    if (int s = c.want(v.drawn_rows && v.logprob_rows && v.chosen_logprobs, "a buffer of log-probabilities is NULL"))
+        return s;
+    if (int s = c.want(v.num_top >= 0 && v.num_top <= v.vocab_size, "num_top is not 0 … vocab_size")) return s;
+    return c.want(!v.num_top || (v.top_ids && v.top_logprobs), "top_ids or top_logprobs is NULL");
+}
+
+int check_kind(const Check &c) {
+    switch (c.op.kind) {
+        case SL_OP_EMBEDDING: return check_embedding(c);
+        case SL_OP_NORM: return check_norm(c);
+        case SL_OP_QUANTISE: return check_quantise(c);
+        case SL_OP_LINEAR: return check_linear(c);
+        case SL_OP_GATED_LINEAR: return check_gated_linear(c);
+        case SL_OP_GATED_ACTIVATION: return check_gated_activation(c);
+        case SL_OP_ROTATE_STORE: return check_rotate_store(c);
+        case SL_OP_ATTENTION: return check_attention(c);
+        case SL_OP_GATHER_SAMPLED: return check_gather(c);
+        case SL_OP_CHOOSE_GREEDY:
+        case SL_OP_CHOOSE_DRAWN:
+        case SL_OP_LOGPROBS: return check_choice(c);
+        default: return c.refuse_op("its kind is unknown");
+    }
+}
+
+}  // namespace
+
+bool is_panel_size(int32_t kind, int64_t num_inputs) {
+    return kind >= 0 && kind < SL_PANEL_KIND_COUNT && is_size(num_inputs);
+}
+
+int check_cache(const sl_kv_cache &cache) {
+    if (cache.block_size != 32 && cache.block_size != 64)
+        return refuse(SL_BAD_ARGUMENT, "block_size is %d; it must be 32 or 64", cache.block_size);
+    if (cache.head_dim < TILE || cache.head_dim > HEAD_DIM_MAX || cache.head_dim % TILE)
+        return refuse(SL_BAD_ARGUMENT, "head_dim is %d; it must be a multiple of 16, at most 512", cache.head_dim);
+    if (cache.num_kv_heads < 1 || cache.num_kv_heads > 65536 || !is_size(cache.num_blocks))
+        return refuse(SL_BAD_ARGUMENT, "cache has %d heads and %d blocks", cache.num_kv_heads, cache.num_blocks);
+    return SL_OK;
+}
+
+int check_op(const sl_op &op, int64_t number, StepNeeds &needs) {
+    const Check check{op, number, needs};
+    if (int s = check.want(op.rows == SL_TOKENS || op.rows == SL_SAMPLED, "rows is neither SL_TOKENS nor SL_SAMPLED"))
+        return s;
+    return check_kind(check);
+}
+
+}  // namespace shardline
+
+using namespace shardline;
+
+int64_t sl_panel_bytes(int32_t kind, int64_t max_rows, int64_t num_inputs) {
+    if (!is_panel_size(kind, num_inputs) || !is_size(max_rows))
+        return refuse(SL_BAD_ARGUMENT, "no panels of kind %d are [%lld, %lld]", kind, (long long)max_rows,
+                      (long long)num_inputs);
+    return max_rows * panel_row_bytes(kind, num_inputs);
+}
+
+int64_t sl_kv_cache_bytes(const sl_kv_cache *cache) {
+    if (!cache) return refuse(SL_BAD_ARGUMENT, "cache is NULL");
+    if (int status = check_cache(*cache)) return status;
+    return block_values(*cache) * 2 * cache->num_blocks;
+}

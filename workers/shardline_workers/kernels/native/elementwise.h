@@ -1,0 +1,128 @@
+// Operations on single rows: embedding, norm, rotation, gated activation, gather. Rows are spread over threads.
+#pragma once
+#include <cmath>
+
+#include "exponential.h"
+#include "groups.h"
+#include "quantise.h"
+#include "work.h"
+
+namespace shardline {
+namespace SL_TARGET {
+
+// ---- embedding ----
+
+static void embedding(const sl_op &op, Work &work) {
+    const sl_embedding &e = op.embedding;
+    const int num_rows = work.count(op.rows), width = e.table.num_inputs;
+    for (int row = work.begin(num_rows); row < work.end(num_rows); row++) {
+        const int64_t id = work.step.token_ids[row];
+        const uint8_t *block = static_cast<const uint8_t *>(e.table.tiles) +
+                               id / TILE * tile_bytes(e.table.format, width);
+        float *out = e.out + row * e.out_stride;
+        for (int i = 0; i < width; i++) {
+            if (i && i % GROUP == 0) block += block_bytes(e.table.format);
+            out[i] = weight_at(e.table.format, block, (int)(id % TILE), i % GROUP);
+        }
+    }
+}
+
+// ---- norm ----
+
+// Sum of squares in sixteen partial sums; the last lanes of a row that is no multiple of 16 add nothing.
+static inline F load_some(const float *p, int64_t count) {
+    if (count >= TILE) return load(p);
+    alignas(64) float filled[TILE] = {};
+    memcpy(filled, p, sizeof(float) * (size_t)count);
+    return load(filled);
+}
+static inline void store_some(float *p, F a, int64_t count) {
+    if (count >= TILE) return store(p, a);
+    alignas(64) float filled[TILE];
+    store(filled, a);
+    memcpy(p, filled, sizeof(float) * (size_t)count);
+}
+
+// sum = x + delta (to `sum`, where given); gives 1 / rms.
+static float add_and_measure(const sl_norm &n, const float *x, const float *delta, float *sum) {
+    F squares = set(0);
+    for (int i = 0; i < n.width; i += TILE) {
+        F v = load_some(x + i, n.width - i);
+        if (delta) v = add(v, load_some(delta + i, n.width - i));
+        if (sum) store_some(sum + i, v, n.width - i);
+        squares = fma(v, v, squares);
+    }
+    return 1.f / std::sqrt(reduce_add(squares) / (float)n.width + n.epsilon);
+}
+
+static inline F normed(const sl_norm &n, const float *x, const float *delta, int i, float inverse) {
+    if (i >= n.width) return set(0);
+    F v = load_some(x + i, n.width - i);
+    if (delta) v = add(v, load_some(delta + i, n.width - i));
+    return mul(mul(v, set(inverse)), load_some(n.weight + i, n.width - i));
+}
+
+static void norm_row(const sl_norm &n, const PanelSplit &split, int row, int64_t source, bool updates) {
+    float *x = n.residual + source * n.width;
+    const float *delta = n.delta ? n.delta + source * n.width : nullptr;
+    const float inverse = add_and_measure(n, x, delta, updates && delta ? x : nullptr);
+    if (updates) delta = nullptr;  // x has it now
+    PanelPlace place{};
+    if (n.panels.bytes) place = panel_place(n.panels, split, row);
+    float *out = n.out ? n.out + (int64_t)row * n.width : nullptr;
+    for (int i = 0; i < n.width; i += GROUP) {
+        const F a = normed(n, x, delta, i, inverse), b = normed(n, x, delta, i + TILE, inverse);
+        if (n.panels.bytes) put_group(n.panels, place, i / GROUP, a, b);
+        if (out) store_some(out + i, a, n.width - i);
+        if (out && i + TILE < n.width) store_some(out + i + TILE, b, n.width - i - TILE);
+    }
+}
+
+static void norm(const sl_op &op, Work &work) {
+    const int num_rows = work.count(op.rows);
+    const PanelSplit split(num_rows);
+    const bool gathers = op.rows == SL_SAMPLED;
+    for (int row = work.begin(num_rows); row < work.end(num_rows); row++)
+        norm_row(op.norm, split, row, gathers ? work.step.sampled_rows[row] : row, !gathers);
+}
+
+// ---- panels of rows, gather ----
+
+static void quantise_rows(const sl_op &op, Work &work) {
+    const int num_rows = work.count(op.rows);
+    const PanelSplit split(num_rows);
+    for (int row = work.begin(num_rows); row < work.end(num_rows); row++)
+        put_row(op.quantise.panels, split, row, op.quantise.x + row * op.quantise.x_stride);
+}
+
+static void gather_sampled(const sl_op &op, Work &work) {
+    const sl_gather &g = op.gather;
+    const int num_rows = work.count(SL_SAMPLED);
+    for (int row = work.begin(num_rows); row < work.end(num_rows); row++)
+        memcpy(g.out + row * g.width, g.x + work.step.sampled_rows[row] * g.width, sizeof(float) * (size_t)g.width);
+}
+
+// ---- gated activation of plain rows ----
+
+static void gated_activation(const sl_op &op, Work &work) {
+    const sl_gated_activation &g = op.gated_activation;
+    const int num_rows = work.count(op.rows);
+    const PanelSplit split(num_rows);
+    for (int row = work.begin(num_rows); row < work.end(num_rows); row++) {
+        const float *gate = g.gate_up + row * 2 * g.size, *up = gate + g.size;
+        PanelPlace place{};
+        if (g.panels.bytes) place = panel_place(g.panels, split, row);
+        for (int64_t i = 0; i < g.size; i += GROUP) {
+            F v[2];
+            for (int h = 0; h < 2; h++) {
+                const int64_t at = i + h * TILE, left = g.size - at;
+                v[h] = left > 0 ? mul(silu(load_some(gate + at, left)), load_some(up + at, left)) : set(0);
+                if (g.out && left > 0) store_some(g.out + row * g.size + at, v[h], left);
+            }
+            if (g.panels.bytes) put_group(g.panels, place, i / GROUP, v[0], v[1]);
+        }
+    }
+}
+
+}  // namespace SL_TARGET
+}  // namespace shardline

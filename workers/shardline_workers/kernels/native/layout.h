@@ -1,0 +1,81 @@
+// Sizes and places of the packed layouts that api.h draws. No arithmetic on values here, only on addresses.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "api.h"
+
+namespace shardline {
+// Nameless: each instruction set's file gets its own copy, so that the linker never hands one's code to another.
+namespace {
+
+constexpr int TILE = 16;       // outputs of a weight tile, and lanes of all vector code
+constexpr int GROUP = 32;      // inputs of a block: one scale for each output, and for each row of activations
+constexpr int PANEL_ROWS = 6;  // most rows of a panel: 6 rows × 2 tiles (bf16: × 4) fill 32 vector registers
+constexpr int HEAD_DIM_MAX = 512;
+constexpr int BLOCK_SIZE_MAX = 64;  // tokens of a KV block
+constexpr int SPLIT = 256;          // keys of an attention split: fixed, so that no batch changes the order of sums
+
+// 2^30 of anything is no model's size; below it no product of two sizes overflows an int64.
+constexpr int64_t SIZE_MAX_ALLOWED = (int64_t)1 << 30;
+
+constexpr int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+constexpr int64_t quant_bytes(int format) { return format == SL_W8 ? 512 : 256; }  // of a block, before its scales
+
+constexpr int64_t block_bytes(int format) {
+    return format == SL_BF16 ? 1024 : format == SL_W8 ? 544 : format == SL_W4_MIN ? 320 : 288;
+}
+
+constexpr int64_t tile_bytes(int format, int64_t num_inputs) {
+    return block_bytes(format) * ceil_div(num_inputs, GROUP);
+}
+
+constexpr int64_t num_tiles(int64_t num_outputs) { return ceil_div(num_outputs, TILE); }
+
+// Panel of mr rows, 32 inputs. SL_INT8: [8][mr][4] int8, then [mr] each of scale, scale · sum (float32),
+// -8 · sum, -128 · sum (int32). SL_PAIRS: [16][mr][2] bfloat16.
+constexpr int64_t panel_group_bytes(int kind) { return kind == SL_INT8 ? 48 : 64; }
+
+constexpr int64_t panel_row_bytes(int kind, int64_t num_inputs) {
+    return panel_group_bytes(kind) * ceil_div(num_inputs, GROUP);
+}
+
+constexpr int panel_kind(int format) { return format == SL_BF16 ? SL_PAIRS : SL_INT8; }
+
+// How num_rows rows are spread over panels: as evenly as possible, larger panels first (16 → 6, 5, 5).
+struct PanelSplit {
+    int num_panels, small, num_large;
+
+    explicit PanelSplit(int num_rows)
+        : num_panels((num_rows + PANEL_ROWS - 1) / PANEL_ROWS),
+          small(num_panels ? num_rows / num_panels : 0),
+          num_large(num_panels ? num_rows % num_panels : 0) {}
+
+    int start(int panel) const { return panel * small + (panel < num_large ? panel : num_large); }
+    int size(int panel) const { return small + (panel < num_large ? 1 : 0); }
+    int of(int row) const {
+        const int in_large = num_large * (small + 1);
+        return row < in_large ? row / (small + 1) : num_large + (row - in_large) / small;
+    }
+};
+
+// Where a row lies: bytes of its panel, rows of that panel, its number there.
+struct PanelPlace {
+    uint8_t *panel;
+    int rows, row;
+};
+
+inline PanelPlace panel_place(const sl_panels &panels, const PanelSplit &split, int row) {
+    const int number = split.of(row), start = split.start(number);
+    uint8_t *panel = static_cast<uint8_t *>(panels.bytes) + panel_row_bytes(panels.kind, panels.num_inputs) * start;
+    return {panel, split.size(number), row - start};
+}
+
+// bfloat16 values of one block and head: keys, then values.
+inline int64_t head_values(const sl_kv_cache &cache) { return (int64_t)2 * cache.block_size * cache.head_dim; }
+inline int64_t block_values(const sl_kv_cache &cache) { return head_values(cache) * cache.num_kv_heads; }
+
+}  // namespace
+}  // namespace shardline

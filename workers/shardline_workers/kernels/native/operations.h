@@ -1,0 +1,31 @@
+// All operations of one instruction set. Included by its own file only, after that has named itself SL_TARGET and
+// included its lanes and products.
+#pragma once
+#include "attention.h"
+#include "draw.h"
+#include "elementwise.h"
+#include "groups.h"
+#include "linear.h"
+#include "rotate.h"
+
+namespace shardline {
+namespace SL_TARGET {
+
+extern const Operations operations;
+const Operations operations = {{
+    embedding,         // SL_OP_EMBEDDING
+    norm,              // SL_OP_NORM
+    quantise_rows,     // SL_OP_QUANTISE
+    linear,            // SL_OP_LINEAR
+    gated_linear,      // SL_OP_GATED_LINEAR
+    gated_activation,  // SL_OP_GATED_ACTIVATION
+    rotate_store,      // SL_OP_ROTATE_STORE
+    attention,         // SL_OP_ATTENTION
+    gather_sampled,    // SL_OP_GATHER_SAMPLED
+    choose_greedy,     // SL_OP_CHOOSE_GREEDY
+    choose_drawn,      // SL_OP_CHOOSE_DRAWN
+    logprobs,          // SL_OP_LOGPROBS
+}};
+
+}  // namespace SL_TARGET
+}  // namespace shardline

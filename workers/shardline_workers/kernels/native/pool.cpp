@@ -1,0 +1,127 @@
+#include "pool.h"
+
+#include "work.h"
+
+#include <ctime>
+
+#ifdef __linux__
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <climits>
+#endif
+
+namespace shardline {
+namespace {
+
+constexpr int64_t SPIN_NS = 50'000;
+constexpr int PAUSES_PER_LOOK = 16;  // at the clock, which costs about as much as one pause
+
+int64_t clock_ns(clockid_t clock) {
+    timespec now;
+    clock_gettime(clock, &now);
+    return (int64_t)now.tv_sec * 1'000'000'000 + now.tv_nsec;
+}
+
+void pause_briefly() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+#ifdef __linux__
+void sleep_while(std::atomic<uint32_t> &value, uint32_t old) {
+    syscall(SYS_futex, &value, FUTEX_WAIT_PRIVATE, old, nullptr, nullptr, 0);
+}
+void wake_all(std::atomic<uint32_t> &value) {
+    syscall(SYS_futex, &value, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
+}
+#else
+void sleep_while(std::atomic<uint32_t> &, uint32_t) {
+    const timespec nap{0, SPIN_NS};
+    nanosleep(&nap, nullptr);
+}
+void wake_all(std::atomic<uint32_t> &) {}
+#endif
+
+constexpr uint32_t THREAD_BITS = 8;
+constexpr uint32_t STOP = 0;  // runs count from 1
+
+}  // namespace
+
+int64_t wall_ns() { return clock_ns(CLOCK_MONOTONIC); }
+int64_t thread_cpu_ns() { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
+
+void Signal::publish(uint32_t value) {
+    value_.store(value);  // sequentially consistent with the two operations on sleepers_: no wake is lost
+    if (sleepers_.load()) wake_all(value_);
+}
+
+uint32_t Signal::wait_change(uint32_t old) {
+    for (int i = 0; i < PAUSES_PER_LOOK; i++) {
+        if (read() != old) return read();
+        pause_briefly();
+    }
+    const int64_t start = wall_ns();
+    while (read() == old && wall_ns() - start < SPIN_NS)
+        for (int i = 0; i < PAUSES_PER_LOOK && read() == old; i++) pause_briefly();
+    if (read() == old) {
+        num_sleeps_.fetch_add(1, std::memory_order_relaxed);
+        sleepers_.fetch_add(1);
+        while (value_.load() == old) sleep_while(value_, old);
+        sleepers_.fetch_sub(1);
+    }
+    wait_ns_.fetch_add(wall_ns() - start, std::memory_order_relaxed);
+    return read();
+}
+
+void Barrier::wait() {
+    if (num_threads_ == 1) return;
+    const uint32_t round = round_.read();
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == num_threads_ - 1) {
+        arrived_.store(0, std::memory_order_relaxed);
+        round_.publish(round + 1);
+    } else {
+        round_.wait_change(round);
+    }
+}
+
+void wait_at(Barrier &barrier) { barrier.wait(); }
+
+Pool::Pool(int num_threads) : num_threads_(num_threads) {
+    job_.publish(1 << THREAD_BITS);
+    for (int thread = 1; thread < num_threads; thread++) threads_.emplace_back([this, thread] { work(thread); });
+}
+
+Pool::~Pool() {
+    job_.publish(STOP);
+    for (std::thread &thread : threads_) thread.join();
+}
+
+void Pool::run(Task &task, int num_threads) {
+    const int64_t start = wall_ns();
+    num_runs_++;
+    if (num_threads > 1) {
+        task_ = &task;
+        barrier_.set_num_threads(num_threads);
+        const uint32_t number = (job_.read() >> THREAD_BITS) + 1;
+        job_.publish((number << THREAD_BITS ? number << THREAD_BITS : 1 << THREAD_BITS) | (uint32_t)(num_threads - 1));
+    } else {
+        barrier_.set_num_threads(1);
+    }
+    task.run(0);
+    wall_ns_ += wall_ns() - start;
+}
+
+void Pool::work(int thread) {
+    for (uint32_t job = 1 << THREAD_BITS;;) {
+        job = job_.wait_change(job);
+        if (job == STOP) return;
+        if ((uint32_t)thread <= (job & ((1 << THREAD_BITS) - 1))) task_->run(thread);
+    }
+}
+
+}  // namespace shardline

@@ -1,0 +1,183 @@
+// Programs: recorded steps and their replay.
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "attention_scratch.h"
+#include "checks.h"
+#include "errors.h"
+#include "isa.h"
+#include "layout.h"
+#include "pool.h"
+
+struct sl_pool : shardline::Pool {
+    using Pool::Pool;
+};
+
+namespace shardline {
+namespace {
+
+constexpr int32_t MAX_THREADS = 256;
+constexpr int64_t MAX_OPS = 1 << 20;
+constexpr int64_t GATED_COLUMNS = 64;   // of linear.h
+constexpr int64_t MAX_PARTIALS = 4096;  // of 12 KB
+
+// Memory that starts on a cache line and is not touched before it is used.
+template <class T>
+class Room {
+public:
+    explicit Room(int64_t size) : first_(new (std::align_val_t(64)) T[(size_t)size]) {}
+    T *at(int64_t place) const { return first_.get() + place; }
+
+private:
+    struct Release {
+        void operator()(T *first) const { operator delete[](first, std::align_val_t(64)); }
+    };
+    std::unique_ptr<T[], Release> first_;
+};
+
+// What all runs of a program share, with a part for each thread.
+class Memory {
+public:
+    Memory(const StepNeeds &needs, const sl_limits &limits, int max_threads)
+        : row_floats_(needs.gated ? limits.max_tokens * GATED_COLUMNS : 0),
+          num_candidates_(needs.largest_choice + 1),
+          num_partials_(needs.attention && max_threads > 1 ? num_partials(needs, limits, max_threads) : 0),
+          rows_(row_floats_ * max_threads),
+          candidates_(num_candidates_ * max_threads),
+          partials_(num_partials_) {}
+
+    Scratch of(int thread) const {
+        return {rows_.at(row_floats_ * thread), partials_.at(0), num_partials_,
+                candidates_.at(num_candidates_ * thread)};
+    }
+
+private:
+    // For the longest context, as many items as attention may split at most (see attention.h); but no more than 48 MB.
+    static int64_t num_partials(const StepNeeds &needs, const sl_limits &limits, int max_threads) {
+        const int64_t splits = (int64_t)limits.max_blocks * needs.block_size / SPLIT + 1;
+        return 2 * max_threads * splits < MAX_PARTIALS ? 2 * max_threads * splits : MAX_PARTIALS;
+    }
+
+    const int64_t row_floats_, num_candidates_, num_partials_;
+    const Room<float> rows_;
+    const Room<Candidate> candidates_;
+    const Room<Softmax> partials_;
+};
+
+}  // namespace
+}  // namespace shardline
+
+using namespace shardline;
+
+struct sl_program {
+    std::vector<sl_op> ops;
+    StepNeeds needs;
+    sl_limits limits;
+    const Operations *operations;
+    int32_t max_threads;
+    std::unique_ptr<Memory> memory;
+};
+
+namespace {
+
+// One run of a program.
+class Run final : public Task {
+public:
+    Run(sl_program &program, sl_pool &pool, const sl_step &step, int num_threads, int64_t *op_ns)
+        : program_(program), pool_(pool), step_(step), num_threads_(num_threads), op_ns_(op_ns) {}
+
+    void run(int thread) override {
+        const FloatingPointMode mode;
+        const int64_t cpu_start = thread_cpu_ns();
+        Work work{step_,          thread, num_threads_, program_.limits.max_blocks, program_.memory->of(thread),
+                  pool_.barrier()};
+        const size_t last = program_.ops.size() - 1;
+        for (size_t number = 0; number <= last; number++) {
+            const int64_t start = thread == 0 && op_ns_ ? wall_ns() : 0;
+            program_.operations->run[program_.ops[number].kind](program_.ops[number], work);
+            if (number == last) pool_.add_cpu(thread_cpu_ns() - cpu_start);  // before the others may return
+            pool_.barrier().wait();
+            if (thread == 0 && op_ns_) op_ns_[number] += wall_ns() - start;
+        }
+    }
+
+private:
+    sl_program &program_;
+    sl_pool &pool_;
+    const sl_step &step_;
+    const int num_threads_;
+    int64_t *const op_ns_;
+};
+
+int check_program(const sl_op *ops, int64_t num_ops, const sl_limits *limits, int32_t isa, int32_t max_threads) {
+    if (!ops || num_ops < 1 || num_ops > MAX_OPS)
+        return refuse(SL_BAD_ARGUMENT, "ops is NULL, or num_ops, %lld, not 1 … %lld", (long long)num_ops,
+                      (long long)MAX_OPS);
+    if (!isa_is_available(isa)) return refuse(SL_BAD_ARGUMENT, "instruction set %d is not available here", isa);
+    if (max_threads < 1 || max_threads > MAX_THREADS)
+        return refuse(SL_BAD_ARGUMENT, "max_threads is %d; it must be 1 … %d", max_threads, MAX_THREADS);
+    return check_limits(limits);
+}
+
+sl_program *make_program(const sl_op *ops, int64_t num_ops, const sl_limits &limits, int32_t isa, int32_t max_threads) {
+    auto program = std::make_unique<sl_program>();
+    program->ops.assign(ops, ops + num_ops);
+    for (int64_t i = 0; i < num_ops; i++)
+        if (check_op(program->ops[(size_t)i], i, program->needs)) return nullptr;
+    program->limits = limits;
+    program->operations = &operations_of(isa);
+    program->max_threads = max_threads;
+    program->memory = std::make_unique<Memory>(program->needs, limits, max_threads);
+    return program.release();
+}
+
+}  // namespace
+
+int64_t sl_op_bytes() { return sizeof(sl_op); }
+
+sl_pool *sl_pool_create(int32_t num_threads) {
+    if (num_threads < 1 || num_threads > MAX_THREADS) {
+        refuse(SL_BAD_ARGUMENT, "num_threads is %d; it must be 1 … %d", num_threads, MAX_THREADS);
+        return nullptr;
+    }
+    try {
+        return new sl_pool(num_threads);
+    } catch (const std::exception &error) {
+        refuse(SL_NO_MEMORY, "%d threads cannot be started: %s", num_threads, error.what());
+        return nullptr;
+    }
+}
+
+void sl_pool_destroy(sl_pool *pool) { delete pool; }
+
+int sl_pool_read_stats(const sl_pool *pool, sl_pool_stats *stats) {
+    if (!pool || !stats) return refuse(SL_BAD_ARGUMENT, "pool or stats is NULL");
+    *stats = {pool->num_runs(), pool->total_wall_ns(), pool->total_cpu_ns(), pool->waits().wait_ns(),
+              pool->waits().num_sleeps()};
+    return SL_OK;
+}
+
+sl_program *sl_program_create(const sl_op *ops, int64_t num_ops, const sl_limits *limits, int32_t isa,
+                              int32_t max_threads) {
+    if (check_program(ops, num_ops, limits, isa, max_threads)) return nullptr;
+    try {
+        return make_program(ops, num_ops, *limits, isa, max_threads);
+    } catch (const std::bad_alloc &) {
+        refuse(SL_NO_MEMORY, "no memory for a program of %lld operations", (long long)num_ops);
+        return nullptr;
+    }
+}
+
+void sl_program_destroy(sl_program *program) { delete program; }
+
+int sl_program_run(sl_program *program, sl_pool *pool, const sl_step *step, int32_t num_threads, int64_t *op_ns) {
+    if (!program || !pool) return refuse(SL_BAD_ARGUMENT, "program or pool is NULL");
+    const int most = program->max_threads < pool->num_threads() ? program->max_threads : pool->num_threads();
+    if (num_threads < 1 || num_threads > most)
+        return refuse(SL_BAD_ARGUMENT, "num_threads is %d; it must be 1 … %d", num_threads, most);
+    if (int status = check_step(step, program->needs, program->limits)) return status;
+    Run run(*program, *pool, *step, num_threads, op_ns);
+    pool->run(run, num_threads);
+    return SL_OK;
+}

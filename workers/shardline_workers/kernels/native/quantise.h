@@ -1,0 +1,63 @@
+// From float32 rows to panels: 32 values at a time, so that they can be taken while they are still in L1.
+#pragma once
+#include "layout.h"
+
+namespace shardline {
+namespace SL_TARGET {
+
+// int8 of 32 values: scale = max|x| / 127, q = round(x / scale). NaN and infinities make the scale such that every
+// product with the group is NaN: nothing broken passes for a number.
+static inline void put_int8(F a, F b, uint8_t *group, int mr, int row) {
+    const I magnitude = set_int(0x7fffffff);
+    // Compared as integers, as NaN is then the largest of all.
+    const I largest_bits = set_int(reduce_max(max(bit_and(bits(a), magnitude), bit_and(bits(b), magnitude))));
+    alignas(64) float lanes[TILE];
+    store(lanes, from_bits(largest_bits));
+    const float largest = lanes[0], inverse = largest > 0 ? 127.f / largest : 0.f;
+    const I qa = to_int(mul(a, set(inverse))), qb = to_int(mul(b, set(inverse)));
+    alignas(32) int32_t dwords[8];
+    store_bytes(dwords, qa);
+    store_bytes(dwords + 4, qb);
+    int32_t *out = (int32_t *)group + row;
+    for (int j = 0; j < 8; j++) out[j * mr] = dwords[j];
+    const int32_t sum = reduce_add(add(qa, qb));
+    const float scale = largest / 127.f, scaled_sum = scale * (float)sum;
+    memcpy(out + 8 * mr, &scale, 4);
+    memcpy(out + 9 * mr, &scaled_sum, 4);
+    out[10 * mr] = (int32_t)(-8u * (uint32_t)sum);
+    out[11 * mr] = (int32_t)(-128u * (uint32_t)sum);
+}
+
+static inline void put_pairs(F a, F b, uint8_t *group, int mr, int row) {
+    alignas(64) int32_t pairs[GROUP / 2];
+    store_bf16(pairs, a);
+    store_bf16(pairs + 8, b);
+    int32_t *out = (int32_t *)group + row;
+    for (int j = 0; j < GROUP / 2; j++) out[j * mr] = pairs[j];
+}
+
+// Group number `group` of a row.
+static inline void put_group(const sl_panels &panels, const PanelPlace &place, int64_t group, F a, F b) {
+    uint8_t *bytes = place.panel + group * panel_group_bytes(panels.kind) * place.rows;
+    if (panels.kind == SL_INT8) put_int8(a, b, bytes, place.rows, place.row);
+    else put_pairs(a, b, bytes, place.rows, place.row);
+}
+
+// The same of `count` values, from 1 to 32; those beyond are zero.
+static inline void put_some(const sl_panels &panels, const PanelPlace &place, int64_t group, const float *x,
+                            int64_t count) {
+    if (count >= GROUP) return put_group(panels, place, group, load(x), load(x + TILE));
+    alignas(64) float filled[GROUP] = {};
+    memcpy(filled, x, sizeof(float) * (size_t)count);
+    put_group(panels, place, group, load(filled), load(filled + TILE));
+}
+
+// A whole row.
+static inline void put_row(const sl_panels &panels, const PanelSplit &split, int row, const float *x) {
+    const PanelPlace place = panel_place(panels, split, row);
+    for (int64_t i = 0; i < panels.num_inputs; i += GROUP)
+        put_some(panels, place, i / GROUP, x + i, panels.num_inputs - i);
+}
+
+}  // namespace SL_TARGET
+}  // namespace shardline

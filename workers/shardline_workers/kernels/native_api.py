@@ -1,0 +1,303 @@
+"""The C interface of native/api.h in ctypes: the same names without the prefix, the same order, nothing else.
+
+What the fields mean stands there. `NativeLibrary` compares version and size, so that the two cannot drift apart.
+"""
+
+import ctypes
+from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
+from enum import IntEnum
+
+ABI_VERSION = 1
+
+
+class Status(IntEnum):
+    """enum sl_status."""
+
+    OK = 0
+    BAD_ARGUMENT = -1
+    BAD_STEP = -2
+    NO_MEMORY = -3
+
+
+class Format(IntEnum):
+    """enum sl_format."""
+
+    BF16 = 0
+    W4_MIN = 1
+    W8 = 2
+    W4 = 3
+
+
+class Source(IntEnum):
+    """enum sl_source."""
+
+    F32 = 0
+    F16 = 1
+    BF16 = 2
+    Q4_0 = 3
+    Q4_1 = 4
+    Q8_0 = 5
+
+
+class PanelKind(IntEnum):
+    """enum sl_panel_kind."""
+
+    INT8 = 0
+    PAIRS = 1
+
+
+class Pairing(IntEnum):
+    """enum sl_pairing."""
+
+    HALVES = 0
+    NEIGHBOURS = 1
+
+
+class OpKind(IntEnum):
+    """enum sl_op_kind."""
+
+    EMBEDDING = 0
+    NORM = 1
+    QUANTISE = 2
+    LINEAR = 3
+    GATED_LINEAR = 4
+    GATED_ACTIVATION = 5
+    ROTATE_STORE = 6
+    ATTENTION = 7
+    GATHER_SAMPLED = 8
+    CHOOSE_GREEDY = 9
+    CHOOSE_DRAWN = 10
+    LOGPROBS = 11
+
+
+class Packing(ctypes.Structure):
+    """sl_packing."""
+
+    _fields_ = (
+        ("format", c_int32),
+        ("source", c_int32),
+        ("num_rows", c_int64),
+        ("num_inputs", c_int64),
+        ("first_tile", c_int64),
+        ("tile_step", c_int64),
+        ("rows", c_void_p),
+        ("rows_bytes", c_int64),
+        ("packed", c_void_p),
+        ("packed_bytes", c_int64),
+    )
+
+
+class Weight(ctypes.Structure):
+    """sl_weight."""
+
+    _fields_ = (
+        ("format", c_int32),
+        ("num_outputs", c_int32),
+        ("num_inputs", c_int32),
+        ("reserved", c_int32),
+        ("tiles", c_void_p),
+    )
+
+
+class Panels(ctypes.Structure):
+    """sl_panels."""
+
+    _fields_ = (("kind", c_int32), ("num_inputs", c_int32), ("bytes", c_void_p))
+
+
+class Cache(ctypes.Structure):
+    """sl_kv_cache."""
+
+    _fields_ = (
+        ("blocks", c_void_p),
+        ("num_blocks", c_int32),
+        ("block_size", c_int32),
+        ("num_kv_heads", c_int32),
+        ("head_dim", c_int32),
+    )
+
+
+class Step(ctypes.Structure):
+    """sl_step."""
+
+    _fields_ = (
+        ("header", c_void_p),
+        ("token_ids", c_void_p),
+        ("positions", c_void_p),
+        ("cache_places", c_void_p),
+        ("query_starts", c_void_p),
+        ("context_lengths", c_void_p),
+        ("slots", c_void_p),
+        ("block_tables", c_void_p),
+        ("sampled_rows", c_void_p),
+    )
+
+
+class Limits(ctypes.Structure):
+    """sl_limits."""
+
+    _fields_ = (("max_tokens", c_int32), ("max_seqs", c_int32), ("max_blocks", c_int32), ("reserved", c_int32))
+
+
+class Embedding(ctypes.Structure):
+    """sl_embedding."""
+
+    _fields_ = (("table", Weight), ("out", c_void_p), ("out_stride", c_int64))
+
+
+class Norm(ctypes.Structure):
+    """sl_norm."""
+
+    _fields_ = (
+        ("residual", c_void_p),
+        ("delta", c_void_p),
+        ("weight", c_void_p),
+        ("out", c_void_p),
+        ("panels", Panels),
+        ("width", c_int32),
+        ("epsilon", c_float),
+    )
+
+
+class Quantise(ctypes.Structure):
+    """sl_quantise."""
+
+    _fields_ = (("x", c_void_p), ("x_stride", c_int64), ("panels", Panels))
+
+
+class Linear(ctypes.Structure):
+    """sl_linear."""
+
+    _fields_ = (("x", Panels), ("weight", Weight), ("out", c_void_p), ("out_stride", c_int64))
+
+
+class GatedLinear(ctypes.Structure):
+    """sl_gated_linear."""
+
+    _fields_ = (("x", Panels), ("weight", Weight), ("panels", Panels))
+
+
+class GatedActivation(ctypes.Structure):
+    """sl_gated_activation."""
+
+    _fields_ = (("gate_up", c_void_p), ("out", c_void_p), ("panels", Panels), ("size", c_int64))
+
+
+class RotateStore(ctypes.Structure):
+    """sl_rotate_store."""
+
+    _fields_ = (
+        ("qkv", c_void_p),
+        ("qkv_stride", c_int64),
+        ("queries", c_void_p),
+        ("cosines", c_void_p),
+        ("sines", c_void_p),
+        ("max_len", c_int32),
+        ("rotary_dim", c_int32),
+        ("pairing", c_int32),
+        ("num_heads", c_int32),
+        ("cache", Cache),
+    )
+
+
+class Attention(ctypes.Structure):
+    """sl_attention."""
+
+    _fields_ = (
+        ("queries", c_void_p),
+        ("cache", Cache),
+        ("out", c_void_p),
+        ("panels", Panels),
+        ("num_heads", c_int32),
+        ("scale", c_float),
+        ("window", c_int32),
+        ("softcap", c_float),
+        ("sinks", c_void_p),
+    )
+
+
+class Gather(ctypes.Structure):
+    """sl_gather."""
+
+    _fields_ = (("x", c_void_p), ("out", c_void_p), ("width", c_int64))
+
+
+class Choice(ctypes.Structure):
+    """sl_choice."""
+
+    _fields_ = (
+        ("logits", c_void_p),
+        ("logits_stride", c_int64),
+        ("vocab_size", c_int32),
+        ("num_top", c_int32),
+        ("temperatures", c_void_p),
+        ("top_ks", c_void_p),
+        ("top_ps", c_void_p),
+        ("min_ps", c_void_p),
+        ("noise_keys", c_void_p),
+        ("drawn_rows", c_void_p),
+        ("logprob_rows", c_void_p),
+        ("chosen_ids", c_void_p),
+        ("usable", c_void_p),
+        ("chosen_logprobs", c_void_p),
+        ("top_ids", c_void_p),
+        ("top_logprobs", c_void_p),
+    )
+
+
+class Operands(ctypes.Union):
+    """The union in sl_op."""
+
+    _fields_ = (
+        ("embedding", Embedding),
+        ("norm", Norm),
+        ("quantise", Quantise),
+        ("linear", Linear),
+        ("gated_linear", GatedLinear),
+        ("gated_activation", GatedActivation),
+        ("rotate_store", RotateStore),
+        ("attention", Attention),
+        ("gather", Gather),
+        ("choice", Choice),
+    )
+
+
+class Op(ctypes.Structure):
+    """sl_op."""
+
+    _fields_ = (("kind", c_int32), ("rows", c_int32), ("operands", Operands))
+
+
+class PoolStats(ctypes.Structure):
+    """sl_pool_stats."""
+
+    _fields_ = (
+        ("num_runs", c_int64),
+        ("wall_ns", c_int64),
+        ("cpu_ns", c_int64),
+        ("wait_ns", c_int64),
+        ("num_sleeps", c_int64),
+    )
+
+
+# Function → result and arguments.
+FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
+    "sl_abi_version": (c_int32, ()),
+    "sl_last_error": (ctypes.c_char_p, ()),
+    "sl_isa_available": (ctypes.c_uint32, ()),
+    "sl_isa_best": (c_int32, ()),
+    "sl_isa_name": (ctypes.c_char_p, (c_int32,)),
+    "sl_weight_bytes": (c_int64, (c_int32, c_int64, c_int64)),
+    "sl_source_bytes": (c_int64, (c_int32, c_int64, c_int64)),
+    "sl_pack": (c_int32, (POINTER(Packing),)),
+    "sl_unpack": (c_int32, (POINTER(Packing), c_void_p)),
+    "sl_panel_bytes": (c_int64, (c_int32, c_int64, c_int64)),
+    "sl_kv_cache_bytes": (c_int64, (POINTER(Cache),)),
+    "sl_op_bytes": (c_int64, ()),
+    "sl_pool_create": (c_void_p, (c_int32,)),
+    "sl_pool_destroy": (None, (c_void_p,)),
+    "sl_pool_read_stats": (c_int32, (c_void_p, POINTER(PoolStats))),
+    "sl_program_create": (c_void_p, (POINTER(Op), c_int64, POINTER(Limits), c_int32, c_int32)),
+    "sl_program_destroy": (None, (c_void_p,)),
+    "sl_program_run": (c_int32, (c_void_p, c_void_p, POINTER(Step), c_int32, POINTER(c_int64))),
+}

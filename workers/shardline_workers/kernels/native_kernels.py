@@ -1,0 +1,202 @@
+"""Native code for CPUs behind the kernel interface: a step is recorded once, and replayed in one call."""
+
+import ctypes
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Self
+
+import torch
+
+from shardline_workers.kernels import native_api as api
+from shardline_workers.kernels.kernels import NumericFormats, RunTimes
+from shardline_workers.kernels.native_library import NativeLibrary
+from shardline_workers.kernels.native_recorder import NativeRecorder, Recording
+from shardline_workers.kernels.native_weights import WeightPacker, aligned_bytes, panel_kind
+from shardline_workers.kernels.operands import AttentionShape, KvCache, LinearInput, MatrixSource, PackedLinear
+from shardline_workers.kernels.operations import Operations
+from shardline_workers.kernels.packed_store import PackedStore
+from shardline_workers.kernels.step_buffers import StepBuffers
+
+LAYOUT_VERSION = 1  # of packed weights; a new one makes old files on the disk useless
+NUMERICS_VERSION = 1  # of everything that decides bits: a new one gets a new numerics id
+BLOCK_SIZES = (64, 32)
+_HEAD_DIM_STEP, _MAX_HEAD_DIM = 16, 512
+_NANO = 1e-9
+
+
+def unsupported(shape: AttentionShape) -> str | None:
+    """Why these heads cannot be computed by native code, or None where they can."""
+    if shape.head_dim % _HEAD_DIM_STEP or shape.head_dim > _MAX_HEAD_DIM:
+        return (
+            f"heads of {shape.head_dim} dimensions; native kernels take multiples of {_HEAD_DIM_STEP} up to"
+            f" {_MAX_HEAD_DIM}"
+        )
+    return None
+
+
+class NativePool:
+    """The threads of one engine, and what they did. They sleep between steps."""
+
+    def __init__(self, library: NativeLibrary, num_threads: int) -> None:
+        self.num_threads = num_threads
+        self.handle = library.checked_pointer(library.sl_pool_create(num_threads))
+        self._library = library
+        self._stats = api.PoolStats()
+        self._stats_pointer = ctypes.byref(self._stats)
+        self._read_stats = library.sl_pool_read_stats
+
+    def stats(self) -> api.PoolStats:
+        """Sums over all runs so far; the next call overwrites them."""
+        self._library.checked(self._read_stats(self.handle, self._stats_pointer))
+        return self._stats
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._library.sl_pool_destroy(self.handle)
+        self.handle = 0
+
+
+class NativeProgram:
+    """Implements `StepProgram`."""
+
+    def __init__(self, library: NativeLibrary, pool: NativePool, recording: Recording, *, isa: int) -> None:
+        self._library = library
+        self._pool = pool
+        self._recording = recording  # keeps alive what the program has addresses of
+        self._step = _step_of(recording.step)
+        ops = (api.Op * len(recording.ops))(*recording.ops)
+        limits = _limits_of(recording.step)
+        self._handle = library.checked_pointer(
+            library.sl_program_create(ops, len(ops), ctypes.byref(limits), isa, pool.num_threads)
+        )
+        self._run = library.sl_program_run
+        self._step_pointer = ctypes.byref(self._step)
+        self._wall_ns = self._cpu_ns = 0
+
+    def run(self, num_threads: int) -> RunTimes:
+        """See `StepProgram.run`.
+
+        Raises:
+            NativeError: the step does not fit what it was recorded for.
+        """
+        self._library.checked(self._run(self._handle, self._pool.handle, self._step_pointer, num_threads, None))
+        stats = self._pool.stats()
+        wall_ns, cpu_ns = stats.wall_ns, stats.cpu_ns
+        times = RunTimes((wall_ns - self._wall_ns) * _NANO, (cpu_ns - self._cpu_ns) * _NANO)
+        self._wall_ns, self._cpu_ns = wall_ns, cpu_ns
+        return times
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", 0):
+            self._library.sl_program_destroy(self._handle)
+            self._handle = 0
+
+
+class NativeKernels:
+    """Implements `Kernels`. Weights in their file's own format, activations float32, KV cache bfloat16."""
+
+    def __init__(
+        self,
+        library: NativeLibrary,
+        *,
+        num_threads: int,
+        store: PackedStore | None = None,
+        instruction_set: str | None = None,
+    ) -> None:
+        """Starts the threads.
+
+        Args:
+            library: the native code.
+            num_threads: at most for a step.
+            store: where packed weights are kept; None: they are packed at each start.
+            instruction_set: a name of `NativeLibrary.available_isas`; None takes the fastest.
+        """
+        self._library = library
+        self._isa_name = instruction_set or library.best_isa()
+        self._isa = library.available_isas()[self._isa_name]
+        self._packer = WeightPacker(library, store, num_threads=num_threads)
+        self._pool = NativePool(library, num_threads)
+
+    @property
+    def name(self) -> str:
+        """See `Kernels.name`."""
+        return "native"
+
+    @property
+    def formats(self) -> NumericFormats:
+        """See `Kernels.formats`."""
+        return NumericFormats(
+            weights="file", activations=torch.float32, queries=torch.bfloat16, kv_cache=torch.bfloat16
+        )
+
+    @property
+    def numerics(self) -> dict[str, str]:
+        """See `Kernels.numerics`. The instruction set is not in it: all give the same bits."""
+        return {"kernels": f"native-{NUMERICS_VERSION}", "dtype": "file", "kv_dtype": "bfloat16", "device": "cpu"}
+
+    @property
+    def is_batch_invariant(self) -> bool:
+        """See `Kernels.is_batch_invariant`: sums have one order, whatever the batch."""
+        return True
+
+    @property
+    def details(self) -> dict[str, str]:
+        """See `Kernels.details`."""
+        return {"instruction_set": self._isa_name}
+
+    @property
+    def block_sizes(self) -> tuple[int, ...] | None:
+        """See `Kernels.block_sizes`."""
+        return BLOCK_SIZES
+
+    def pack_linear(self, parts: Sequence[MatrixSource]) -> PackedLinear:
+        """See `Kernels.pack_linear`."""
+        return self._packer.pack(parts)
+
+    def pack_gated(self, gate: MatrixSource, up: MatrixSource) -> PackedLinear:
+        """See `Kernels.pack_gated`."""
+        return self._packer.pack_gated(gate, up)
+
+    def finish_packing(self) -> None:
+        """See `Kernels.finish_packing`."""
+        self._packer.finish()
+
+    def allocate_linear_input(self, readers: Sequence[PackedLinear], *, max_rows: int) -> LinearInput:
+        """See `Kernels.allocate_linear_input`."""
+        num_inputs = readers[0].num_inputs
+        kinds = {panel_kind(reader) for reader in readers}
+        num_bytes = max(self._library.panel_bytes(kind, max_rows, num_inputs) for kind in kinds)
+        return LinearInput(num_inputs, torch.from_numpy(aligned_bytes(num_bytes)))
+
+    def allocate_kv_cache(self, shape: AttentionShape, *, num_blocks: int, block_size: int) -> KvCache:
+        """See `Kernels.allocate_kv_cache`; memory that no token has touched yet costs nothing."""
+        cache = api.Cache(
+            num_blocks=num_blocks, block_size=block_size, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim
+        )
+        blocks = torch.from_numpy(aligned_bytes(self._library.kv_cache_bytes(cache)))
+        return KvCache(num_blocks, block_size, (blocks,))
+
+    def record(self, calls: Callable[[Operations], None]) -> NativeProgram:
+        """See `Kernels.record`."""
+        recorder = NativeRecorder()
+        calls(recorder)
+        return NativeProgram(self._library, self._pool, recorder.recording(), isa=self._isa)
+
+    def close(self) -> None:
+        """See `Kernels.close`."""
+        self._pool.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _step_of(step: StepBuffers) -> api.Step:
+    return api.Step(**{field.name: getattr(step, field.name).data_ptr() for field in dataclasses.fields(StepBuffers)})
+
+
+def _limits_of(step: StepBuffers) -> api.Limits:
+    max_seqs, max_blocks = step.block_tables.shape
+    return api.Limits(max_tokens=step.token_ids.shape[0], max_seqs=max_seqs, max_blocks=max_blocks)

@@ -1,0 +1,232 @@
+"""Writes a step's operations down for native code: one sl_op for each, with the addresses of its buffers."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shardline_workers.kernels import native_api as api
+from shardline_workers.kernels.native_weights import Segment, panel_kind, segments
+from shardline_workers.kernels.operands import (
+    AttentionShape,
+    KvCache,
+    LinearInput,
+    PackedLinear,
+    RotaryPairing,
+    RotaryTable,
+    Rows,
+)
+from shardline_workers.kernels.sampling_buffers import SamplingBuffers
+from shardline_workers.kernels.step_buffers import StepBuffers
+
+_PAIRINGS = {RotaryPairing.HALVES: api.Pairing.HALVES, RotaryPairing.NEIGHBOURS: api.Pairing.NEIGHBOURS}
+_PANEL_WIDTH = 32  # inputs; attention writes panels only where heads fill them
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What was written down, and everything whose address stands in it."""
+
+    ops: tuple[api.Op, ...]
+    step: StepBuffers
+    kept: tuple[object, ...]
+
+
+class NativeRecorder:
+    """Implements `Operations`: nothing is computed, every call is written down."""
+
+    def __init__(self) -> None:
+        self._ops: list[api.Op] = []
+        self._kept: list[object] = []
+        self._step: StepBuffers | None = None
+
+    def recording(self) -> Recording:
+        """Everything so far."""
+        assert self._step is not None, "a program without operations"
+        return Recording(tuple(self._ops), self._step, tuple(self._kept))
+
+    def embedding(self, out: Tensor, table: PackedLinear, *, step: StepBuffers) -> None:
+        """See `Operations.embedding`."""
+        (segment,) = segments(table)
+        self._add(
+            step,
+            api.OpKind.EMBEDDING,
+            Rows.TOKENS,
+            embedding=api.Embedding(
+                table=self._weight(segment, table.num_inputs), out=self._floats(out), out_stride=out.stride(0)
+            ),
+        )
+
+    def rms_norm(
+        self,
+        out: LinearInput,
+        residual: Tensor,
+        delta: Tensor | None,
+        weight: Tensor,
+        *,
+        epsilon: float,
+        rows: Rows,
+        reader: PackedLinear,
+        step: StepBuffers,
+    ) -> None:
+        """See `Operations.rms_norm`."""
+        norm = api.Norm(
+            residual=self._floats(residual),
+            delta=None if delta is None else self._floats(delta),
+            weight=self._floats(weight),
+            panels=self._panels(out, reader),
+            width=out.num_inputs,
+            epsilon=epsilon,
+        )
+        self._add(step, api.OpKind.NORM, rows, norm=norm)
+
+    def linear(self, out: Tensor, x: LinearInput, weight: PackedLinear, *, rows: Rows, step: StepBuffers) -> None:
+        """See `Operations.linear`: an operation for each segment, that writes its own columns."""
+        first_column = 0
+        for segment in segments(weight):
+            linear = api.Linear(
+                x=self._panels(x, weight),
+                weight=self._weight(segment, weight.num_inputs),
+                out=self._floats(out) + first_column * out.element_size(),
+                out_stride=out.stride(0),
+            )
+            self._add(step, api.OpKind.LINEAR, rows, linear=linear)
+            first_column += segment.num_outputs
+
+    def gated_linear(
+        self, out: LinearInput, x: LinearInput, weight: PackedLinear, *, reader: PackedLinear, step: StepBuffers
+    ) -> None:
+        """See `Operations.gated_linear`."""
+        (segment,) = segments(weight)
+        gated = api.GatedLinear(
+            x=self._panels(x, weight),
+            weight=self._weight(segment, weight.num_inputs),
+            panels=self._panels(out, reader),
+        )
+        self._add(step, api.OpKind.GATED_LINEAR, Rows.TOKENS, gated_linear=gated)
+
+    def rotate_and_store(
+        self,
+        queries: Tensor,
+        qkv: Tensor,
+        cache: KvCache,
+        rotary: RotaryTable,
+        *,
+        shape: AttentionShape,
+        step: StepBuffers,
+    ) -> None:
+        """See `Operations.rotate_and_store`."""
+        rotate = api.RotateStore(
+            qkv=self._floats(qkv),
+            qkv_stride=qkv.stride(0),
+            queries=self._address(queries, torch.bfloat16),
+            cosines=self._floats(rotary.cosines),
+            sines=self._floats(rotary.sines),
+            max_len=rotary.cosines.shape[0],
+            rotary_dim=2 * rotary.cosines.shape[1],
+            pairing=_PAIRINGS[rotary.pairing],
+            num_heads=shape.num_heads,
+            cache=self._cache(cache, shape),
+        )
+        self._add(step, api.OpKind.ROTATE_STORE, Rows.TOKENS, rotate_store=rotate)
+
+    def attention(
+        self,
+        out: LinearInput,
+        queries: Tensor,
+        cache: KvCache,
+        *,
+        shape: AttentionShape,
+        scale: float,
+        reader: PackedLinear,
+        step: StepBuffers,
+    ) -> None:
+        """See `Operations.attention`; heads that do not fill panels go by way of float32."""
+        attention = api.Attention(
+            queries=self._address(queries, torch.bfloat16),
+            cache=self._cache(cache, shape),
+            num_heads=shape.num_heads,
+            scale=scale,
+        )
+        if shape.head_dim % _PANEL_WIDTH == 0:
+            attention.panels = self._panels(out, reader)
+            self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
+            return
+        floats = torch.empty((queries.shape[0], shape.query_size), dtype=torch.float32)
+        attention.out = self._floats(floats)
+        quantise = api.Quantise(x=self._floats(floats), x_stride=floats.stride(0), panels=self._panels(out, reader))
+        self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
+        self._add(step, api.OpKind.QUANTISE, Rows.TOKENS, quantise=quantise)
+
+    def choose_greedy(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.choose_greedy`."""
+        self._choose(api.OpKind.CHOOSE_GREEDY, sampling, logits, step)
+
+    def choose_drawn(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.choose_drawn`."""
+        self._choose(api.OpKind.CHOOSE_DRAWN, sampling, logits, step)
+
+    def logprobs(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.logprobs`."""
+        self._choose(api.OpKind.LOGPROBS, sampling, logits, step)
+
+    def _choose(self, kind: api.OpKind, sampling: SamplingBuffers, logits: Tensor, step: StepBuffers) -> None:
+        wide, whole = torch.float64, torch.int64
+        choice = api.Choice(
+            logits=self._floats(logits),
+            logits_stride=logits.stride(0),
+            vocab_size=logits.shape[1],
+            num_top=sampling.top_ids.shape[1],
+            temperatures=self._address(sampling.temperatures, wide),
+            top_ks=self._address(sampling.top_ks, whole),
+            top_ps=self._address(sampling.top_ps, wide),
+            min_ps=self._address(sampling.min_ps, wide),
+            noise_keys=self._address(sampling.noise_keys, whole),
+            drawn_rows=self._address(sampling.drawn_rows, whole),
+            logprob_rows=self._address(sampling.logprob_rows, whole),
+            chosen_ids=self._address(sampling.chosen_ids, whole),
+            usable=self._address(sampling.usable, torch.bool),
+            chosen_logprobs=self._address(sampling.chosen_logprobs, wide),
+            top_ids=self._address(sampling.top_ids, whole),
+            top_logprobs=self._address(sampling.top_logprobs, wide),
+        )
+        self._add(step, kind, Rows.SAMPLED, choice=choice)
+
+    def _add(self, step: StepBuffers, kind: api.OpKind, rows: Rows, **operands: object) -> None:
+        assert self._step is None or self._step is step, "a program reads one step's buffers"
+        self._step = step
+        self._ops.append(api.Op(kind=kind, rows=rows, operands=api.Operands(**operands)))
+
+    def _weight(self, segment: Segment, num_inputs: int) -> api.Weight:
+        return api.Weight(
+            format=segment.format,
+            num_outputs=segment.num_outputs,
+            num_inputs=num_inputs,
+            tiles=self._address(segment.tiles, torch.uint8),
+        )
+
+    def _panels(self, panels: LinearInput, reader: PackedLinear) -> api.Panels:
+        return api.Panels(
+            kind=panel_kind(reader),
+            num_inputs=panels.num_inputs,
+            bytes=self._address(panels.rows, torch.uint8),
+        )
+
+    def _cache(self, cache: KvCache, shape: AttentionShape) -> api.Cache:
+        return api.Cache(
+            blocks=self._address(cache.tensors[0], torch.uint8),
+            num_blocks=cache.num_blocks,
+            block_size=cache.block_size,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+        )
+
+    def _floats(self, tensor: Tensor) -> int:
+        return self._address(tensor, torch.float32)
+
+    def _address(self, tensor: Tensor, dtype: torch.dtype) -> int:
+        """Where a buffer lies; from now on it is kept alive."""
+        assert tensor.dtype is dtype, f"a buffer is {tensor.dtype}, where native code reads {dtype}"
+        assert tensor.stride(-1) == 1, "native code reads rows without gaps"
+        self._kept.append(tensor)
+        return tensor.data_ptr()

@@ -1,0 +1,96 @@
+"""What operations work on: weights, caches and tables, in layouts that only the kernels know that made them."""
+
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Protocol
+
+from torch import Tensor
+
+from shardline_workers.files.stored_tensor import StoredTensor
+from shardline_workers.kernels.step_buffers import StepCount
+
+
+class Rows(IntEnum):
+    """What the rows of a buffer stand for: which of the header's counts is their number."""
+
+    TOKENS = StepCount.TOKENS
+    SAMPLED = StepCount.SAMPLED
+
+
+class RotaryPairing(Enum):
+    """Which two dimensions of a head turn together."""
+
+    HALVES = "halves"  # i and i + rotary_dim / 2: Hugging Face's layout
+    NEIGHBOURS = "neighbours"  # 2i and 2i + 1: the layout of GGUF's llama architecture
+
+
+class MatrixSource(Protocol):
+    """A weight matrix [num_outputs, num_inputs] that still lies in its checkpoint."""
+
+    @property
+    def stored(self) -> StoredTensor:
+        """As it lies there."""
+        ...
+
+    def dequantised(self) -> Tensor:
+        """As numbers, in the dtype and on the device of the one who loads it.
+
+        Raises:
+            ModelFileError: it is stored in a type that cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PackedLinear:
+    """A weight matrix in the layout of the kernels that packed it; nobody else looks inside."""
+
+    num_outputs: int
+    num_inputs: int
+    tensors: tuple[Tensor, ...]
+    layout: tuple[int, ...] = ()  # what lies in the tensors, for the kernels alone
+
+
+@dataclass(frozen=True, slots=True)
+class LinearInput:
+    """Rows that linear layers read, as wide as `num_inputs`, in the layout of the kernels that made it."""
+
+    num_inputs: int
+    rows: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class KvCache:
+    """Keys and values of one layer, in the layout of the kernels that made it; nobody else looks inside."""
+
+    num_blocks: int
+    block_size: int  # tokens
+    tensors: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RotaryTable:
+    """Angles by position. The first rotary_dim dimensions of a head turn, the others stay."""
+
+    cosines: Tensor  # [max_model_len, rotary_dim / 2], dtype of the activations
+    sines: Tensor  # [max_model_len, rotary_dim / 2], dtype of the activations
+    pairing: RotaryPairing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttentionShape:
+    """Heads of one layer. A row of `qkv` holds all query heads, then all key heads, then all value heads."""
+
+    num_heads: int
+    num_kv_heads: int  # divides num_heads: neighbouring query heads share a key head
+    head_dim: int
+
+    @property
+    def qkv_size(self) -> int:
+        """Length of a row of `qkv`."""
+        return (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+
+    @property
+    def query_size(self) -> int:
+        """Length of a row of all query heads."""
+        return self.num_heads * self.head_dim
