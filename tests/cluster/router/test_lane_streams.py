@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from shardline_cluster.errors import DataLossError, QueueUnavailableError, UnknownRequestError
-from shardline_cluster.queue.answers import Gone, OnHold
+from shardline_cluster.queue.answers import Gone, OnHold, RestoreAnswer, RestoreCode
 from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
 from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
 from shardline_cluster.queue.records import DisconnectAction, RequestEnd, RequestState, SequenceLog
@@ -150,6 +150,82 @@ async def test_an_id_that_never_was_is_unknown(router: SteppedRouter) -> None:
         router.take(reader)
 
 
+async def test_a_duplicate_submit_joins_the_stream_that_is_open(router: SteppedRouter, leader: ScriptedLeader) -> None:
+    keyed = submission(ID, _drawn(router), idempotency_key="k")
+    first = await router.submit_and_open(keyed)
+    await leader.claim()
+    await leader.commit(ID, [1])
+    await router.settle()
+    assert router.take(first) == (1,)
+
+    second = await router.submit_and_open(keyed)
+    await router.settle()
+    await leader.commit(ID, [2])
+    await router.settle()
+
+    assert router.take(first) == (2,)
+    assert router.take(second) == (1, 2)
+
+
+async def test_a_duplicate_whose_client_is_gone_takes_nothing_from_those_who_read(router: SteppedRouter) -> None:
+    keyed = submission(ID, _drawn(router), idempotency_key="k")
+    await router.submit_and_open(keyed)
+    await router.settle()
+
+    await router.submit(keyed, wanted=False)
+
+    assert router.calls == []
+
+
+async def test_a_background_request_has_no_listener_to_detach(router: SteppedRouter) -> None:
+    await router.submit(submission(ID, _drawn(router), background=True), wanted=False)
+
+    assert router.calls == []
+
+
+async def test_of_a_stream_that_is_whole_nothing_more_is_asked(
+    world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    reader = await router.submit_and_open(submission(ID, _drawn(router)))
+    await leader.claim()
+    await leader.commit(ID, [1], finish=STOP)
+    await router.settle()
+
+    silent = await _silence(world, router)
+    resubscribed = router.lane.resubscribed(router.now_ms)
+    await router.cancel(ID)
+
+    assert (silent, resubscribed, router.calls) == ([], [], [])
+    assert router.take(reader) == (1,)
+
+
+async def test_a_whole_stream_is_read_to_its_end_although_another_run_lives_by_now(
+    router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    reader = await router.submit_and_open(submission(ID, _drawn(router)))
+    await leader.claim()
+    await leader.commit(ID, [1], finish=STOP)
+    await router.settle()
+    (restore,) = router.lane.answered("another server", router.now_ms)
+    assert isinstance(restore, RestoreRequest)
+
+    router.lane.restored(restore.call, RestoreAnswer(RestoreCode.OTHER), router.now_ms)
+
+    assert router.lane.stream_of(reader).take(reader).end is not None
+
+
+async def test_the_refusal_of_an_older_attach_says_nothing(router: SteppedRouter) -> None:
+    reader = router.open(ID)
+    older = router.calls.pop()
+    router.open(ID)
+    assert isinstance(older, AttachStream)
+
+    router.lane.attach_failed(older, QueueUnavailableError("refused"))
+    router.lane.attach_failed(replace(older, request_id="unknown"), QueueUnavailableError("refused"))
+
+    assert reader.failure is None
+
+
 # --- lost, late and early messages -----------------------------------------------------------------------------------
 
 
@@ -188,10 +264,11 @@ async def test_a_silent_stream_is_not_read_again_from_its_beginning(
     await leader.commit(ID, [3], finish=STOP)
 
     (attach,) = await _silence(world, router)
-    await router.settle()
+    await router.carry_out(attach)
 
     assert isinstance(attach, AttachStream)
     assert attach.held == (2,)
+    assert router.calls == []
     assert router.take(reader) == (1, 2, 3)
     assert router.lane.stream_of(reader).complete
 
@@ -573,6 +650,27 @@ async def test_a_memory_ends_when_the_same_server_has_answered_for_long_enough(
     assert len(router.lane.recent) == 0
 
 
+async def test_a_duplicate_of_what_was_read_lately_leaves_the_memory_whole(
+    world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    keyed = submission(ID, _drawn(router), idempotency_key="k")
+    reader = await router.submit_and_open(keyed)
+    await leader.claim()
+    await leader.commit(ID, [1])
+    await router.settle()
+    router.leave(reader)
+    await router.settle()
+
+    await router.submit(keyed, wanted=False)
+    await router.settle()
+    world.server.rollback(world.server.snapshot())
+    await router.sweep()
+
+    (restore,) = router.of_kind(RestoreRequest)
+    assert isinstance(restore, RestoreRequest)
+    assert unpack_ids(restore.call.logs[0].ids) == (1,)
+
+
 async def test_what_was_forgotten_on_demand_is_not_restored(
     world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader
 ) -> None:
@@ -831,3 +929,20 @@ async def test_a_stream_that_was_never_read_goes_over_to_the_other_run(
     assert at_once.end is None
     assert router.take(again) == (7,)
     assert router.take(reader) == (7,)
+
+
+async def test_another_run_of_what_was_read_lately_begins_with_nothing(
+    world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    keyed = submission(ID, _drawn(router), idempotency_key="k")
+    first = await router.submit_and_open(keyed)
+    await leader.claim()
+    await leader.commit(ID, [1], finish=STOP)
+    await router.settle()
+    router.leave(first)
+    world.clock_ms += 2 * keyed.retention_ms
+
+    second = await router.submit_and_open(keyed)
+    at_once = router.lane.stream_of(second).take(second)
+
+    assert (at_once.sequences, at_once.end) == ((), None)
