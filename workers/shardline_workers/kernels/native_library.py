@@ -11,8 +11,8 @@ from shardline_workers.kernels.native_compiler import CompilerError
 
 # What a user loses without them, and where that was measured.
 COST = (
-    "the reference kernels answer about 12 times slower (SmolLM2-135M, one sequence on one core of an AMD EPYC Zen 4:"
-    " 51 ms a token instead of 4)"
+    "the reference kernels answer about 9 times slower (SmolLM2-135M, one stream through the server, two cores of an"
+    " Intel Xeon: 28 tokens/s instead of 192 in the best round; benchmarks/results/serve_load)"
 )
 CURE = "install a C++17 compiler (g++ 11 or clang++ 14, or newer), or name one in CXX, and start again"
 
