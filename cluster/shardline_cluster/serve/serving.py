@@ -12,6 +12,7 @@ from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport
 from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
+from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.serve.fleet_watch import changes, hopeless, is_up
 from shardline_cluster.serve.local_cluster import LocalCluster
 from shardline_cluster.serve.private_folder import PrivateFolder
@@ -88,17 +89,24 @@ class _Serving:
             await store.close()
 
     async def _watch(self) -> None:
-        reports = RedisFleetReportStore(self._cluster.redis_url, prefix=self._options.redis_prefix)
+        url, prefix = self._cluster.redis_url, self._options.redis_prefix
+        reports = RedisFleetReportStore(url, prefix=prefix)
+        lane = RedisRequestQueue(url, self._deployment.lane, prefix=prefix, terms=self._options.terms)
         try:
             while True:
                 with suppress(QueueUnavailableError):  # whoever keeps Redis says so
-                    self._tell(await reports.get())
+                    in_hold = not self._was_ready and (await lane.view()).in_hold
+                    self._tell(await reports.get(), in_hold=in_hold)
                 await asyncio.sleep(WATCH_PERIOD_S)
         finally:
+            await lane.close()
             await reports.close()
 
-    def _tell(self, fleet: FleetReport | None) -> None:
-        """Says what is new; the first time that all is well, how to reach it."""
+    def _tell(self, fleet: FleetReport | None, *, in_hold: bool) -> None:
+        """Says what is new; the first time that all is well, how to reach it.
+
+        During a hold requests are accepted, but those with an idempotency key wait for its end: that is not ready yet.
+        """
         report = fleet.deployment(self._deployment.name) if fleet is not None else None
         if report is None:
             return
@@ -107,7 +115,7 @@ class _Serving:
         self._seen = report
         if not self._was_ready and (reason := hopeless(report)):
             raise ConfigurationError(f"{self._deployment.name} cannot be served: {reason}")
-        if not self._was_ready and is_up(report):
+        if not self._was_ready and is_up(report) and not in_hold:
             self._was_ready = True
             part = "" if report.num_ready == len(report.places) else f" with {report.num_ready} replicas so far"
             self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
