@@ -8,7 +8,6 @@ from shardline.results import (
     Completion,
     Event,
     Finished,
-    FinishReason,
     RequestState,
     SequenceEnd,
     SequenceOutput,
@@ -28,14 +27,13 @@ class _SequenceParts:
     texts: list[str] = field(default_factory=list)
     token_ids: list[int] = field(default_factory=list)
     logprobs: list[TokenLogprobs] = field(default_factory=list)
-    finish_reason: FinishReason | None = None
 
     def output(self, sequence: int, end: SequenceEnd | None) -> SequenceOutput:
         return SequenceOutput(
             sequence=sequence,
             text="".join(self.texts),
             token_ids=tuple(self.token_ids),
-            finish_reason=(end.finish_reason if end else None) or self.finish_reason,
+            finish_reason=end.finish_reason if end else None,
             stop=end.stop if end else "",
             logprobs=tuple(self.logprobs),
         )
@@ -64,7 +62,6 @@ class CompletionBuilder:
         parts.texts.append(event.text)
         parts.token_ids.extend(event.token_ids)
         parts.logprobs.extend(event.logprobs)
-        parts.finish_reason = event.finish_reason or parts.finish_reason
 
     def completion(self) -> Completion:
         """The request's result.

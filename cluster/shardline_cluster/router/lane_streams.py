@@ -134,8 +134,8 @@ class LaneStreams:
         known = self.recent.get(request_id)
         if known and known.info.submission.tenant != tenant:
             raise unknown_request(request_id)
-        if known and not (info and self._other_run(known.info, info)):
-            stream.know(info or known.info, known.logs, known.end)
+        if known:
+            stream.know(known.info, known.logs, known.end)
         elif info:
             stream.know(info)
         self._streams[request_id] = stream

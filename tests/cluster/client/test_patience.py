@@ -70,6 +70,10 @@ def test_a_bound_without_a_delay_is_told_at_once() -> None:
         Patience(RetryLimits()).after(failure, opened=0, now=0, back_off_s=0)
 
 
+def test_a_wait_that_ends_before_the_deadline_is_waited() -> None:
+    assert lose(Patience(RetryLimits(), deadline=5.0), opened=1.0, now=1.0) == 1.0
+
+
 def test_no_wait_goes_past_the_deadline() -> None:
     patience = Patience(RetryLimits(), deadline=5.0)
 

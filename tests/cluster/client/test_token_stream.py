@@ -236,6 +236,41 @@ def test_an_outage_longer_than_patience_is_told_with_what_a_caller_needs_to_resu
     assert (raised.value.request_id, raised.value.cursor) == ("lane-1", b"2")
 
 
+def test_a_token_renews_patience() -> None:
+    stream, request = a_stream(), a_request("a" * 20)
+
+    for at in range(0, 600, 30):
+        messages = serve(request, stream.next_request(at)[0])
+        token = next(m for m in messages if m.WhichOneof("event") == "tokens")
+        for message in messages[: messages.index(token) + 1]:
+            stream.receive(message, at)
+        stream.failed(LOST, at, back_off_s=29.0)
+
+    assert stream.cursor == b"20"
+
+
+def test_connections_that_bring_no_token_do_not() -> None:
+    stream, request = a_stream(), a_request("a")
+    read(stream, serve(request, stream.next_request(0)[0])[:2])
+    stream.failed(LOST, 0, back_off_s=29.0)
+    stream.receive(serve(request, stream.next_request(30)[0])[0], 30)
+    stream.failed(LOST, 30, back_off_s=29.0)
+    stream.next_request(62)
+
+    with pytest.raises(UnavailableError):
+        stream.failed(LOST, 62, back_off_s=29.0)
+
+
+def test_the_end_of_a_sequence_in_another_place_is_an_error() -> None:
+    stream = a_stream()
+    messages = serve(a_request("ab"), stream.next_request(0.0)[0])
+    read(stream, messages[:-1])
+    messages[-2].tokens.offset = 1
+
+    with pytest.raises(StreamMismatchError, match="at offset 1, but 2 were received"):
+        stream.receive(messages[-2], 0.0)
+
+
 def test_each_call_is_given_what_is_left_of_the_time() -> None:
     stream = a_stream(deadline=100.0)
 

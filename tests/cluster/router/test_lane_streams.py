@@ -579,6 +579,40 @@ async def test_forgotten_tokens_are_restored_before_the_router_attaches_again(
     assert router.take(reader) == (4,)
 
 
+async def test_a_restore_from_memory_does_not_count_for_a_stream_that_was_opened_meanwhile(
+    world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader
+) -> None:
+    info = await router.submit(submission(ID, _drawn(router)), wanted=False)
+    await router.settle()
+    world.server.rollback(world.server.snapshot())
+    await router.sweep()
+    reader = router.open(ID, info=info)
+
+    await router.settle()
+    await leader.claim()
+    world.clock_ms += router.lane.terms.hold_ms
+    await leader.claim()
+    await leader.commit(ID, [1], finish=STOP)
+    await _silence(world, router)
+    await router.settle()
+
+    assert router.take(reader) == (1,)
+
+
+async def test_a_reader_that_leaves_twice_leaves_once(router: SteppedRouter) -> None:
+    reader = await router.submit_and_open(submission(ID, _drawn(router)))
+    other = router.open(ID)
+    await router.settle()
+
+    router.leave(reader)
+    router.leave(reader)
+    assert router.calls == []
+
+    router.leave(other)
+    router.leave(other)
+    assert [type(call) for call in router.calls] == [DetachStream]
+
+
 async def test_nothing_is_attached_while_its_restore_is_under_way(
     world: SteppedServer, router: SteppedRouter, leader: ScriptedLeader
 ) -> None:
