@@ -68,15 +68,10 @@ class EngineDriver:
         return self._description
 
     @property
-    def capacity(self) -> Capacity:
-        """Room after the last turn."""
-        return self._capacity
-
-    @property
-    def starting(self) -> tuple[EngineRequest, ...]:
-        """Requests that `capacity` does not count yet."""
+    def room(self) -> tuple[Capacity, tuple[EngineRequest, ...]]:
+        """Room after the last turn, and the requests that it does not count yet, of one instant: turns end any time."""
         with self._lock:
-            return (*self._adding.values(), *self._orders.starts.values())
+            return self._capacity, (*self._adding.values(), *self._orders.starts.values())
 
     @property
     def has_orders(self) -> bool:

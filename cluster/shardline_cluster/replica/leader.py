@@ -87,7 +87,7 @@ class Leader:
         self._answered = asyncio.Event()
         self._last_turn_at = float("-inf")
         self._steps_ended = False
-        self._free_slots = driver.capacity.free_slots
+        self._free_slots = driver.room[0].free_slots
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serves until `stop` is set or the queue says drain; returns when everything was handed back.
@@ -150,9 +150,10 @@ class Leader:
     def _claim_size(self) -> ClaimSize | None:
         if self._held.draining:
             return None
+        capacity, starting = self._driver.room
         return claim_size(
-            self._driver.capacity,
-            self._driver.starting,
+            capacity,
+            starting,
             uncommitted_tokens=self._held.num_uncommitted,
             most_uncommitted_tokens=self._limits.max_uncommitted_tokens,
         )

@@ -74,11 +74,13 @@ class RunningBatch:
         watch, request = self._watches.get(step.request_id), self._held.get(step.request_id)
         if watch is None or request is None:
             return  # dropped while the step ran
-        if request.sequences[step.sequence].finish is not None:
+        if request.finished:
             return  # a stop string ended it while this step was under way
         if step.error is not None:
             self._held.fail(step.request_id, step.error)
             self._driver.cancel(step.request_id)
+            return
+        if request.sequences[step.sequence].finish is not None:
             return
         tokens = watch.feed(step.sequence, step.token_ids, step.finish)
         if tokens.found_stop:

@@ -31,13 +31,13 @@ async def test_a_start_waits_for_the_next_turn_and_is_counted_until_then() -> No
     driven = DrivenEngine()
 
     driven.driver.start(REQUEST)
-    before = (driven.engine.has_work(), driven.driver.starting, driven.driver.has_orders)
+    before = (driven.engine.has_work(), driven.driver.room[1], driven.driver.has_orders)
     turn = await driven.driver.turn(step=True)
 
     assert before == (False, (REQUEST,), True)
-    assert (driven.driver.starting, driven.driver.has_orders) == ((), False)
+    assert not driven.driver.has_orders
     assert len(turn.result.sequences) == 1
-    assert driven.driver.capacity == Capacity(1, 20 - 7)
+    assert driven.driver.room == (Capacity(1, 20 - 7), ())
     assert driven.driver.has_work
 
 
@@ -48,7 +48,7 @@ async def test_a_request_dropped_before_its_turn_never_runs() -> None:
     driven.driver.cancel("a")
     turn = await driven.driver.turn(step=True)
 
-    assert driven.driver.starting == ()
+    assert driven.driver.room[1] == ()
     assert (turn.result.sequences, turn.has_work) == ((), False)
 
 
@@ -125,7 +125,7 @@ async def test_a_second_turn_carries_out_orders_that_came_after_it_was_begun() -
 
     assert await blocked
     assert [step.request_id for step in (await turn).result.sequences] == ["a"]
-    assert (driver.starting, driver.capacity) == ((), Capacity(1, 20 - 7))
+    assert driver.room == (Capacity(1, 20 - 7), ())
     thread.close()
 
 
@@ -142,12 +142,12 @@ async def test_requests_that_a_running_turn_adds_are_counted_as_starting() -> No
     turn = driver.turn(step=True)
 
     await asyncio.to_thread(entered.wait, 10)
-    during = (driver.starting, driver.has_orders)
+    during = (driver.room[1], driver.has_orders)
     gate.set()
     await turn
 
     assert during == ((REQUEST,), False)
-    assert driver.starting == ()
+    assert driver.room[1] == ()
     thread.close()
 
 
