@@ -4,19 +4,21 @@ STEP_LIMIT_FACTOR = 20  # × the time that the engine expects
 
 
 class ProgressWatch:
-    """Time limit of the step in progress. The step thread begins it, the event loop ends it."""
+    """Time limit of the step in progress. The step thread begins it, the event loop ends it.
+
+    Each writes its own field only, so that neither undoes what the other does at the same moment.
+    """
 
     def __init__(self, *, least_limit_s: float) -> None:
         self.least_limit_s = least_limit_s
-        self._began: float | None = None
         self._limit_s = least_limit_s
-        self._step: int | None = None
+        self._begun = (0, 0.0)  # number of the last step that began, and when
+        self._num_ended = 0  # the last step that is known to be over
 
     def begin(self, now: float, *, step: int) -> None:
-        """The step of this number begins."""
+        """The step of this number, counted from 1, begins."""
         self._limit_s = self.least_limit_s
-        self._began = now
-        self._step = step
+        self._begun = (step, now)
 
     def expect(self, seconds: float) -> None:
         """The step in progress should take so long."""
@@ -24,8 +26,7 @@ class ProgressWatch:
 
     def end(self, step: int) -> None:
         """The step of this number is over; the next one may have begun before that is known."""
-        if self._step == step:
-            self._began = None
+        self._num_ended = step
 
     @property
     def limit_s(self) -> float:
@@ -34,4 +35,5 @@ class ProgressWatch:
 
     def deadline(self) -> float | None:
         """Instant by which the step in progress must be over; None between steps."""
-        return None if self._began is None else self._began + self._limit_s
+        step, began = self._begun
+        return began + self._limit_s if step > self._num_ended else None

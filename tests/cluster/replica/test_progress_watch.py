@@ -31,7 +31,7 @@ def test_one_long_step_lends_nothing_to_the_next() -> None:
     watch.expect(10.0)
     watch.end(1)
 
-    watch.begin(200.0, step=1)
+    watch.begin(200.0, step=2)
 
     assert watch.deadline() == 205.0
 
