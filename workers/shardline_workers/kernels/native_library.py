@@ -12,7 +12,7 @@ from shardline_workers.kernels.native_compiler import CompilerError
 # What a user loses without them, and where that was measured.
 COST = (
     "the reference kernels answer about 9 times slower (SmolLM2-135M, one stream through the server, two cores of an"
-    " Intel Xeon: 28 tokens/s instead of 192 in the best round; benchmarks/results/serve_load)"
+    " Intel Xeon: 16 tokens/s instead of 152 in the median round; benchmarks/results/serve_load)"
 )
 CURE = "install a C++17 compiler (g++ 11 or clang++ 14, or newer), or name one in CXX, and start again"
 
