@@ -118,6 +118,16 @@ class TestFlags:
     def test_such_a_unit_is_left_out_elsewhere(self, unit: Path) -> None:
         assert unit_flags(unit, "aarch64") is None
 
+    @pytest.mark.parametrize("machine", ["aarch64", "arm64"])
+    def test_a_unit_for_arm_is_left_out_on_x86(self, unit: Path, machine: str) -> None:
+        unit.write_text("// arm64 flags: -march=armv8.2-a+dotprod\nint dots();\n")
+
+        flags = unit_flags(unit, machine)
+
+        assert flags is not None
+        assert flags[-1] == "-march=armv8.2-a+dotprod"
+        assert unit_flags(unit, "x86_64") is None
+
     def test_other_units_are_built_everywhere(self, unit: Path) -> None:
         unit.write_text("int dots();\n")
 

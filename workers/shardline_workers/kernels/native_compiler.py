@@ -24,8 +24,8 @@ _COMMON_FLAGS = (
     "-fvisibility=hidden",
     "-pthread",
 )
-_FLAGS_MARK = "// flags:"  # in the first line of a unit that is for one instruction set of x86-64
-_X86_MACHINES = ("x86_64", "AMD64")
+# What the first line of a unit begins with that is for one instruction set, and the machines that have it.
+_FLAGS_MARKS = (("// flags:", ("x86_64", "AMD64")), ("// arm64 flags:", ("aarch64", "arm64")))
 
 
 class CompilerError(Exception):
@@ -60,28 +60,45 @@ def unit_flags(unit: Path, machine: str | None = None) -> tuple[str, ...] | None
     """Flags for one unit on a machine, by its first line; None where it is for another kind of machine."""
     with unit.open(encoding="utf-8") as file:
         first_line = file.readline()
-    if not first_line.startswith(_FLAGS_MARK):
-        return _COMMON_FLAGS
-    on_x86 = (machine or platform.machine()) in _X86_MACHINES
-    return (*_COMMON_FLAGS, *first_line.removeprefix(_FLAGS_MARK).split()) if on_x86 else None
+    for mark, machines in _FLAGS_MARKS:
+        if first_line.startswith(mark):
+            is_here = (machine or platform.machine()) in machines
+            return (*_COMMON_FLAGS, *first_line.removeprefix(mark).split()) if is_here else None
+    return _COMMON_FLAGS
 
 
-def build(compiler: Compiler, units: Sequence[Path], folder: Path, *, environment: Mapping[str, str]) -> Path:
+def build(
+    compiler: Compiler,
+    units: Sequence[Path],
+    folder: Path,
+    *,
+    environment: Mapping[str, str],
+    machine: str | None = None,
+) -> Path:
     """Compiles all units side by side and links them to one shared object in `folder`.
+
+    Args:
+        compiler: what compiles.
+        units: .cpp files; those for other kinds of machine are left out.
+        folder: where objects and library go.
+        environment: of the compiler's processes.
+        machine: what the compiler compiles for; this one where it is None.
 
     Raises:
         CompilerError: the compiler refused a unit, or took too long.
     """
     with ThreadPoolExecutor() as threads:
-        objects = list(threads.map(lambda unit: _compile(compiler, unit, folder, environment), units))
+        objects = list(threads.map(lambda unit: _compile(compiler, unit, folder, environment, machine), units))
     library = folder / "kernels.so"
     linked = [str(path) for path in objects if path is not None]
     _run([*compiler.command, "-shared", "-pthread", "-o", str(library), *linked], environment, what="linking")
     return library
 
 
-def _compile(compiler: Compiler, unit: Path, folder: Path, environment: Mapping[str, str]) -> Path | None:
-    flags = unit_flags(unit)
+def _compile(
+    compiler: Compiler, unit: Path, folder: Path, environment: Mapping[str, str], machine: str | None
+) -> Path | None:
+    flags = unit_flags(unit, machine)
     if flags is None:
         return None
     compiled = folder / f"{unit.stem}.o"
