@@ -9,8 +9,8 @@
 //   and needs them to live, unmoved, as long as itself. Only what sl_*_create returns belongs to the library.
 // - Alignment. Weights, panels and KV caches start on 64 bytes; all other buffers as their type wants.
 // - Numbers. Activations between operations are float32, row-major; strides count elements. Results depend on a row's
-//   own inputs only: never on the number of rows, threads or chunks, nor on the instruction set (the denormals of
-//   float32 count as zero everywhere).
+//   own inputs only: never on the number of rows, threads or chunks, nor on the instruction set of a machine (the
+//   denormals of float32 count as zero everywhere).
 // - Errors. Functions that return int give SL_OK or a negative sl_status, those that return pointers give NULL; then
 //   sl_last_error() says what was wrong, with value and bound. Nothing was written in that case.
 // - Threads. Packing functions may be called by many threads at once on disjoint tiles. A pool runs one program at a
@@ -26,8 +26,9 @@ extern "C" {
 
 // How it is built: all .cpp files of this folder into one shared library, by g++ or clang++, with
 //   -std=c++17 -O3 -ffp-contract=off -fno-math-errno -fPIC -fvisibility=hidden -pthread -shared
-// and, for a file whose first line is "// flags: …", these flags as well (they name its instruction set; such files are
-// left out on processors other than x86-64). No -march, no -ffast-math: both would change results.
+// and, for a file whose first line is "// flags: …" or "// arm64 flags: …", these flags as well. They name its
+// instruction set: such files are left out on processors other than x86-64, or other than 64-bit ARM. No -march besides,
+// no -ffast-math: both would change results.
 #define SL_ABI_VERSION 1
 #define SL_API __attribute__((visibility("default")))
 
@@ -46,12 +47,14 @@ SL_API const char *sl_last_error(void);
 // ---------------------------------------------------------------------------------------------- instruction sets
 
 enum sl_isa {
-    SL_ISA_PORTABLE = 0,     // plain C++, any processor
-    SL_ISA_AVX2 = 1,         // AVX2, FMA, F16C
-    SL_ISA_AVX_VNNI = 2,     // AVX2 and 256-bit dot products of int8
-    SL_ISA_AVX512_VNNI = 3,  // AVX512 F, BW, DQ, VL and VNNI
-    SL_ISA_AVX512_BF16 = 4,  // the same and dot products of bfloat16
-    SL_ISA_COUNT = 5,
+    SL_ISA_PORTABLE = 0,      // plain C++, any processor
+    SL_ISA_AVX2 = 1,          // AVX2, FMA, F16C
+    SL_ISA_AVX_VNNI = 2,      // AVX2 and 256-bit dot products of int8
+    SL_ISA_AVX512_VNNI = 3,   // AVX512 F, BW, DQ, VL and VNNI
+    SL_ISA_AVX512_BF16 = 4,   // the same and dot products of bfloat16
+    SL_ISA_NEON = 6,          // 64-bit ARM, any (5 is kept for AMX)
+    SL_ISA_NEON_DOTPROD = 7,  // 64-bit ARM with dot products of int8
+    SL_ISA_COUNT = 8,
 };
 
 // Bit i is set where instruction set i was compiled in and this processor (and its system) has it.
@@ -101,7 +104,7 @@ typedef struct sl_packing {
     int64_t num_inputs;  // of source and packed matrix
     int64_t first_tile;  // where the first 16 rows go
     int64_t tile_step;  // from one tile to the next: 1, or 2 where two matrices interleave (gate: 0, 2, …; up: 1, 3, …)
-    const void *rows;   // source
+    const void *rows;      // source
     int64_t rows_bytes;    // at least sl_source_bytes(…)
     void *packed;          // the whole packed matrix
     int64_t packed_bytes;  // of it: no tile beyond is written

@@ -2,6 +2,8 @@
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace shardline {
@@ -22,21 +24,23 @@ extern const Operations operations;
 namespace avx512_bf16 {
 extern const Operations operations;
 }
+#elif defined(__aarch64__)
+namespace neon {
+extern const Operations operations;
+}
+namespace neon_dotprod {
+extern const Operations operations;
+}
 #endif
 
 namespace {
 
-struct InstructionSet {
-    const char *name;
-    const Operations *operations;
-};
+const char *const NAMES[SL_ISA_COUNT] = {"portable",    "avx2",  "avx-vnni", "avx512-vnni",
+                                         "avx512-bf16", nullptr, "neon",     "neon-dotprod"};
 
 #if defined(__x86_64__)
-const InstructionSet SETS[SL_ISA_COUNT] = {
-    {"portable", &portable::operations},       {"avx2", &avx2::operations},
-    {"avx-vnni", &avx_vnni::operations},       {"avx512-vnni", &avx512_vnni::operations},
-    {"avx512-bf16", &avx512_bf16::operations},
-};
+const Operations *const OPERATIONS[SL_ISA_COUNT] = {&portable::operations, &avx2::operations, &avx_vnni::operations,
+                                                    &avx512_vnni::operations, &avx512_bf16::operations};
 
 bool has_avx2() {
     return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
@@ -69,12 +73,30 @@ bool has(int isa) {
         default: return false;
     }
 }
+#elif defined(__aarch64__)
+const Operations *const OPERATIONS[SL_ISA_COUNT] = {
+    &portable::operations, nullptr, nullptr, nullptr, nullptr, nullptr, &neon::operations, &neon_dotprod::operations};
+
+#if defined(__linux__)
+bool has_dotprod() {
+    constexpr unsigned long ASIMDDP = 1 << 20;  // HWCAP_ASIMDDP, which old headers lack
+    return getauxval(AT_HWCAP) & ASIMDDP;
+}
 #else
-const InstructionSet SETS[SL_ISA_COUNT] = {{"portable", &portable::operations},
-                                           {"avx2", nullptr},
-                                           {"avx-vnni", nullptr},
-                                           {"avx512-vnni", nullptr},
-                                           {"avx512-bf16", nullptr}};
+bool has_dotprod() { return true; }  // Apple's, of which every one that runs macOS has it
+#endif
+
+bool has(int isa) {
+    switch (isa) {
+        case SL_ISA_PORTABLE: return true;
+        case SL_ISA_NEON: return true;
+        case SL_ISA_NEON_DOTPROD: return has_dotprod();
+        default: return false;
+    }
+}
+bool bf16_is_slow() { return false; }
+#else
+const Operations *const OPERATIONS[SL_ISA_COUNT] = {&portable::operations};
 
 bool has(int isa) { return isa == SL_ISA_PORTABLE; }
 bool bf16_is_slow() { return false; }
@@ -84,7 +106,7 @@ bool bf16_is_slow() { return false; }
 
 bool isa_is_available(int isa) { return isa >= 0 && isa < SL_ISA_COUNT && has(isa); }
 
-const Operations &operations_of(int isa) { return *SETS[isa].operations; }
+const Operations &operations_of(int isa) { return *OPERATIONS[isa]; }
 
 #if defined(__x86_64__)
 FloatingPointMode::FloatingPointMode() : before_(_mm_getcsr()) { _mm_setcsr(0x9fc0); }
@@ -92,7 +114,8 @@ FloatingPointMode::~FloatingPointMode() { _mm_setcsr((uint32_t)before_); }
 #elif defined(__aarch64__)
 FloatingPointMode::FloatingPointMode() {
     asm volatile("mrs %0, fpcr" : "=r"(before_));
-    asm volatile("msr fpcr, %0" : : "r"((uint64_t)1 << 24));
+    // Denormals to zero, and every NaN the default one: which of two NaNs comes out would depend on the compiler.
+    asm volatile("msr fpcr, %0" : : "r"((uint64_t)3 << 24));
 }
 FloatingPointMode::~FloatingPointMode() { asm volatile("msr fpcr, %0" : : "r"(before_)); }
 #else
@@ -114,4 +137,4 @@ int32_t sl_isa_best() {
     return best == SL_ISA_AVX512_BF16 && shardline::bf16_is_slow() ? SL_ISA_AVX512_VNNI : best;
 }
 
-const char *sl_isa_name(int32_t isa) { return isa >= 0 && isa < SL_ISA_COUNT ? shardline::SETS[isa].name : nullptr; }
+const char *sl_isa_name(int32_t isa) { return isa >= 0 && isa < SL_ISA_COUNT ? shardline::NAMES[isa] : nullptr; }
