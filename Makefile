@@ -19,7 +19,7 @@ TESTS ?= tests
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help setup model demo test native-asan lint format protos parity chaos load clean
+.PHONY: help setup model demo test native-asan native-arm64 lint format protos parity chaos load clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -57,6 +57,9 @@ native-asan: setup ## Run the tests of the native kernels under AddressSanitizer
 	@CXX="$(CURDIR)/.ci/sanitised-c++" ASAN_OPTIONS=detect_leaks=0 \
 	  LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 	  $(BIN)/python -m pytest tests/workers/kernels/native $(PYTEST_ARGS)
+
+native-arm64: ## Build the native kernels for 64-bit ARM and compare their bits under an emulator
+	@$(PYTHON) .ci/native-arm64
 
 lint: setup ## Check format, lint, types, layers and generated code
 	$(BIN)/ruff format --check .
