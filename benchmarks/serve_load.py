@@ -20,6 +20,7 @@ from pathlib import Path
 
 from benchmarks.load_plan import LengthRange, PlannedRequest, closed_loop, open_loop, read_trace
 from benchmarks.measurements import Measurement, summarise
+from benchmarks.process_cpu import ProcessCpu, cpu_report, read_cpu
 from benchmarks.surroundings import load_average, surroundings
 from shardline import Accepted, AsyncClient, Event, Finished, RequestState, Started, Tokens
 from shardline.errors import ShardlineError
@@ -167,10 +168,19 @@ async def measure(arguments: argparse.Namespace) -> dict[str, object]:
         load = Load(client, arguments, sorted(set(sample.token_ids)))
         await load.warm_up(arguments.warm_up)
         report["load_average_before"] = load_average()
+        cpu_before = _cpu_of(arguments.processes)
         began, ended = await load.run(plan)
+        cpu_after = _cpu_of(arguments.processes)
         report["load_average_after"] = load_average()
     report["results"] = summarise(load.measurements, began=began, ended=ended)
+    num_tokens = sum(measured.num_tokens for measured in load.measurements)
+    if cpu_before and cpu_after and num_tokens:
+        report["cpu"] = cpu_report(cpu_before, cpu_after, num_tokens=num_tokens)
     return report
+
+
+def _cpu_of(processes: int | None) -> ProcessCpu | None:
+    return None if processes is None else read_cpu(processes)
 
 
 def configuration(arguments: argparse.Namespace) -> dict[str, object]:
@@ -204,6 +214,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--seed", type=int, default=0, help="of lengths, prompts and arrivals")
+    parser.add_argument("--processes", type=_positive_int, metavar="PID", help="count CPU time of serve's processes")
     parser.add_argument("--warm-up", type=int, default=2, help="requests before, which are not counted")
     parser.add_argument("--out", type=Path, help="write the JSON there instead of to standard output")
     arguments = parser.parse_args(argv)

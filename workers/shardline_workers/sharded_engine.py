@@ -11,7 +11,7 @@ from shardline_workers.engine import Capacity, EngineDescription, EngineRequest,
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_limits import decide_limits, kv_cache_line
 from shardline_workers.kernels.kernel_choice import KernelWish, choose_kernels
-from shardline_workers.kernels.kernels import Kernels, RunTimes
+from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.memory_budget import MIB, HostResources, read_host_resources, thread_count
 from shardline_workers.models.checkpoint import open_checkpoint
 from shardline_workers.models.decoder import Activations, Decoder
@@ -22,7 +22,7 @@ from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.ranks.thread_governor import ThreadGovernor
 from shardline_workers.scheduling.scheduler import Scheduler
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
-from shardline_workers.scheduling.step_plan import SampledToken
+from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
 from shardline_workers.scheduling.step_times import StepTimes
 from shardline_workers.weights.weight_loader import WeightLoader
 
@@ -31,6 +31,7 @@ __all__ = ["EngineConfig", "Report", "ShardedEngine", "load_engine"]
 Report = Callable[[str], None]
 
 DEFAULT_BLOCK_SIZE = 32  # tokens, where kernels have no favourite
+_LONGEST_GAP_S = 0.005  # between two steps that follow each other; in a longer one there was nothing to compute
 
 
 class ShardedEngine:
@@ -53,6 +54,7 @@ class ShardedEngine:
         self._threads = threads
         self._max_logprobs = max_logprobs
         self._step_times = StepTimes()
+        self._last_end_s = float("-inf")  # of the last step, on time.perf_counter
 
     @property
     def description(self) -> EngineDescription:
@@ -102,12 +104,14 @@ class ShardedEngine:
         if not self._scheduler.has_work():
             self.probe()
             return StepResult()
+        began_s = time.perf_counter()
         plan = self._scheduler.schedule()
         sampled: list[SampledToken] = []
         if plan.chunks:
-            sampled, times = self._open_runner.execute(plan, num_threads=self._threads.num_threads)
-            self._book(plan.num_tokens, times)
+            sampled = self._execute(plan)
         steps = self._scheduler.complete(plan, sampled)
+        if plan.chunks:
+            self._judge_threads(plan.num_tokens, began_s=began_s)
         return StepResult(
             sequences=steps,
             num_prefill_tokens=plan.num_prefill_tokens,
@@ -121,7 +125,8 @@ class ShardedEngine:
         Raises:
             ProbeFailedError: the device computes nonsense.
         """
-        self._book(num_tokens, self._open_runner.probe(num_tokens, num_threads=self._threads.num_threads))
+        times = self._open_runner.probe(num_tokens, num_threads=self._threads.num_threads(num_tokens))
+        self._step_times.record(num_tokens, times.wall_s)
 
     def warm_up(self) -> None:
         """Computes a few probes. Each size twice: the first touches memory, the second tells how long it takes."""
@@ -144,9 +149,19 @@ class ShardedEngine:
         assert self._runner is not None, "the engine was closed"
         return self._runner
 
-    def _book(self, num_tokens: int, times: RunTimes) -> None:
-        self._threads.record(wall_s=times.wall_s, cpu_s=times.cpu_s)
-        self._step_times.record(num_tokens, times.wall_s)
+    def _execute(self, plan: StepPlan) -> list[SampledToken]:
+        num_threads = self._threads.num_threads(plan.num_tokens)
+        sampled, times = self._open_runner.execute(plan, num_threads=num_threads)
+        self._step_times.record(plan.num_tokens, times.wall_s)
+        return sampled
+
+    def _judge_threads(self, num_tokens: int, *, began_s: float) -> None:
+        """A step counts from the end of the one before, as far as that was just before: what it kept others from doing
+        shows in between."""
+        ended_s = time.perf_counter()
+        follows = began_s - self._last_end_s < _LONGEST_GAP_S
+        self._threads.record(num_tokens, seconds=ended_s - (self._last_end_s if follows else began_s))
+        self._last_end_s = ended_s
 
     def _check_token_ids(self, request: EngineRequest) -> None:
         for token_ids in (request.prompt_ids, *(start.generated_ids for start in request.sequences)):

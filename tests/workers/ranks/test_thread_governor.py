@@ -1,76 +1,132 @@
+"""Governed steps on a machine whose speed on one thread and on all is given."""
+
+from dataclasses import dataclass
+
 import pytest
 
 from shardline_workers.ranks.thread_governor import ThreadGovernor
 
-
-def free_step(governor: ThreadGovernor) -> int:
-    """A step whose threads had their cores; returns how many these were."""
-    num_threads = governor.num_threads
-    governor.record(wall_s=0.125, cpu_s=0.125 * num_threads)
-    return num_threads
+STALL_S = 1.0
 
 
-def crowded_step(governor: ThreadGovernor) -> int:
-    """A step on a machine where one core is all that there is to have."""
-    num_threads = governor.num_threads
-    governor.record(wall_s=0.125, cpu_s=0.125)
-    return num_threads
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """Seconds of a step."""
+
+    one_s: float
+    all_s: float
 
 
-def test_threads_that_have_their_cores_stay() -> None:
-    governor = ThreadGovernor(4)
+QUIET = Speed(one_s=0.020, all_s=0.011)
+TAKEN = Speed(one_s=0.020, all_s=0.034)  # another process computes on one of two cores
+SMALL = Speed(one_s=0.0044, all_s=0.0042)  # memory is the wall
 
-    assert [free_step(governor) for _ in range(100)] == [4] * 100
+
+def steps_for(governor: ThreadGovernor, seconds: float, speed: Speed, *, num_tokens: int = 16) -> list[int]:
+    """Steps until so much time is over; returns the threads of each."""
+    threads: list[int] = []
+    passed_s = 0.0
+    while passed_s < seconds:
+        threads.append(governor.num_threads(num_tokens))
+        step_s = speed.one_s if threads[-1] == 1 else speed.all_s
+        governor.record(num_tokens, seconds=step_s)
+        passed_s += step_s
+    return threads
 
 
-def test_one_thread_follows_a_step_that_waited_for_cores() -> None:
+def share_of(threads: list[int], number: int) -> float:
+    return threads.count(number) / len(threads)
+
+
+def test_all_threads_stay_where_they_are_faster() -> None:
+    threads = steps_for(ThreadGovernor(2), 20.0, QUIET)
+
+    assert threads[:4] == [2] * 4
+    assert share_of(threads, 2) > 0.98
+
+
+def test_one_thread_computes_what_all_would_hardly_compute_sooner() -> None:
+    threads = steps_for(ThreadGovernor(2), 5.0, SMALL, num_tokens=1)
+
+    assert share_of(threads, 1) > 0.9
+
+
+def test_a_taken_core_is_left_after_a_few_steps() -> None:
     governor = ThreadGovernor(2)
-    crowded_step(governor)
+    steps_for(governor, 10.0, QUIET)
 
-    assert governor.num_threads == 1
+    threads = steps_for(governor, 1.0, TAKEN)
+
+    assert share_of(threads[:6], 1) > 0.5
+    assert share_of(threads[6:], 1) > 0.9
 
 
-def test_all_threads_are_tried_again_ever_more_rarely() -> None:
+@pytest.mark.parametrize("seconds", [1.0, 5.0, 60.0])
+def test_beside_another_process_little_is_lost_however_long_it_stays(seconds: float) -> None:
+    governor = ThreadGovernor(2)
+    steps_for(governor, 10.0, QUIET)
+
+    num_steps = len(steps_for(governor, seconds, TAKEN))
+
+    assert num_steps > 0.9 * seconds / TAKEN.one_s
+
+
+def test_a_core_that_is_free_again_is_used_within_seconds() -> None:
+    governor = ThreadGovernor(2)
+    steps_for(governor, 60.0, TAKEN)
+
+    threads = steps_for(governor, 20.0, QUIET)
+
+    first = threads.index(2)
+    assert first * QUIET.one_s < 4.0
+    assert share_of(threads[first:], 2) > 0.98
+
+
+def test_a_step_that_stood_still_changes_nothing_for_long() -> None:
+    governor = ThreadGovernor(2)
+    steps_for(governor, 10.0, QUIET)
+
+    governor.record(16, seconds=STALL_S)
+
+    assert share_of(steps_for(governor, 2.0, QUIET), 2) > 0.95
+
+
+def test_a_first_step_that_touches_memory_does_not_count() -> None:
     governor = ThreadGovernor(2)
 
-    steps = [crowded_step(governor) for _ in range(1 + 8 + 1 + 16 + 1)]
+    governor.record(16, seconds=STALL_S)
 
-    assert [number for number, threads in enumerate(steps) if threads == 2] == [0, 9, 26]
+    assert share_of(steps_for(governor, 2.0, QUIET), 2) > 0.95
 
 
-def test_a_core_that_is_free_again_is_used_again() -> None:
+def test_sizes_are_judged_each_by_itself() -> None:
     governor = ThreadGovernor(2)
-    crowded_step(governor)
-    for _ in range(8):
-        free_step(governor)
+    for _ in range(20):
+        steps_for(governor, 0.1, SMALL, num_tokens=1)
+        steps_for(governor, 0.1, QUIET, num_tokens=16)
 
-    assert [free_step(governor) for _ in range(50)] == [2] * 50
+    assert (governor.num_threads(1), governor.num_threads(16), governor.num_threads(19)) == (1, 2, 2)
 
 
-def test_steps_too_short_for_the_clock_are_judged_together() -> None:
+def test_a_new_size_begins_as_the_nearest_known_one() -> None:
     governor = ThreadGovernor(2)
+    steps_for(governor, 5.0, SMALL, num_tokens=1)
+    steps_for(governor, 5.0, QUIET, num_tokens=16)
 
-    threads = []
-    for _ in range(11):
-        threads.append(governor.num_threads)
-        governor.record(wall_s=0.0021, cpu_s=0.0021)
-
-    assert threads == [2] * 10 + [1]
+    assert (governor.num_threads(2), governor.num_threads(12)) == (1, 2)
 
 
-def test_one_slow_step_among_good_ones_changes_nothing() -> None:
-    governor = ThreadGovernor(2)
+def test_long_steps_are_tried_on_one_thread_only_when_that_costs_little() -> None:
+    prefill = Speed(one_s=0.5, all_s=0.25)
 
-    for number in range(40):
-        governor.record(wall_s=0.002, cpu_s=0.002 if number % 10 == 0 else 0.004)
+    threads = steps_for(ThreadGovernor(2), 60.0, prefill, num_tokens=512)
 
-    assert governor.num_threads == 2
+    assert 1 not in threads[:30]
+    assert share_of(threads, 2) > 0.95
 
 
 def test_one_thread_is_never_governed() -> None:
-    governor = ThreadGovernor(1)
-
-    assert {crowded_step(governor) for _ in range(10)} == {1}
+    assert set(steps_for(ThreadGovernor(1), 2.0, TAKEN)) == {1}
 
 
 def test_no_threads_at_all_are_refused() -> None:

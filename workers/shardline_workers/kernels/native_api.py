@@ -275,8 +275,6 @@ class PoolStats(ctypes.Structure):
         ("num_runs", c_int64),
         ("wall_ns", c_int64),
         ("cpu_ns", c_int64),
-        ("wait_ns", c_int64),
-        ("num_sleeps", c_int64),
     )
 
 

@@ -60,8 +60,6 @@ def test_a_pool_counts_its_runs_and_times(library: NativeLibrary) -> None:
 
     assert stats.num_runs == 2
     assert 0 < stats.cpu_ns <= 2 * stats.wall_ns + 1_000_000
-    assert stats.wait_ns >= 0
-    assert stats.num_sleeps >= 0
 
 
 def test_operations_are_timed_on_request(machine: Machine) -> None:

@@ -365,14 +365,11 @@ typedef struct sl_pool sl_pool;
 SL_API sl_pool *sl_pool_create(int32_t num_threads);
 SL_API void sl_pool_destroy(sl_pool *pool);  // NULL is allowed
 
-// Sums over all runs of the pool so far; a governor looks at differences.
+// Sums over all runs of the pool so far; differences tell of single runs.
 typedef struct sl_pool_stats {
     int64_t num_runs;
     int64_t wall_ns;  // within sl_program_run
     int64_t cpu_ns;   // CPU time of all threads that took part, within it
-    int64_t wait_ns;  // time that threads waited at barriers, all threads together
-    int64_t
-        num_sleeps;  // barriers at which a thread waited so long (about 50 µs) that it went to sleep: a core is taken
 } sl_pool_stats;
 
 SL_API int sl_pool_read_stats(const sl_pool *pool, sl_pool_stats *stats);

@@ -6,6 +6,7 @@
 
 #ifdef __linux__
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -39,12 +40,14 @@ void sleep_while(std::atomic<uint32_t> &value, uint32_t old) {
 void wake_all(std::atomic<uint32_t> &value) {
     syscall(SYS_futex, &value, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
 }
+void tell_name(const char *name) { pthread_setname_np(pthread_self(), name); }
 #else
 void sleep_while(std::atomic<uint32_t> &, uint32_t) {
     const timespec nap{0, SPIN_NS};
     nanosleep(&nap, nullptr);
 }
 void wake_all(std::atomic<uint32_t> &) {}
+void tell_name(const char *) {}
 #endif
 
 constexpr uint32_t THREAD_BITS = 8;
@@ -69,12 +72,10 @@ uint32_t Signal::wait_change(uint32_t old) {
     while (read() == old && wall_ns() - start < SPIN_NS)
         for (int i = 0; i < PAUSES_PER_LOOK && read() == old; i++) pause_briefly();
     if (read() == old) {
-        num_sleeps_.fetch_add(1, std::memory_order_relaxed);
         sleepers_.fetch_add(1);
         while (value_.load() == old) sleep_while(value_, old);
         sleepers_.fetch_sub(1);
     }
-    wait_ns_.fetch_add(wall_ns() - start, std::memory_order_relaxed);
     return read();
 }
 
@@ -117,6 +118,7 @@ void Pool::run(Task &task, int num_threads) {
 }
 
 void Pool::work(int thread) {
+    tell_name("kernels");
     for (uint32_t job = 1 << THREAD_BITS;;) {
         job = job_.wait_change(job);
         if (job == STOP) return;

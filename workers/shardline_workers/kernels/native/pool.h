@@ -18,14 +18,11 @@ class Signal {
 public:
     uint32_t read() const { return value_.load(std::memory_order_acquire); }
     void publish(uint32_t value);        // and wakes all that sleep
-    uint32_t wait_change(uint32_t old);  // the time is booked in the two sums
-    int64_t wait_ns() const { return wait_ns_.load(std::memory_order_relaxed); }
-    int64_t num_sleeps() const { return num_sleeps_.load(std::memory_order_relaxed); }
+    uint32_t wait_change(uint32_t old);
 
 private:
     alignas(64) std::atomic<uint32_t> value_{0};
     alignas(64) std::atomic<int32_t> sleepers_{0};
-    std::atomic<int64_t> wait_ns_{0}, num_sleeps_{0};
 };
 
 // All of a run's threads meet here. Whoever comes last lets the others go.
@@ -33,7 +30,6 @@ class Barrier {
 public:
     void set_num_threads(int num_threads) { num_threads_ = num_threads; }  // only while nobody waits
     void wait();
-    const Signal &signal() const { return round_; }
 
 private:
     int num_threads_ = 1;
@@ -65,7 +61,6 @@ public:
     int64_t num_runs() const { return num_runs_; }
     int64_t total_wall_ns() const { return wall_ns_; }
     int64_t total_cpu_ns() const { return cpu_ns_.load(std::memory_order_relaxed); }
-    const Signal &waits() const { return barrier_.signal(); }
 
 private:
     void work(int thread);

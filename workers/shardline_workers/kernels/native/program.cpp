@@ -153,8 +153,7 @@ void sl_pool_destroy(sl_pool *pool) { delete pool; }
 
 int sl_pool_read_stats(const sl_pool *pool, sl_pool_stats *stats) {
     if (!pool || !stats) return refuse(SL_BAD_ARGUMENT, "pool or stats is NULL");
-    *stats = {pool->num_runs(), pool->total_wall_ns(), pool->total_cpu_ns(), pool->waits().wait_ns(),
-              pool->waits().num_sleeps()};
+    *stats = {pool->num_runs(), pool->total_wall_ns(), pool->total_cpu_ns()};
     return SL_OK;
 }
 
