@@ -71,6 +71,21 @@ def choose_kernels(wish: KernelWish, *, environment: Mapping[str, str], report: 
         return _reference(wish)
 
 
+def choose_device(name: str) -> torch.device:
+    """The device that `name` means.
+
+    Raises:
+        ValueError: torch knows no such device; the text names what could stand there.
+    """
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device is {name!r}, which torch {torch.__version__} does not know; take cpu, cuda, or cuda:N for one GPU"
+            f" of several"
+        ) from error
+
+
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
     """The dtype that `name` means to the reference. "auto" is float32 on CPUs, where it is slower in anything narrower,
     and bfloat16 elsewhere.
