@@ -60,7 +60,13 @@ class GgufConfig:
         except ModelFileError:
             raise
         except ValueError as error:
-            raise ModelFileError(f"{self._file.path}: {error}") from error
+            raise ModelFileError.about(
+                self._file.path,
+                "the model's metadata",
+                value=str(error),
+                bound="sizes that make a decoder",
+                remedy=_REMEDY,
+            ) from error
 
     def _rotary(self, family: FamilySpec, head_dim: int) -> RotarySpec:
         return RotarySpec(
