@@ -24,6 +24,7 @@ from shardline_workers.scheduling.scheduler import Scheduler
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.scheduling.step_plan import SampledToken
 from shardline_workers.scheduling.step_times import StepTimes
+from shardline_workers.weights.rank_slice import RankSlice
 from shardline_workers.weights.weight_loader import WeightLoader
 
 __all__ = ["EngineConfig", "Report", "ShardedEngine", "load_engine"]
@@ -178,6 +179,7 @@ def load_engine(
         ValueError: the configuration cannot be met on this machine; the text says what would.
     """
     times = times or LoadTimes()
+    rank_slice = RankSlice()  # the one rank there is
     device = choose_device(config.device)
     host = read_host_resources()
     num_threads = thread_count(host, replicas_on_host=config.replicas_on_host)
@@ -185,9 +187,19 @@ def load_engine(
         shape = checkpoint.shape
         # Native kernels open the packed weights, and so check them, when they are chosen.
         with times.phase("weights"):
-            kernels = choose_kernels(_wish(config, shape, num_threads), environment=environment, report=report)
+            kernels = choose_kernels(
+                _wish(config, shape, rank_slice=rank_slice, num_threads=num_threads),
+                environment=environment,
+                report=report,
+            )
             report(_loading_line(config, kernels, num_threads))
-            loader = WeightLoader(checkpoint.source, checkpoint.names, dtype=kernels.formats.activations, device=device)
+            loader = WeightLoader(
+                checkpoint.source,
+                checkpoint.names,
+                dtype=kernels.formats.activations,
+                device=device,
+                rank_slice=rank_slice,
+            )
             weights = load_decoder_weights(shape, loader, kernels)
     report(f"weights: {weights.num_bytes() / MIB:.0f} MiB in {times.seconds['weights']:.1f} s")
     with times.phase("KV cache"):
@@ -198,7 +210,7 @@ def load_engine(
     return engine
 
 
-def _wish(config: EngineConfig, shape: DecoderShape, num_threads: int) -> KernelWish:
+def _wish(config: EngineConfig, shape: DecoderShape, *, rank_slice: RankSlice, num_threads: int) -> KernelWish:
     return KernelWish(
         kernels=config.kernels,
         device=torch.device(config.device),
@@ -206,6 +218,7 @@ def _wish(config: EngineConfig, shape: DecoderShape, num_threads: int) -> Kernel
         block_size=config.block_size,
         attention=shape.attention,
         weights_digest=config.files.digest,
+        slice_name=rank_slice.name,
         num_threads=num_threads,
     )
 

@@ -16,6 +16,7 @@ WISH = KernelWish(
     block_size=None,
     attention=AttentionShape(num_heads=2, num_kv_heads=1, head_dim=64),
     weights_digest="0123456789abcdef",
+    slice_name="tp0of1",
     num_threads=1,
 )
 

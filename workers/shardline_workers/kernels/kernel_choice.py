@@ -38,6 +38,7 @@ class KernelWish:
     block_size: int | None  # tokens
     attention: AttentionShape
     weights_digest: str
+    slice_name: str  # of the rank: which part of the weights it packs
     num_threads: int
 
 
@@ -137,8 +138,8 @@ def _packed_folder(environment: Mapping[str, str]) -> Path:
 
 
 def _packed_key(wish: KernelWish) -> str:
-    """Names the packed weights of one rank's slice: so far the whole model is one slice."""
-    return f"{wish.weights_digest}-tp0of1-layout{native_kernels.LAYOUT_VERSION}-{platform.machine()}"
+    """Names the packed weights of one rank's slice of one model."""
+    return f"{wish.weights_digest}-{wish.slice_name}-layout{native_kernels.LAYOUT_VERSION}-{platform.machine()}"
 
 
 def _refuse_unusable(device: torch.device) -> None:

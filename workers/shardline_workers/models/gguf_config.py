@@ -60,13 +60,7 @@ class GgufConfig:
         except ModelFileError:
             raise
         except ValueError as error:
-            raise ModelFileError.about(
-                self._file.path,
-                "the model's metadata",
-                value=str(error),
-                bound="sizes that make a decoder",
-                remedy=_REMEDY,
-            ) from error
+            raise ModelFileError.because(self._file.path, str(error), remedy=_REMEDY) from error
 
     def _rotary(self, family: FamilySpec, head_dim: int) -> RotarySpec:
         return RotarySpec(

@@ -73,13 +73,7 @@ class HuggingFaceConfig:
         except ModelFileError:
             raise
         except ValueError as error:
-            raise ModelFileError.about(
-                self._facts.path,
-                "the model's configuration",
-                value=str(error),
-                bound="sizes that make a decoder",
-                remedy=_REMEDY,
-            ) from error
+            raise ModelFileError.because(self._facts.path, str(error), remedy=_REMEDY) from error
 
     def _rotary(self, family: FamilySpec, head_dim: int) -> RotarySpec:
         # Version 5 of transformers writes rope_parameters, older ones rope_theta and rope_scaling.
