@@ -10,8 +10,9 @@ import torch
 from shardline_workers.engine import Capacity, EngineDescription, EngineRequest, StepResult
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_limits import decide_limits, kv_cache_line
-from shardline_workers.kernels.kernel_choice import KernelWish, choose_kernels
-from shardline_workers.kernels.kernels import Kernels
+from shardline_workers.kernels.kernel_choice import KernelWish, choose_device, choose_kernels
+from shardline_workers.kernels.kernels import Kernels, NumericFormats
+from shardline_workers.load_times import LoadTimes
 from shardline_workers.memory_budget import MIB, HostResources, read_host_resources, thread_count
 from shardline_workers.models.checkpoint import open_checkpoint
 from shardline_workers.models.decoder import Activations, Decoder
@@ -24,6 +25,7 @@ from shardline_workers.scheduling.scheduler import Scheduler
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
 from shardline_workers.scheduling.step_times import StepTimes
+from shardline_workers.weights.rank_slice import RankSlice
 from shardline_workers.weights.weight_loader import WeightLoader
 
 __all__ = ["EngineConfig", "Report", "ShardedEngine", "load_engine"]
@@ -173,36 +175,58 @@ class ShardedEngine:
                     )
 
 
-def load_engine(config: EngineConfig, *, report: Report, environment: Mapping[str, str] = os.environ) -> ShardedEngine:
+def load_engine(
+    config: EngineConfig,
+    *,
+    report: Report,
+    environment: Mapping[str, str] = os.environ,
+    times: LoadTimes | None = None,
+) -> ShardedEngine:
     """Loads a model and makes it ready for steps.
 
     Args:
         config: what to load.
         report: gets a line for each thing that a user should know.
         environment: says where compiler and cache of native kernels are.
+        times: learns how long each phase takes.
 
     Raises:
         ModelFileError: the model cannot be read or is not supported.
         ValueError: the configuration cannot be met on this machine; the text says what would.
     """
-    device = torch.device(config.device)
+    times = times or LoadTimes()
+    rank_slice = RankSlice()  # the one rank there is
+    device = choose_device(config.device)
     host = read_host_resources()
     num_threads = thread_count(host, replicas_on_host=config.replicas_on_host)
     with open_checkpoint(config.files) as checkpoint:
         shape = checkpoint.shape
-        kernels = choose_kernels(_wish(config, shape, num_threads), environment=environment, report=report)
-        report(_loading_line(config, kernels, num_threads))
-        started_s = time.perf_counter()
-        loader = WeightLoader(checkpoint.source, checkpoint.names, dtype=kernels.formats.activations, device=device)
-        weights = load_decoder_weights(shape, loader, kernels)
-    report(f"weights: {weights.num_bytes() / MIB:.0f} MiB in {time.perf_counter() - started_s:.1f} s")
-    engine = _build(config, shape, weights, kernels=kernels, host=host, num_threads=num_threads, report=report)
+        # Native kernels open the packed weights, and so check them, when they are chosen.
+        with times.phase("weights"):
+            kernels = choose_kernels(
+                _wish(config, shape, rank_slice=rank_slice, num_threads=num_threads),
+                environment=environment,
+                report=report,
+            )
+            report(_loading_line(config, kernels, num_threads))
+            loader = WeightLoader(
+                checkpoint.source,
+                checkpoint.names,
+                dtype=kernels.formats.activations,
+                device=device,
+                rank_slice=rank_slice,
+            )
+            weights = load_decoder_weights(shape, loader, kernels)
+    report(f"weights: {weights.num_bytes() / MIB:.0f} MiB in {times.seconds['weights']:.1f} s")
+    with times.phase("KV cache"):
+        engine = _build(config, shape, weights, kernels=kernels, host=host, num_threads=num_threads, report=report)
     report("warming up")
-    engine.warm_up()
+    with times.phase("warm-up"):
+        engine.warm_up()
     return engine
 
 
-def _wish(config: EngineConfig, shape: DecoderShape, num_threads: int) -> KernelWish:
+def _wish(config: EngineConfig, shape: DecoderShape, *, rank_slice: RankSlice, num_threads: int) -> KernelWish:
     return KernelWish(
         kernels=config.kernels,
         device=torch.device(config.device),
@@ -210,6 +234,7 @@ def _wish(config: EngineConfig, shape: DecoderShape, num_threads: int) -> Kernel
         block_size=config.block_size,
         attention=shape.attention,
         weights_digest=config.files.digest,
+        slice_name=rank_slice.name,
         num_threads=num_threads,
     )
 
@@ -261,14 +286,31 @@ def _build(
         Scheduler(limits),
         ModelRunner(decoder, kernels, limits=limits, max_logprobs=config.max_logprobs, device=device),
         kernels,
-        description=_describe(config, shape, limits, kernels=kernels, num_threads=num_threads),
+        description=_describe(
+            config,
+            shape,
+            limits,
+            kernels=kernels,
+            num_threads=num_threads,
+            memory={"weights_bytes": weights.num_bytes(), "kv_cache_bytes": _kv_cache_bytes(limits, shape, formats)},
+        ),
         threads=ThreadGovernor(num_threads),
         max_logprobs=config.max_logprobs,
     )
 
 
+def _kv_cache_bytes(limits: SchedulerLimits, shape: DecoderShape, formats: NumericFormats) -> int:
+    return limits.kv_cache_tokens * shape.kv_values_per_token * formats.kv_cache.itemsize
+
+
 def _describe(
-    config: EngineConfig, shape: DecoderShape, limits: SchedulerLimits, *, kernels: Kernels, num_threads: int
+    config: EngineConfig,
+    shape: DecoderShape,
+    limits: SchedulerLimits,
+    *,
+    kernels: Kernels,
+    num_threads: int,
+    memory: Mapping[str, int],
 ) -> EngineDescription:
     numerics = {
         "weights": config.files.digest,
@@ -286,6 +328,7 @@ def _describe(
         details={
             **numerics,
             **kernels.details,
+            **{name: str(num_bytes) for name, num_bytes in memory.items()},
             "model": config.files.source,
             "family": shape.family,
             "threads": str(num_threads),

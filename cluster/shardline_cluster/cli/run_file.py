@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shardline_cluster.errors import ConfigurationError
@@ -37,6 +37,8 @@ class RunFile:
     redis_prefix: str  # what the names of all its keys begin with
     pid: int
     started: float  # seconds since 1970
+    ready: float | None = None  # seconds since 1970; None until everything is ready
+    start_s: dict[str, float] = field(default_factory=dict)  # seconds of each phase of the start, once it is ready
     process_started: int = 0  # ticks after the host's boot: another process may get the same number; 0: not known
 
 

@@ -4,9 +4,9 @@ import argparse
 import asyncio
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from shardline_cluster.serve.ports import port_of, reserve_shared_port
 from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions, choose_launcher
 from shardline_cluster.serve.served_model import plan_deployment, served_name
 from shardline_cluster.serve.serving import serve
+from shardline_cluster.serve.start_times import StartPhase, StartTimes, process_age_s
 
 _DESCRIPTION = """\
 Serves a model on this machine: Redis, Ray, controller, replicas and routers, all supervised, until Ctrl-C or SIGTERM.
@@ -74,16 +75,22 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Serves until it is told to end."""
+    times = StartTimes(age_s=process_age_s())
+    times.ended("imports", began_s=0.0)
     options = _options(arguments, os.environ)
     _refuse_second(options.name)
     with reserve_shared_port(options.host, options.grpc_port) as port:
-        deployment = plan_deployment(options, cache_folder=Path(options.cache_folder), say=say)
-        prepare_native_kernels(deployment.options, environment=os.environ, say=say)
+        with times.phase("model"):
+            deployment = plan_deployment(options, cache_folder=Path(options.cache_folder), say=say)
+        with times.phase("kernels"):
+            prepare_native_kernels(deployment.options, environment=os.environ, say=say)
         source = "" if deployment.model == deployment.name else f" from {deployment.model}"
         say(f"serving {deployment.name}{source}: prompt and output together at most {deployment.max_model_len} tokens")
-        announce = partial(_write_run_file, options)
+        announcer = _RunFileAnnouncer(options)
         try:
-            asyncio.run(serve(options, deployment, port=port_of(port), say=say, announce=announce))
+            asyncio.run(
+                serve(options, deployment, port=port_of(port), say=say, announcer=announcer, times=times),
+            )
         finally:
             remove_run_file(options.name, os.getpid())
     return 0
@@ -95,19 +102,30 @@ def say(line: str) -> None:
         print(line, flush=True)
 
 
-def _write_run_file(options: ServeOptions, endpoint: str, redis_url: str) -> None:
-    """Lets the other commands find this server."""
-    write_run_file(
-        RunFile(
-            name=options.name,
+@dataclass(slots=True)
+class _RunFileAnnouncer:
+    """Lets the other commands find this server. Implements `Announcer`."""
+
+    options: ServeOptions
+    written: RunFile | None = None
+
+    def serving(self, endpoint: str, redis_url: str) -> None:
+        self.written = RunFile(
+            name=self.options.name,
             endpoints=(endpoint,),
             redis_url=redis_url,
-            redis_prefix=options.redis_prefix,
+            redis_prefix=self.options.redis_prefix,
             pid=os.getpid(),
             started=time.time(),
             process_started=ProcessIdentity.of_this_process().started,
         )
-    )
+        write_run_file(self.written)
+
+    def ready(self, phases: Sequence[StartPhase]) -> None:
+        assert self.written is not None, "routers serve before all is ready"
+        start_s = {phase.name: round(phase.took_s, 3) for phase in phases}
+        self.written = replace(self.written, ready=time.time(), start_s=start_s)
+        write_run_file(self.written)
 
 
 def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> ServeOptions:

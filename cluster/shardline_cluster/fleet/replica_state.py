@@ -29,3 +29,4 @@ class ReplicaStatus:
     host: str = ""
     started_at: float = 0.0  # seconds since 1970
     details: dict[str, str] = field(default_factory=dict)  # of the engine
+    load_s: dict[str, float] = field(default_factory=dict)  # seconds of each phase of loading, in order

@@ -19,6 +19,7 @@ from redis.exceptions import (
     ClusterDownError,
     MasterDownError,
     MovedError,
+    NoPermissionError,
     ReadOnlyError,
     RedisError,
     ResponseError,
@@ -33,6 +34,7 @@ SCHEMES = ("redis", "rediss", "unix")
 # A server that answers with one of these did not run the call and may run it later.
 _AWAY = (
     RedisConnectionError,  # a loading server and a wrong password too
+    NoPermissionError,
     RedisTimeoutError,
     ReadOnlyError,
     ClusterDownError,
@@ -51,6 +53,13 @@ class RedisAddress:
 
     shown: str  # without user name, password and options
     _url: str = field(repr=False)
+
+    @property
+    def form_with_password(self) -> str:
+        """How a URL of this kind names a user, for messages."""
+        if self.shown.startswith("unix:"):
+            return "unix://USER:PASSWORD@/PATH/TO/SOCKET"
+        return f"{self.shown.partition(':')[0]}://USER:PASSWORD@HOST:PORT/DB"
 
     @classmethod
     def parse(cls, url: str) -> "RedisAddress":
@@ -112,14 +121,16 @@ class RedisConnections:
             QueueUnavailableError: no answer came, or the server cannot serve now.
             redis.exceptions.ResponseError: the server refused the command.
         """
+        was_sent = False
         try:
             async with asyncio.timeout(self._timeout_s), self._connection() as connection:
+                was_sent = True
                 await connection.send_command(*command)
                 return await connection.read_response()
         except (TimeoutError, RedisError, OSError) as error:
             if is_away(error):
                 await self._drop_free()  # they most likely lead to the same dead server
-                raise self._unavailable(error) from error
+                raise QueueUnavailableError(self._why(error, was_sent=was_sent)) from error
             raise
 
     @asynccontextmanager
@@ -143,16 +154,24 @@ class RedisConnections:
         else:
             self._free.append(connection)
 
-    def _unavailable(self, error: Exception) -> QueueUnavailableError:
+    def _why(self, error: Exception, *, was_sent: bool) -> str:
+        """Why a call was not served, and what would help. One that never left is not said to have run perhaps."""
+        server = f"Redis at {self._address.shown}"
         if AuthenticationError in (type(error), type(error.__cause__)):  # over a socket file it comes wrapped
-            return QueueUnavailableError(
-                f"Redis at {self._address.shown} refuses this user and password, or wants some ({error}): put the "
-                "right ones into its URL, redis://USER:PASSWORD@HOST:PORT/DB"
+            return (
+                f"{server} refuses this user and password, or wants some ({error}): put the right ones into its URL, "
+                f"{self._address.form_with_password}"
+            )
+        if isinstance(error, NoPermissionError):
+            return (
+                f"{server} lets this user in, but not do what Shardline needs ({error}): give the user all commands, "
+                "keys and channels of Shardline's prefix, or put another one into its URL, "
+                f"{self._address.form_with_password}"
             )
         reason = f"no answer within {self._timeout_s} s" if isinstance(error, TimeoutError) else str(error)
-        return QueueUnavailableError(
-            f"Redis at {self._address.shown} did not serve a call ({reason}): it may or may not have run, send it again"
-        )
+        if was_sent:
+            return f"{server} did not serve a call ({reason}): it may or may not have run, send it again"
+        return f"{server} cannot be reached ({reason}): start it, wait until it answers, or give its right URL"
 
     async def close(self) -> None:
         """Closes connections; one that is in a call is closed at the call's end."""

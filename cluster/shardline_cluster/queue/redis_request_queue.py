@@ -76,12 +76,7 @@ class RedisRequestQueue:
         timeout_s = terms.call_timeout_ms / 1000
         self._calls = RedisConnections(self._address, size=NUM_CALL_CONNECTIONS, timeout_s=timeout_s)
         self._commits = RedisConnections(self._address, size=1, timeout_s=timeout_s)
-        unstored_ms = terms.unstored_ms
-        self._packed_terms = struct.pack(
-            "<6I",
-            *(terms.lease_ms, terms.hold_ms, terms.sweep_ms, unstored_ms),
-            *(terms.max_crashes, terms.max_fruitless_claims),
-        )
+        self._packed_terms = _packed(terms, hold_ms=terms.hold_ms)
 
     @property
     def lane(self) -> str:
@@ -98,9 +93,13 @@ class RedisRequestQueue:
     async def _call(
         self, name: str, *arguments: str | bytes | int, connections: RedisConnections | None = None
     ) -> Reply[bytes]:
+        """Runs a script by this lane's terms."""
+        return await self._run(name, self._packed_terms, *arguments, through=connections or self._calls)
+
+    async def _run(self, name: str, *arguments: str | bytes | int, through: RedisConnections) -> Reply[bytes]:
         """Runs a script; loads it where the server does not have it."""
-        script, through = self._scripts[name], connections or self._calls
-        command = ("EVALSHA", script.sha, 1, self._names.lane_key, self._packed_terms, *arguments)
+        script = self._scripts[name]
+        command = ("EVALSHA", script.sha, 1, self._names.lane_key, *arguments)
         try:
             try:
                 answer = await through.execute(*command)
@@ -244,6 +243,14 @@ class RedisRequestQueue:
         """Puts a drain message into a leader's inbox."""
         return await self._order("drain", incarnation)
 
+    async def open_on_new_server(self) -> None:
+        """Makes the lane without a hold; one that is there stays as it is.
+
+        Only for a server that was started a moment ago on an empty folder, and that nobody has written to: it cannot
+        have forgotten anything. When it is started again it has another identity, and holds like any other.
+        """
+        await self._run("view", _packed(self._terms, hold_ms=0), through=self._calls)
+
     async def view(self) -> Reply[LaneView]:
         """Counters and members of the lane, for people and the controller."""
         reply = await self._call("view")
@@ -257,6 +264,15 @@ class RedisRequestQueue:
         """Closes connections."""
         await self._calls.close()
         await self._commits.close()
+
+
+def _packed(terms: QueueTerms, *, hold_ms: int) -> bytes:
+    """Terms as scripts read them."""
+    return struct.pack(
+        "<6I",
+        *(terms.lease_ms, hold_ms, terms.sweep_ms, terms.unstored_ms),
+        *(terms.max_crashes, terms.max_fruitless_claims),
+    )
 
 
 def _with_value(reply: Reply[bytes] | Reply[T], value: U) -> Reply[U]:

@@ -1,8 +1,8 @@
 """From what a deployment asks for to an engine and the text side of its model. Imports torch only where it must."""
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shardline_cluster.errors import ConfigurationError
@@ -10,6 +10,7 @@ from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_workers.engine import Engine, EngineDescription
 from shardline_workers.files.model_source import ModelFiles, resolve_model
+from shardline_workers.load_times import LoadTimes
 from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, SimulatedStepTimes
 from shardline_workers.simulated_tokens import TokenMode
 from shardline_workers.text.simulated_text import simulated_text_model
@@ -28,6 +29,7 @@ class LoadedModel:
 
     engine: Engine
     text: TextModel
+    load_s: Mapping[str, float] = field(default_factory=dict)  # seconds of each phase of loading, in order
 
 
 def load_model(spec: ReplicaSpec, report: Report) -> LoadedModel:
@@ -73,13 +75,17 @@ def _simulated(options: EngineOptions, *, max_model_len: int) -> LoadedModel:
 
 
 def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
-    files = resolve_model(spec.deployment.model, cache_folder=default_cache_folder(), report=report)
-    _check_digest(spec, files)
-    from shardline_workers.sharded_engine import EngineConfig, load_engine
-    from shardline_workers.text.load_text_model import load_text_model
+    times = LoadTimes()
+    with times.phase("files"):
+        files = resolve_model(spec.deployment.model, cache_folder=default_cache_folder(), report=report)
+        _check_digest(spec, files)
+    with times.phase("imports"):
+        from shardline_workers.sharded_engine import EngineConfig, load_engine
+        from shardline_workers.text.load_text_model import load_text_model
 
     options = spec.deployment.options
-    text = load_text_model(files, name=spec.deployment.name, chat_template=options.chat_template)
+    with times.phase("text"):
+        text = load_text_model(files, name=spec.deployment.name, chat_template=options.chat_template)
     try:
         config = EngineConfig(
             files=files,
@@ -94,7 +100,8 @@ def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
             enable_prefix_caching=options.enable_prefix_caching,
             replicas_on_host=spec.replicas_on_host,
         )
-        return LoadedModel(load_engine(config, report=report), text)
+        engine = load_engine(config, report=report, times=times)
+        return LoadedModel(engine, text, load_s=times.seconds)
     except ValueError as error:
         raise ConfigurationError(f"the engine cannot be built: {error}") from error
 

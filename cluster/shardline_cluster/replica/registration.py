@@ -48,6 +48,10 @@ class Registration:
             max_tokens=engine.kv_cache_tokens,
         )
 
+    def took(self, load_s: Mapping[str, float]) -> None:
+        """Seconds of phases of loading that are over; go out with the next telling."""
+        self._status = dataclasses.replace(self._status, load_s={**self._status.load_s, **load_s})
+
     async def tell(
         self, state: ReplicaState, *, reason: str = "", details: Mapping[str, str] | None = None
     ) -> Reply[None]:

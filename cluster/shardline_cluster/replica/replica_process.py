@@ -28,6 +28,7 @@ from shardline_cluster.replica.leader import Leader, ReplicaFailedError
 from shardline_cluster.replica.progress_watch import ProgressWatch
 from shardline_cluster.replica.registration import Registration
 from shardline_cluster.replica.step_thread import DaemonStepThread, StepThread
+from shardline_workers.load_times import LoadTimes
 from shardline_workers.text.text_model import TextModel
 
 SPEC_VARIABLE = "SHARDLINE_REPLICA_SPEC"
@@ -105,14 +106,18 @@ class _Life:
         keeping = asyncio.create_task(self._registration.keep())
         try:
             _LOG.info("loading %s", self._spec.deployment.model)
-            driver, text = await _unless(stop, self._thread.run(lambda: self._load(loader)))
+            driver, model = await _unless(stop, self._thread.run(lambda: self._load(loader)))
             self._registration.describe(driver.description)
+            self._registration.took(model.load_s)
             await _unless(stop, self._registration.tell(ReplicaState.WARMING))
-            await _unless(stop, self._warm_up(driver))
+            times = LoadTimes()
+            with times.phase("first request"):
+                await _unless(stop, self._warm_up(driver))
+            self._registration.took(times.seconds)
         finally:
             keeping.cancel()
             await asyncio.gather(keeping, return_exceptions=True)
-        return driver, text
+        return driver, model.text
 
     async def serve(self, driver: EngineDriver, text: TextModel, stop: asyncio.Event) -> None:
         """Is READY, and serves until drained."""
@@ -142,10 +147,10 @@ class _Life:
             async with asyncio.timeout(LAST_WORDS_S):
                 await self._registration.tell(state, reason=end.reason)
 
-    def _load(self, loader: ModelLoader) -> tuple[EngineDriver, TextModel]:
+    def _load(self, loader: ModelLoader) -> tuple[EngineDriver, LoadedModel]:
         """In the step thread, to which the engine belongs."""
         model = loader(self._spec, _LOG.info)
-        return EngineDriver(model.engine, self._thread, self._watch), model.text
+        return EngineDriver(model.engine, self._thread, self._watch), model
 
     async def _warm_up(self, driver: EngineDriver) -> None:
         limit_s = self._spec.warm_up_limit_s

@@ -7,8 +7,8 @@
            │   or: controller          launcher local; replicas live in this process's lifetime
            └─ router × N               on one port
 
-Starting goes from what others need to what needs others. Every child is restarted when it ends; none outlives this
-process, after its SIGKILL too.
+Starting goes from what others need to what needs others; what needs nothing of each other starts at once. Every child
+is restarted when it ends; none outlives this process, after its SIGKILL too.
 """
 
 import asyncio
@@ -22,12 +22,13 @@ from shardline_cluster.controller.ray_controller_config import HEAD_DOES_NOT_ANS
 from shardline_cluster.queue.server_check import check_server
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.serve.commands import DRAIN_S, Commands
-from shardline_cluster.serve.ports import free_port
+from shardline_cluster.serve.ports import free_port, wait_until_listening
 from shardline_cluster.serve.private_folder import RAY_FOLDER, PrivateFolder
 from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP, RECONNECT_VARIABLES, STARTED, RayPlan
 from shardline_cluster.serve.redis_child import EmbeddedRedis
 from shardline_cluster.serve.router_health import wait_until_serving
 from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
+from shardline_cluster.serve.start_times import StartTimes
 from shardline_cluster.serve.supervised_child import ChildFailedError, ChildPlan, SupervisedChild
 
 RAY_START_S = 90.0  # a loaded machine needs long; a quiet one 3 s
@@ -38,8 +39,17 @@ HEAD_SETTLE_S = 30.0  # a head that is younger is still coming up, and not to be
 class LocalCluster:
     """The processes of one `serve`. `start`, `kept` while it serves, and `stop`, whatever happened."""
 
-    def __init__(self, options: ServeOptions, *, folder: PrivateFolder, port: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        *,
+        folder: PrivateFolder,
+        port: int,
+        say: Callable[[str], None],
+        times: StartTimes,
+    ) -> None:
         self._options = options
+        self._times = times
         self._folder = folder
         self._port = port
         self._say = say
@@ -52,6 +62,12 @@ class LocalCluster:
         self._routers: list[SupervisedChild] = []
         self._keeping: list[asyncio.Task[None]] = []
         self._replacing: asyncio.Task[None] | None = None  # of Ray's head
+        self.controller_began_s = 0.0  # in the start's times
+
+    @property
+    def has_new_redis(self) -> bool:
+        """Whether Redis is this start's own, begun empty: nobody has ever written there."""
+        return self._redis is not None
 
     @property
     def redis_url(self) -> str:
@@ -88,6 +104,7 @@ class LocalCluster:
             if self._options.ray_address is None:
                 await self._start_ray()
             plan = self._ray_controller()
+        self.controller_began_s = self._times.now_s
         self._controller = self._child(plan)
         self._controller.start()
         self._keep(self._controller.keep())
@@ -108,12 +125,14 @@ class LocalCluster:
             allow_unauthenticated=self._options.allow_unauthenticated,
             cache_folder=self._options.cache_folder,
         )
-        for plan in self._commands.routers(config, self._options.num_routers):
-            self._routers.append(self._child(plan))
-            self._routers[-1].start()
-            self._keep(self._routers[-1].keep())
-        if not await wait_until_serving(self.endpoint, within_s=ROUTER_START_S):
-            raise ChildFailedError(f"no router served within {ROUTER_START_S:.0f} s:\n{self._routers[0].last_words()}")
+        with self._times.phase("routers"):
+            for plan in self._commands.routers(config, self._options.num_routers):
+                self._routers.append(self._child(plan))
+                self._routers[-1].start()
+                self._keep(self._routers[-1].keep())
+            if not await wait_until_serving(self.endpoint, within_s=ROUTER_START_S):
+                told = self._routers[0].last_words()
+                raise ChildFailedError(f"no router served within {ROUTER_START_S:.0f} s:\n{told}")
 
     async def kept(self) -> None:
         """Waits for ever, or until keeping a child fails, which nothing should make it do; raises what it raised."""
@@ -149,19 +168,19 @@ class LocalCluster:
         )
         plan.write_token()
         self._say(f"starting Ray: head at {plan.address}, node at {NODE_IP}")
-        self._head = await self._started(self._commands.ray_head(plan))
-        self._node = await self._started(self._commands.ray_node(plan))
-
-    async def _started(self, plan: ChildPlan) -> SupervisedChild:
-        child = self._child(plan)
-        child.start()
-        try:
-            await child.printed(STARTED, within_s=RAY_START_S)
-        except BaseException:
-            await child.stop()
-            raise
-        self._keep(child.keep())
-        return child
+        began_s = self._times.now_s
+        self._head = self._child(self._commands.ray_head(plan))
+        self._head.start()
+        # The node needs no more of the head than its GCS, whose port is open long before the head is up.
+        await wait_until_listening(HEAD_IP, plan.gcs_port, within_s=RAY_START_S, unless=self._head.ended)
+        self._node = self._child(self._commands.ray_node(plan))
+        self._node.start()
+        await self._head.printed(STARTED, within_s=RAY_START_S)
+        self._keep(self._head.keep())
+        self._times.ended("Ray head", began_s=began_s)
+        await self._node.printed(STARTED, within_s=RAY_START_S)
+        self._keep(self._node.keep())
+        self._times.ended("Ray node", began_s=began_s)
 
     def _ray_controller(self) -> ChildPlan:
         address = self._ray.address if self._ray is not None else str(self._options.ray_address)

@@ -3,44 +3,63 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
-from typing import Any
+from typing import Any, Protocol
 
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError, ShardlineError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport
+from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
+from shardline_cluster.fleet.replica_state import ReplicaStatus
+from shardline_cluster.queue.answers import LaneView
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.serve.fleet_watch import changes, hopeless, is_up
 from shardline_cluster.serve.local_cluster import LocalCluster
 from shardline_cluster.serve.private_folder import PrivateFolder
 from shardline_cluster.serve.serve_options import ServeOptions
+from shardline_cluster.serve.start_times import StartPhase, StartTimes
+from shardline_cluster.serve.start_watch import StartWatch
 
+START_WATCH_PERIOD_S = 0.1  # until it is ready: a user waits
 WATCH_PERIOD_S = 0.3
 DEPLOYED_PERIOD_S = 1.0  # routers and controller miss a deployment for longer before they believe that it is gone
 IMPATIENT = 130  # exit code after a second signal
 
 Say = Callable[[str], None]
-Announce = Callable[[str, str], None]
 
 
-async def serve(options: ServeOptions, deployment: Deployment, *, port: int, say: Say, announce: Announce) -> None:
+class Announcer(Protocol):
+    """Tells other commands of this server."""
+
+    def serving(self, endpoint: str, redis_url: str) -> None:
+        """Routers serve at `endpoint`; replicas may not be there yet."""
+        ...
+
+    def ready(self, phases: Sequence[StartPhase]) -> None:
+        """Everything is there, and this is how long it took."""
+        ...
+
+
+async def serve(
+    options: ServeOptions, deployment: Deployment, *, port: int, say: Say, announcer: Announcer, times: StartTimes
+) -> None:
     """Serves `deployment` on the reserved `port` until SIGTERM, SIGINT or SIGHUP.
 
-    `say` gets a line a step; `announce` the endpoint and the address of Redis, once routers serve. A second signal ends
-    this process at once: everything that it started dies with it.
+    `say` gets a line a step; `announcer` hears when routers serve and when all is ready; `times` goes on from what came
+    before. A second signal ends this process at once: everything that it started dies with it.
 
     Raises:
         ShardlineError: something did not start, or no replica ever will.
     """
     stop = _stop_signals()
     folder = PrivateFolder()
-    cluster = LocalCluster(options, folder=folder, port=port, say=say)
+    cluster = LocalCluster(options, folder=folder, port=port, say=say, times=times)
     try:
-        serving = _Serving(options, deployment, cluster=cluster, say=say)
-        await _first_end(stop.wait(), serving.run(announce))
+        serving = _Serving(options, deployment, cluster=cluster, say=say, announcer=announcer, times=times)
+        await _first_end(stop.wait(), serving.run())
         say("stopping: routers, replicas, Redis")
     finally:
         await cluster.stop()
@@ -50,24 +69,40 @@ async def serve(options: ServeOptions, deployment: Deployment, *, port: int, say
 class _Serving:
     """The steps between starting and being told to stop."""
 
-    def __init__(self, options: ServeOptions, deployment: Deployment, *, cluster: LocalCluster, say: Say) -> None:
+    def __init__(
+        self,
+        options: ServeOptions,
+        deployment: Deployment,
+        *,
+        cluster: LocalCluster,
+        say: Say,
+        announcer: Announcer,
+        times: StartTimes,
+    ) -> None:
         self._options = options
         self._deployment = deployment
         self._cluster = cluster
         self._say = say
+        self._announcer = announcer
+        self._times = times
         self._seen: DeploymentReport | None = None
-        self._was_ready = False
 
-    async def run(self, announce: Announce) -> None:
-        """Starts everything and tells the fleet's news for ever."""
-        await self._cluster.start_redis()
+    async def run(self) -> None:
+        """Starts everything and tells the fleet's news for ever. Routers need nothing of what starts replicas."""
+        with self._times.phase("Redis"):
+            await self._cluster.start_redis()
         await self._deploy()
-        await self._cluster.start_fleet()
-        await self._cluster.start_routers()
-        announce(self._cluster.endpoint, self._cluster.redis_url)
+        await _together(self._cluster.start_fleet(), self._cluster.start_routers())
+        self._announcer.serving(self._cluster.endpoint, self._cluster.redis_url)
         await _first_end(self._watch(), self._keep_deployed(), self._cluster.kept())
 
     async def _deploy(self) -> None:
+        """Begins the lane's hold as early as can be, so that it is over when replicas are up, and deploys."""
+        async with self._lane() as lane:
+            if self._cluster.has_new_redis:
+                await lane.open_on_new_server()
+            else:
+                await lane.view()
         async with self._store() as store:
             await store.put(self._deployment)
 
@@ -88,40 +123,78 @@ class _Serving:
         finally:
             await store.close()
 
-    async def _watch(self) -> None:
+    @asynccontextmanager
+    async def _lane(self) -> AsyncIterator[RedisRequestQueue]:
         url, prefix = self._cluster.redis_url, self._options.redis_prefix
-        reports = RedisFleetReportStore(url, prefix=prefix)
         lane = RedisRequestQueue(url, self._deployment.lane, prefix=prefix, terms=self._options.terms)
         try:
-            while True:
-                with suppress(QueueUnavailableError):  # whoever keeps Redis says so
-                    in_hold = not self._was_ready and (await lane.view()).in_hold
-                    self._tell(await reports.get(), in_hold=in_hold)
-                await asyncio.sleep(WATCH_PERIOD_S)
+            yield lane
         finally:
             await lane.close()
+
+    async def _watch(self) -> None:
+        reports = RedisFleetReportStore(self._cluster.redis_url, prefix=self._options.redis_prefix)
+        try:
+            async with self._lane() as lane:
+                await self._watch_start(reports, lane)
+            while True:
+                with suppress(QueueUnavailableError):  # whoever keeps Redis says so
+                    self._tell(await self._report(reports))
+                await asyncio.sleep(WATCH_PERIOD_S)
+        finally:
             await reports.close()
 
-    def _tell(self, fleet: FleetReport | None, *, in_hold: bool) -> None:
-        """Says what is new; the first time that all is well, how to reach it.
+    async def _watch_start(self, reports: RedisFleetReportStore, lane: RedisRequestQueue) -> None:
+        """Until everything is ready for the first time.
 
         During a hold requests are accepted, but those with an idempotency key wait for its end: that is not ready yet.
         """
-        report = fleet.deployment(self._deployment.name) if fleet is not None else None
-        if report is None:
-            return
-        for line in changes(self._seen, report):
-            self._say(line)
-        self._seen = report
-        if not self._was_ready and (reason := hopeless(report)):
+        watch = StartWatch(self._times, controller_began_s=self._cluster.controller_began_s)
+        while True:
+            with suppress(QueueUnavailableError):
+                report, view = await self._report(reports), await lane.view()
+                self._tell(report)
+                if report is not None:
+                    watch.saw(report, _statuses(view.value))
+                    self._refuse_hopeless(report)
+                    if is_up(report) and not view.in_hold:
+                        watch.ready()
+                        self._tell_ready(report)
+                        return
+            await asyncio.sleep(START_WATCH_PERIOD_S)
+
+    async def _report(self, reports: RedisFleetReportStore) -> DeploymentReport | None:
+        fleet: FleetReport | None = await reports.get()
+        return fleet.deployment(self._deployment.name) if fleet is not None else None
+
+    def _tell(self, report: DeploymentReport | None) -> None:
+        if report is not None:
+            for line in changes(self._seen, report):
+                self._say(line)
+            self._seen = report
+
+    def _refuse_hopeless(self, report: DeploymentReport) -> None:
+        if reason := hopeless(report):
             raise ConfigurationError(f"{self._deployment.name} cannot be served: {reason}")
-        if not self._was_ready and is_up(report) and not in_hold:
-            self._was_ready = True
-            part = "" if report.num_ready == len(report.places) else f" with {report.num_ready} replicas so far"
-            self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
-            self._say(
-                f"in another terminal: shardline chat --endpoint {self._cluster.endpoint}; Ctrl-C here stops everything"
-            )
+
+    def _tell_ready(self, report: DeploymentReport) -> None:
+        """How to reach it, and how long everything took."""
+        self._say(self._times.line())
+        self._announcer.ready(self._times.phases)
+        part = "" if report.num_ready == len(report.places) else f" with {report.num_ready} replicas so far"
+        self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
+        self._say(
+            f"in another terminal: shardline chat --endpoint {self._cluster.endpoint}; Ctrl-C here stops everything"
+        )
+
+
+def _statuses(view: LaneView) -> list[ReplicaStatus]:
+    """What replicas of this version say of themselves."""
+    statuses = []
+    for leader in view.leaders:
+        with suppress(ConfigurationError):
+            statuses.append(from_json(ReplicaStatus, leader.status))
+    return statuses
 
 
 def _stop_signals() -> asyncio.Event:
@@ -144,6 +217,17 @@ async def _first_end(*waits: Coroutine[Any, Any, Any]) -> None:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in done:
             task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _together(*works: Coroutine[Any, Any, Any]) -> None:
+    """Waits until all are done; cancels the others when one fails, and raises what it raised."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()

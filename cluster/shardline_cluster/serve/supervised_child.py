@@ -69,6 +69,10 @@ class SupervisedChild:
             self._child = start_child(self._plan.command, environment=self._plan.environment, output=log)
         self._started_s = self._clock()
 
+    def ended(self) -> bool:
+        """Whether the present process has ended."""
+        return self._exit_code() is not None
+
     async def printed(self, text: str, *, within_s: float) -> None:
         """Waits until the child has printed `text`.
 

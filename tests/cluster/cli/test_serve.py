@@ -13,9 +13,12 @@ from shardline_cluster.cli.environment import parse_arguments
 from shardline_cluster.cli.run_file import RunFile, write_run_file
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
+from shardline_cluster.serve.serving import Announcer
+from shardline_cluster.serve.start_times import StartTimes
 
 
 class _Served:
@@ -142,23 +145,28 @@ def test_a_name_that_is_in_use_is_refused_with_the_process(served: _Served) -> N
         _run(*SIMULATED)
 
 
-def test_the_run_file_is_written_when_routers_serve_and_removed_at_the_end(
+def test_the_run_file_tells_when_routers_serve_and_how_long_all_took_and_is_removed_at_the_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     seen: list[str] = []
     file = tmp_path / "run" / "shardline" / "default.json"
 
-    async def announcing(_options: object, _deployment: object, **given: object) -> None:
-        announce = given["announce"]
-        assert callable(announce)
-        announce("127.0.0.1:9", "unix:///r.sock")
+    async def announcing(
+        _options: object, _deployment: object, *, announcer: Announcer, times: StartTimes, **_: object
+    ) -> None:
+        announcer.serving("127.0.0.1:9", "unix:///r.sock")
+        seen.append(file.read_text())
+        announcer.ready(times.phases)
         seen.append(file.read_text())
 
     monkeypatch.setattr(serve_command, "serve", announcing)
 
     _run(*SIMULATED)
 
-    assert '"endpoints":["127.0.0.1:9"]' in seen[0]
+    serving, ready = (from_json(RunFile, text) for text in seen)
+    assert (serving.endpoints, serving.ready, serving.start_s) == (("127.0.0.1:9",), None, {})
+    assert ready.ready is not None
+    assert list(ready.start_s) == ["imports", "model", "kernels"]
     assert not file.exists()
 
 

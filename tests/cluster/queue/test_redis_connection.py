@@ -61,10 +61,11 @@ def test_info_is_read_as_a_mapping() -> None:
 async def test_a_server_that_is_away_is_told_with_its_address() -> None:
     connections = RedisConnections(RedisAddress.parse(f"unix://:{SECRET}@/nowhere"), size=1, timeout_s=1)
 
-    with pytest.raises(QueueUnavailableError, match="unix:///nowhere") as told:
+    with pytest.raises(QueueUnavailableError, match=r"unix:///nowhere cannot be reached .* give its right URL") as told:
         await connections.execute("PING")
 
     assert SECRET not in str(told.value)
+    assert "may or may not have run" not in str(told.value)
 
 
 @pytest.fixture(params=list(server_binaries()))
@@ -145,3 +146,18 @@ async def test_a_server_that_wants_another_password_says_what_to_do(url: str, se
         await owner.close()
 
     assert "wrong@" not in str(raised.value)
+    assert "unix://USER:PASSWORD@/PATH" in str(raised.value)
+
+
+@pytest.mark.redis
+async def test_a_user_who_may_not_do_enough_is_told_what_is_missing(url: str) -> None:
+    owner = RedisConnections(RedisAddress.parse(url), size=1, timeout_s=20)
+    poor = RedisConnections(RedisAddress.parse(url.replace("://", "://poor:pw@")), size=1, timeout_s=20)
+    await owner.execute("ACL", "SETUSER", "poor", "on", ">pw", "~*", "+get")
+    try:
+        with pytest.raises(QueueUnavailableError, match=r"lets this user in, but not do .*give the user all commands"):
+            await poor.execute("HGETALL", "x")
+    finally:
+        await owner.execute("ACL", "DELUSER", "poor")
+        await owner.close()
+        await poor.close()

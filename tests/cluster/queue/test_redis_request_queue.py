@@ -104,6 +104,30 @@ async def test_a_server_that_is_emptied_while_it_runs_is_another_one_and_begins_
     assert (await queue.view()).identity == after.identity
 
 
+async def test_a_lane_that_is_opened_on_a_new_server_has_no_hold_until_the_server_is_started_again(
+    queue: RedisRequestQueue, raw: RedisConnections, server: EmbeddedServer
+) -> None:
+    await queue.open_on_new_server()
+    opened = await queue.view()
+
+    server.restart()
+    with contextlib.suppress(QueueUnavailableError):
+        await queue.view()
+    after = await queue.view()
+
+    assert not opened.in_hold
+    assert after.in_hold
+    assert after.value.hold_ends_ms == pytest.approx(after.now_ms + PATIENT.hold_ms, abs=20_000)
+
+
+async def test_opening_a_lane_that_is_there_leaves_its_hold_alone(queue: RedisRequestQueue) -> None:
+    before = await queue.view()
+
+    await queue.open_on_new_server()
+
+    assert (await queue.view()).value.hold_ends_ms == before.value.hold_ends_ms
+
+
 async def test_a_restarted_server_is_another_one_and_begins_a_hold(
     queue: RedisRequestQueue, server: EmbeddedServer
 ) -> None:

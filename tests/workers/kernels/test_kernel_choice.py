@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shardline_workers.kernels.kernel_choice import KernelWish, choose_dtype, choose_kernels
+from shardline_workers.kernels.kernel_choice import KernelWish, choose_device, choose_dtype, choose_kernels
 from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.kernels.operands import AttentionShape
 
@@ -16,6 +16,7 @@ WISH = KernelWish(
     block_size=None,
     attention=AttentionShape(num_heads=2, num_kv_heads=1, head_dim=64),
     weights_digest="0123456789abcdef",
+    slice_name="tp0of1",
     num_threads=1,
 )
 
@@ -86,6 +87,12 @@ class TestWithoutACompiler:
 def test_a_device_that_is_not_there_is_refused_with_the_way_out() -> None:
     with pytest.raises(ValueError, match=r"device 'cuda' cannot be used by torch .* take --device cpu"):
         chosen(device=torch.device("cuda"))
+
+
+@pytest.mark.parametrize("name", ["gpu", "cpu:x", ""])
+def test_a_device_that_torch_does_not_know_is_refused_with_what_could_stand_there(name: str) -> None:
+    with pytest.raises(ValueError, match=rf"device is '{name}', which torch .* does not know; take cpu, cuda"):
+        choose_device(name)
 
 
 def test_auto_is_float32_on_cpus_and_bfloat16_elsewhere() -> None:

@@ -7,8 +7,9 @@ import torch
 
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.stored_tensor import StoredTensor
+from shardline_workers.weights.rank_slice import MatrixSplit, RankSlice, SplitAxis
+from shardline_workers.weights.stored_numbers import Weights, read_numbers
 from shardline_workers.weights.tensor_names import HUGGING_FACE_LLAMA
-from shardline_workers.weights.tensor_source import Weights
 from shardline_workers.weights.weight_loader import WeightLoader
 
 EXPECTED = {"embedding": (4, 2), "layers.0.query": (2, 2)}
@@ -24,10 +25,10 @@ class StoredOnes:
         self.shapes = shapes
 
     def stored(self, name: str) -> StoredTensor:
-        return StoredTensor("F32", self.shapes[name], memoryview(self.read(name).tobytes()))
+        return StoredTensor("F32", self.shapes[name], memoryview(np.ones(self.shapes[name], "<f4").tobytes()))
 
-    def read(self, name: str) -> Weights:
-        return np.ones(self.shapes[name], np.float32)
+    def numbers(self, name: str, stored: StoredTensor) -> Weights:
+        return read_numbers(stored)
 
 
 def loader(shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype = torch.float32) -> WeightLoader:
@@ -80,3 +81,19 @@ def test_a_matrix_can_be_had_as_it_is_stored_and_as_numbers() -> None:
 
     assert (matrix.stored.kind, matrix.stored.shape) == ("F32", (2, 2))
     assert torch.equal(matrix.dequantised(), torch.ones(2, 2, dtype=torch.float64))
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(SplitAxis.OUTPUTS, (2, 2)), (SplitAxis.INPUTS, (4, 1))])
+def test_a_rank_gets_its_part_of_a_matrix_and_all_of_what_is_not_dealt_out(
+    axis: SplitAxis, shape: tuple[int, int]
+) -> None:
+    device = torch.device("cpu")
+    loader = WeightLoader(
+        StoredOnes(STORED), HUGGING_FACE_LLAMA, dtype=torch.float32, device=device, rank_slice=RankSlice(1, 2)
+    )
+
+    part = loader.matrix("embedding", MatrixSplit(axis, 1))
+
+    assert part.stored.shape == shape
+    assert part.dequantised().shape == shape
+    assert loader.matrix("embedding").stored.shape == (4, 2)

@@ -21,6 +21,14 @@ class ModelFileError(ValueError):
         what = _cut(_printable(what), _MAX_WHAT_CHARACTERS)
         return cls(f"{_printable(str(path))}: {what}: found {_shown(value)}, expected {bound}. {remedy}")
 
+    @classmethod
+    def because(cls, path: Path | str, reason: str, *, remedy: str) -> Self:
+        """Builds the text where a check has said in one sentence what is wrong, the value and the bound.
+
+        `reason` may quote a hostile file, as `about` says.
+        """
+        return cls(f"{_printable(str(path))}: {_cut(_printable(reason), _MAX_VALUE_CHARACTERS)}. {remedy}")
+
 
 def _printable(text: str) -> str:
     """Names of keys, tensors and shards may hold line breaks and what terminals take for commands."""

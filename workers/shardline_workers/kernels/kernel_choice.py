@@ -38,6 +38,7 @@ class KernelWish:
     block_size: int | None  # tokens
     attention: AttentionShape
     weights_digest: str
+    slice_name: str  # of the rank: which part of the weights it packs
     num_threads: int
 
 
@@ -69,6 +70,21 @@ def choose_kernels(wish: KernelWish, *, environment: Mapping[str, str], report: 
             raise ValueError(str(error)) from error
         report(f"WARNING: the reference kernels take over: {error}")
         return _reference(wish)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `name` means.
+
+    Raises:
+        ValueError: torch knows no such device; the text names what could stand there.
+    """
+    try:
+        return torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(
+            f"device is {name!r}, which torch {torch.__version__} does not know; take cpu, cuda, or cuda:N for one GPU"
+            f" of several"
+        ) from error
 
 
 def choose_dtype(name: str, device: torch.device) -> torch.dtype:
@@ -122,8 +138,8 @@ def _packed_folder(environment: Mapping[str, str]) -> Path:
 
 
 def _packed_key(wish: KernelWish) -> str:
-    """Names the packed weights of one rank's slice: so far the whole model is one slice."""
-    return f"{wish.weights_digest}-tp0of1-layout{native_kernels.LAYOUT_VERSION}-{platform.machine()}"
+    """Names the packed weights of one rank's slice of one model."""
+    return f"{wish.weights_digest}-{wish.slice_name}-layout{native_kernels.LAYOUT_VERSION}-{platform.machine()}"
 
 
 def _refuse_unusable(device: torch.device) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from shardline_workers.files.stored_rows import stored_rows
 from shardline_workers.kernels.native_api import Format, Packing, PanelKind, Source
 from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.kernels.operands import MatrixSource, PackedLinear
@@ -46,7 +47,7 @@ class _Rows:
     format: Format  # that holds it exactly, or as near as there is
     num_rows: int
     num_inputs: int
-    data: NDArray[np.uint8]
+    data: NDArray[np.uint8]  # [num_rows, bytes of a row], in the file: rows of a part may lie apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +139,8 @@ class WeightPacker:
     def _pack_piece(
         self, packed: NDArray[np.uint8], part: _Rows, start: int, first_tile: int, *, tile_step: int
     ) -> None:
-        row_bytes = len(part.data) // part.num_rows
-        num_rows = min(_PIECE_ROWS, part.num_rows - start)
-        rows = part.data[start * row_bytes : (start + num_rows) * row_bytes]
+        rows = np.ascontiguousarray(part.data[start : start + _PIECE_ROWS])  # copies only where they lie apart
+        num_rows = len(rows)
         packing = Packing(
             format=part.format,
             source=part.source,
@@ -149,7 +149,7 @@ class WeightPacker:
             first_tile=first_tile,
             tile_step=tile_step,
             rows=rows.ctypes.data,
-            rows_bytes=len(rows),
+            rows_bytes=rows.nbytes,
             packed=packed.ctypes.data,
             packed_bytes=len(packed),
         )
@@ -161,10 +161,10 @@ def _as_rows(part: MatrixSource) -> _Rows:
     num_rows, num_inputs = stored.shape
     if stored.kind in _SOURCES:
         source, form = _SOURCES[stored.kind]
-        return _Rows(source, form, num_rows, num_inputs, np.frombuffer(stored.data, np.uint8))
+        return _Rows(source, form, num_rows, num_inputs, stored_rows(stored))
     # A type without blocks of its own here goes by way of float32, rounded to bfloat16.
     floats = part.dequantised().to(torch.float32).contiguous().numpy()
-    return _Rows(Source.F32, Format.BF16, num_rows, num_inputs, floats.reshape(-1).view(np.uint8))
+    return _Rows(Source.F32, Format.BF16, num_rows, num_inputs, floats.view(np.uint8))
 
 
 def _in_one_family(rows: list[_Rows]) -> list[_Rows]:

@@ -1,6 +1,6 @@
 """All weights of a decoder in the layout of its kernels. Matrices that are read together are stored as one."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.kernels.operands import PackedLinear
 from shardline_workers.models.decoder_shape import DecoderShape
+from shardline_workers.weights.rank_slice import MatrixSplit, decoder_splits
 from shardline_workers.weights.weight_loader import LoadableMatrix, WeightLoader
 
 _ROTARY_FACTORS = "rotary_factors"
@@ -60,21 +61,23 @@ def load_decoder_weights(shape: DecoderShape, loader: WeightLoader, kernels: Ker
     if has_factors:
         expected[_ROTARY_FACTORS] = (shape.rotary.rotary_dim // 2,)
     loader.check(expected, unread=frozenset({"lm_head"}) if shape.is_tied else frozenset())
+    heads = shape.attention
+    splits = decoder_splits(num_heads=heads.num_heads, num_kv_heads=heads.num_kv_heads, head_dim=heads.head_dim)
     embedding = kernels.pack_linear([loader.matrix("embedding")])
     weights = DecoderWeights(
         embedding=embedding,
-        layers=tuple(_load_layer(f"layers.{number}", loader, kernels) for number in range(shape.num_layers)),
+        layers=tuple(_load_layer(f"layers.{number}", loader, kernels, splits) for number in range(shape.num_layers)),
         final_norm=loader.tensor("final_norm"),
-        lm_head=embedding if shape.is_tied else kernels.pack_linear([loader.matrix("lm_head")]),
+        lm_head=embedding if shape.is_tied else kernels.pack_linear([loader.matrix("lm_head", splits["lm_head"])]),
         rotary_factors=loader.tensor(_ROTARY_FACTORS, dtype=torch.float32) if has_factors else None,
     )
     kernels.finish_packing()
     return weights
 
 
-def _load_layer(prefix: str, loader: WeightLoader, kernels: Kernels) -> LayerWeights:
+def _load_layer(prefix: str, loader: WeightLoader, kernels: Kernels, splits: Mapping[str, MatrixSplit]) -> LayerWeights:
     def matrix(name: str) -> LoadableMatrix:
-        return loader.matrix(f"{prefix}.{name}")
+        return loader.matrix(f"{prefix}.{name}", splits[name])
 
     return LayerWeights(
         attention_norm=loader.tensor(f"{prefix}.attention_norm"),

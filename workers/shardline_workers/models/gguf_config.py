@@ -60,7 +60,7 @@ class GgufConfig:
         except ModelFileError:
             raise
         except ValueError as error:
-            raise ModelFileError(f"{self._file.path}: {error}") from error
+            raise ModelFileError.because(self._file.path, str(error), remedy=_REMEDY) from error
 
     def _rotary(self, family: FamilySpec, head_dim: int) -> RotarySpec:
         return RotarySpec(

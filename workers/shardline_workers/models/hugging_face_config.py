@@ -73,7 +73,7 @@ class HuggingFaceConfig:
         except ModelFileError:
             raise
         except ValueError as error:
-            raise ModelFileError(f"{self._facts.path}: {error}") from error
+            raise ModelFileError.because(self._facts.path, str(error), remedy=_REMEDY) from error
 
     def _rotary(self, family: FamilySpec, head_dim: int) -> RotarySpec:
         # Version 5 of transformers writes rope_parameters, older ones rope_theta and rope_scaling.

@@ -39,6 +39,11 @@ def dequantise(packed: memoryview, ggml_type: int, shape: tuple[int, ...]) -> Fl
     return reader(blocks).reshape(shape)
 
 
+def readable_types() -> tuple[str, ...]:
+    """Names of the types that `dequantise` reads."""
+    return tuple(_READERS)
+
+
 def bfloat16_to_float32(bits: NDArray[np.uint16]) -> Floats:
     """Exact: a bfloat16 is the upper half of a float32."""
     return (bits.astype(np.uint32) << 16).view(np.float32)

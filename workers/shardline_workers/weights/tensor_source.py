@@ -4,17 +4,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 from shardline_workers.files.ggml_types import GGML_TYPES
 from shardline_workers.files.gguf_file import GgufFile
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.safetensors_folder import SafetensorsFolder
 from shardline_workers.files.stored_tensor import StoredTensor
-from shardline_workers.weights.gguf_types import UnsupportedGgmlTypeError, bfloat16_to_float32, dequantise
+from shardline_workers.weights.gguf_types import UnsupportedGgmlTypeError, readable_types
+from shardline_workers.weights.stored_numbers import Weights, read_numbers
 
-Weights = NDArray[np.float32] | NDArray[np.float64]
+_SAFETENSORS_TYPES = ("F64", "F32", "F16", "BF16")
 
 
 class TensorSource(Protocol):
@@ -34,8 +32,8 @@ class TensorSource(Protocol):
         """A tensor as it lies in the file. KeyError for an unknown name."""
         ...
 
-    def read(self, name: str) -> Weights:
-        """A tensor as a new array, float64 where it is stored so, else float32. KeyError for an unknown name.
+    def numbers(self, name: str, stored: StoredTensor) -> Weights:
+        """A tensor of this name, or a part of it, as a new array: float64 where it is stored so, else float32.
 
         Raises:
             ModelFileError: it is stored in a type that cannot be read.
@@ -56,13 +54,18 @@ class GgufTensorSource:
         tensor = self._file.tensors[name]
         return StoredTensor(GGML_TYPES[tensor.ggml_type].name, tensor.shape, self._file.tensor_bytes(name))
 
-    def read(self, name: str) -> Weights:
-        """See `TensorSource.read`."""
-        tensor = self._file.tensors[name]
+    def numbers(self, name: str, stored: StoredTensor) -> Weights:
+        """See `TensorSource.numbers`."""
         try:
-            return dequantise(self._file.tensor_bytes(name), tensor.ggml_type, tensor.shape)
+            return read_numbers(stored)
         except UnsupportedGgmlTypeError as error:
-            raise ModelFileError(f"{self.path}: tensor {name}: {error}") from error
+            raise ModelFileError.about(
+                self.path,
+                f"type of tensor {name}",
+                value=stored.kind,
+                bound=f"one of {', '.join(readable_types())}",
+                remedy="Take a file of the model that is quantised in another way.",
+            ) from error
 
 
 class SafetensorsTensorSource:
@@ -78,24 +81,14 @@ class SafetensorsTensorSource:
         tensor = self._folder.tensors[name]
         return StoredTensor(tensor.dtype, tensor.shape, self._folder.tensor_bytes(name))
 
-    def read(self, name: str) -> Weights:
-        """See `TensorSource.read`."""
-        tensor = self._folder.tensors[name]
-        packed = self._folder.tensor_bytes(name)
-        match tensor.dtype:
-            case "F64":
-                return np.frombuffer(packed, dtype="<f8").astype(np.float64).reshape(tensor.shape)
-            case "F32":
-                return np.frombuffer(packed, dtype="<f4").astype(np.float32).reshape(tensor.shape)
-            case "F16":
-                return np.frombuffer(packed, dtype="<f2").astype(np.float32).reshape(tensor.shape)
-            case "BF16":
-                return bfloat16_to_float32(np.frombuffer(packed, dtype="<u2")).reshape(tensor.shape)
-            case other:
-                raise ModelFileError.about(
-                    self.path,
-                    f"dtype of {name}",
-                    value=other,
-                    bound="one of F64, F32, F16, BF16",
-                    remedy="Take a checkpoint that is not quantised, or a GGUF file of the model.",
-                )
+    def numbers(self, name: str, stored: StoredTensor) -> Weights:
+        """See `TensorSource.numbers`."""
+        if stored.kind not in _SAFETENSORS_TYPES:
+            raise ModelFileError.about(
+                self.path,
+                f"dtype of {name}",
+                value=stored.kind,
+                bound=f"one of {', '.join(_SAFETENSORS_TYPES)}",
+                remedy="Take a checkpoint that is not quantised, or a GGUF file of the model.",
+            )
+        return read_numbers(stored)

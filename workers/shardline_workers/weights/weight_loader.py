@@ -1,4 +1,4 @@
-"""Hands out a checkpoint's tensors under our names, after it has made sure that all are there and have their shapes."""
+"""Hands out one rank's part of a checkpoint under our names, after it has made sure that all is there in its shape."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from torch import Tensor
 
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.stored_tensor import StoredTensor
+from shardline_workers.weights.rank_slice import MatrixSplit, RankSlice, SplitAxis
 from shardline_workers.weights.tensor_names import NameTable
 from shardline_workers.weights.tensor_source import TensorSource
 
@@ -17,7 +18,25 @@ _MAX_SHOWN = 5  # names in a message
 class WeightLoader:
     """One checkpoint, read tensor by tensor: never more than one of them lies in memory in two forms."""
 
-    def __init__(self, source: TensorSource, names: NameTable, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(
+        self,
+        source: TensorSource,
+        names: NameTable,
+        *,
+        dtype: torch.dtype,
+        device: torch.device,
+        rank_slice: RankSlice | None = None,
+    ) -> None:
+        """Reads nothing yet.
+
+        Args:
+            source: the checkpoint.
+            names: what it calls its tensors.
+            dtype: of what is asked for as numbers.
+            device: of all.
+            rank_slice: whose part of the matrices; None: all of each.
+        """
+        self._rank_slice = rank_slice or RankSlice()
         self._source = source
         self._names = names
         self._ours_to_theirs = {ours: name for name in source.shapes if (ours := names.ours(name)) is not None}
@@ -48,12 +67,35 @@ class WeightLoader:
         Raises:
             ModelFileError: it is stored in a type that cannot be read.
         """
-        weights = self._source.read(self._ours_to_theirs[name])
+        return self.numbers(name, self._source.stored(self._ours_to_theirs[name]), dtype=dtype)
+
+    def matrix(self, name: str, split: MatrixSplit | None = None) -> "LoadableMatrix":
+        """This rank's part of our matrix, still in its file, for kernels that pack it in their own way.
+
+        Args:
+            name: of the matrix.
+            split: how it is dealt out; None: every rank has it whole.
+
+        Raises:
+            ValueError: it cannot be dealt out to so many ranks.
+        """
+        stored = self._source.stored(self._ours_to_theirs[name])
+        return LoadableMatrix(self, self._part(stored, split), name)
+
+    def numbers(self, name: str, stored: StoredTensor, *, dtype: torch.dtype | None = None) -> Tensor:
+        """What is stored of our tensor, or of a part of it, as numbers. See `tensor`."""
+        weights = self._source.numbers(self._ours_to_theirs[name], stored)
         return torch.from_numpy(weights).to(device=self._device, dtype=dtype or self._dtype)
 
-    def matrix(self, name: str) -> "LoadableMatrix":
-        """Our matrix, still in its file, for kernels that pack it in their own way."""
-        return LoadableMatrix(self, self._source.stored(self._ours_to_theirs[name]), name)
+    def _part(self, stored: StoredTensor, split: MatrixSplit | None) -> StoredTensor:
+        if split is None or self._rank_slice.size == 1:
+            return stored
+        num_outputs, num_inputs = stored.shape
+        match split.axis:
+            case SplitAxis.OUTPUTS:
+                return stored.rows(self._rank_slice.span(num_outputs, unit=split.unit))
+            case SplitAxis.INPUTS:
+                return stored.columns(self._rank_slice.span(num_inputs, unit=split.unit))
 
     def _refuse_missing(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         missing = [self._names.theirs(name) for name in expected if not self.has(name)]
@@ -104,4 +146,4 @@ class LoadableMatrix:
 
     def dequantised(self) -> Tensor:
         """See `MatrixSource.dequantised`."""
-        return self.loader.tensor(self.name)
+        return self.loader.numbers(self.name, self.stored)
