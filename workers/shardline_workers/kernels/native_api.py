@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 
 
 class Status(IntEnum):
@@ -51,6 +51,13 @@ class Pairing(IntEnum):
 
     HALVES = 0
     NEIGHBOURS = 1
+
+
+class KvFormat(IntEnum):
+    """enum sl_kv_format."""
+
+    BF16 = 0
+    INT8 = 1
 
 
 class OpKind(IntEnum):
@@ -114,6 +121,8 @@ class Cache(ctypes.Structure):
         ("block_size", c_int32),
         ("num_kv_heads", c_int32),
         ("head_dim", c_int32),
+        ("format", c_int32),
+        ("reserved", c_int32),
     )
 
 

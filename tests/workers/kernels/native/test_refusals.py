@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shardline_workers.kernels import native_api as api
-from shardline_workers.kernels.native_api import Format, OpKind, PanelKind, Source
+from shardline_workers.kernels.native_api import Format, KvFormat, OpKind, PanelKind, Source
 from shardline_workers.kernels.native_library import NativeError
 from shardline_workers.kernels.step_buffers import StepCount
 from tests.workers.kernels.native.programs import NO_PANELS, Batch, Machine, address, aligned, op
@@ -61,8 +61,8 @@ def panels(kind: int = PanelKind.INT8, inputs: int = 64) -> api.Panels:
     return api.Panels(kind, inputs, address(ROOM))
 
 
-def cache(blocks: int = 2, block_size: int = 32, heads: int = 1, head_dim: int = 32) -> api.Cache:
-    return api.Cache(address(ROOM), blocks, block_size, heads, head_dim)
+def cache(form: KvFormat = KvFormat.BF16) -> api.Cache:
+    return api.Cache(address(ROOM), 2, 32, 1, 32, form, 0)
 
 
 def choice(vocab: int = 64, stride: int = 64, num_top: int = 2) -> api.Choice:
@@ -94,6 +94,16 @@ OPERATIONS: dict[str, tuple[OpKind, Callable[[], ctypes.Structure], StepCount]] 
     "attention": (
         OpKind.ATTENTION,
         lambda: api.Attention(ROOM_AT, cache(), ROOM_AT, NO_PANELS, 1, 1, 0, 0, None),
+        StepCount.TOKENS,
+    ),
+    "rotate int8": (
+        OpKind.ROTATE_STORE,
+        lambda: api.RotateStore(ROOM_AT, 96, ROOM_AT, ROOM_AT, ROOM_AT, 64, 32, 0, 1, cache(KvFormat.INT8)),
+        StepCount.TOKENS,
+    ),
+    "attention int8": (
+        OpKind.ATTENTION,
+        lambda: api.Attention(ROOM_AT, cache(KvFormat.INT8), ROOM_AT, NO_PANELS, 1, 1, 3, 30, ROOM_AT),
         StepCount.TOKENS,
     ),
     "gather": (OpKind.GATHER_SAMPLED, lambda: api.Gather(ROOM_AT, ROOM_AT + 32768, 64), StepCount.SAMPLED),  # type: ignore[operator]
@@ -203,13 +213,28 @@ def test_counts_beyond_the_limits_are_refused(machine: Machine, count: StepCount
         run_step(machine, batch)
 
 
-@pytest.mark.parametrize("field", ["window", "softcap", "sinks"])
-def test_what_attention_cannot_do_yet_is_refused(machine: Machine, field: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "value", "text"),
+    [
+        ("window", -1, "window is negative"),
+        ("softcap", -0.5, "softcap is no number from 0"),
+        ("softcap", float("nan"), "softcap is no number from 0"),
+    ],
+)
+def test_rules_of_attention_that_make_no_sense_are_refused(
+    machine: Machine, field: str, value: float, text: str
+) -> None:
     attention = OPERATIONS["attention"][1]()
-    setattr(attention, field, ROOM_AT if field == "sinks" else 4)
+    setattr(attention, field, value)
 
-    with pytest.raises(NativeError, match="window, softcap and sinks are not there yet"):
+    with pytest.raises(NativeError, match=text):
         machine.run([op(OpKind.ATTENTION, attention)], NOTHING)
+
+
+@pytest.mark.parametrize("form", [-1, 2])
+def test_unknown_formats_of_the_cache_are_refused(machine: Machine, form: int) -> None:
+    with pytest.raises(NativeError, match=rf"the cache's format is {form}; it must be 0 … 1"):
+        machine.library.kv_cache_bytes(api.Cache(None, 1, 32, 1, 32, form, 0))
 
 
 def test_unknown_instruction_sets_and_limits_are_refused(machine: Machine) -> None:

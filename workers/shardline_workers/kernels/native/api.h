@@ -29,7 +29,7 @@ extern "C" {
 // and, for a file whose first line is "// flags: …" or "// arm64 flags: …", these flags as well. They name its
 // instruction set: such files are left out on processors other than x86-64, or other than 64-bit ARM. No -march besides,
 // no -ffast-math: both would change results.
-#define SL_ABI_VERSION 1
+#define SL_ABI_VERSION 2
 #define SL_API __attribute__((visibility("default")))
 
 enum sl_status {
@@ -148,13 +148,22 @@ typedef struct sl_panels {
 
 // ------------------------------------------------------------------------------------------------------ KV cache
 //
-// One layer's cache: [num_blocks][num_kv_heads][keys, then values], bfloat16, packed so that attention is two small
-// products of the same kind as a linear layer:
+// One layer's cache: [num_blocks][num_kv_heads][keys, then values], packed so that attention is two small products of
+// the same kind as a linear layer:
 //
-//   keys    [block_size / 16][head_dim / 2][16 keys][2 dimensions]
-//   values  [head_dim / 16][block_size / 2][16 dimensions][2 keys]
+//   SL_KV_BF16   keys    [block_size / 16][head_dim / 2][16 keys][2 dimensions] bfloat16
+//                values  [head_dim / 16][block_size / 2][16 dimensions][2 keys] bfloat16
+//   SL_KV_INT8   keys    [block_size / 16][head_dim / 32] blocks of SL_W8, whose outputs are 16 keys: a scale (float16)
+//                        for each key and 32 dimensions
+//                values  [head_dim / 16][block_size / 4][16 dimensions][4 keys] int8
+//                scales  [block_size] float32, of values: one for each key
+//
+// INT8 takes 0.53 of BF16's bytes at head_dim 64. A number is rounded to 1/254 of the greatest one of its group, when it
+// is stored; queries and weights of attention are rounded too, see attention_page_int8.h.
 //
 // A block's bytes do not depend on its place: a block can be copied, sent and restored as it is. Need not be zeroed.
+
+enum sl_kv_format { SL_KV_BF16 = 0, SL_KV_INT8 = 1, SL_KV_FORMAT_COUNT = 2 };
 
 typedef struct sl_kv_cache {
     void *blocks;          // sl_kv_cache_bytes(…)
@@ -162,6 +171,8 @@ typedef struct sl_kv_cache {
     int32_t block_size;    // tokens: 32 or 64; 64 is the faster one
     int32_t num_kv_heads;  // 1 …
     int32_t head_dim;      // a multiple of 16, at most 512
+    int32_t format;        // enum sl_kv_format
+    int32_t reserved;      // 0
 } sl_kv_cache;
 
 // Bytes of one layer's cache, or SL_BAD_ARGUMENT; the pointer in it may be NULL.
@@ -292,8 +303,9 @@ typedef struct sl_rotate_store {
     sl_kv_cache cache;
 } sl_rotate_store;
 
-// Causal attention of each token to its sequence's cache, itself included, scores · scale.
+// Causal attention of each token to its sequence's cache, itself included. A score is query · key · scale, after softcap.
 // Keys are taken in fixed splits of 256 positions, whatever the batch, so a row's bits depend on its own context only.
+// Blocks that no token of a sequence sees any more are not read, but their entries in the block table must be ids.
 typedef struct sl_attention {
     const uint16_t *queries;  // [max_tokens, num_heads, head_dim] bfloat16
     sl_kv_cache cache;
@@ -301,9 +313,9 @@ typedef struct sl_attention {
     sl_panels panels;  // num_inputs = num_heads · head_dim; wants head_dim % 32 = 0
     int32_t num_heads;
     float scale;
-    int32_t window;      // tokens that a token sees, itself included; 0: all. Refused where not 0, until it is needed
-    float softcap;       // scores = softcap · tanh(scores / softcap); 0: off. Refused likewise
-    const float *sinks;  // [num_heads], a score that takes weight and gives nothing; NULL: none. Refused likewise
+    int32_t window;      // tokens that a token sees, itself included; 0: all
+    float softcap;       // scores become softcap · tanh(scores / softcap); 0: off
+    const float *sinks;  // [num_heads], a score of each head that takes weight and gives nothing; NULL: none
 } sl_attention;
 
 // out[r] = x[sampled_rows[r]]

@@ -140,8 +140,8 @@ int check_attention(const Check &c) {
                        "queries are NULL, or neither out nor panels are wanted"))
         return s;
     if (int s = c.want(std::isfinite(a.scale), "scale is no number")) return s;
-    if (int s = c.want(!a.window && a.softcap == 0 && !a.sinks, "window, softcap and sinks are not there yet"))
-        return s;
+    if (int s = c.want(a.window >= 0, "window is negative")) return s;
+    if (int s = c.want(std::isfinite(a.softcap) && a.softcap >= 0, "softcap is no number from 0")) return s;
     if (int s = c.want(!a.panels.bytes || a.cache.head_dim % GROUP == 0,
                        "panels want a head_dim that is a multiple of 32"))
         return s;
@@ -207,6 +207,9 @@ int check_cache(const sl_kv_cache &cache) {
         return refuse(SL_BAD_ARGUMENT, "head_dim is %d; it must be a multiple of 16, at most 512", cache.head_dim);
     if (cache.num_kv_heads < 1 || cache.num_kv_heads > 65536 || !is_size(cache.num_blocks))
         return refuse(SL_BAD_ARGUMENT, "cache has %d heads and %d blocks", cache.num_kv_heads, cache.num_blocks);
+    if (cache.format < 0 || cache.format >= SL_KV_FORMAT_COUNT)
+        return refuse(SL_BAD_ARGUMENT, "the cache's format is %d; it must be 0 … %d", cache.format,
+                      SL_KV_FORMAT_COUNT - 1);
     return SL_OK;
 }
 
@@ -231,5 +234,5 @@ int64_t sl_panel_bytes(int32_t kind, int64_t max_rows, int64_t num_inputs) {
 int64_t sl_kv_cache_bytes(const sl_kv_cache *cache) {
     if (!cache) return refuse(SL_BAD_ARGUMENT, "cache is NULL");
     if (int status = check_cache(*cache)) return status;
-    return block_values(*cache) * 2 * cache->num_blocks;
+    return kv_block_bytes(*cache) * cache->num_blocks;
 }

@@ -33,6 +33,12 @@ template <int N>
 static inline I shift_left(I a) {
     return _mm512_slli_epi32(a, N);
 }
+template <int N>
+static inline I shift_right(I a) {
+    return _mm512_srai_epi32(a, N);
+}
+
+static inline I dot(I sum, I small, I bytes) { return _mm512_dpbusd_epi32(sum, small, bytes); }
 
 static inline I bits(F a) { return _mm512_castps_si512(a); }
 static inline F from_bits(I a) { return _mm512_castsi512_ps(a); }

@@ -47,6 +47,15 @@ static inline I add(I a, I b) { SL_LANES a.v[i] = wrapping_add(a.v[i], b.v[i]); 
 static inline I max(I a, I b) { SL_LANES a.v[i] = a.v[i] > b.v[i] ? a.v[i] : b.v[i]; return a; }
 static inline I bit_and(I a, I b) { SL_LANES a.v[i] &= b.v[i]; return a; }
 template <int N> static inline I shift_left(I a) { SL_LANES a.v[i] = (int32_t)((uint32_t)a.v[i] << N); return a; }
+template <int N> static inline I shift_right(I a) { SL_LANES a.v[i] >>= N; return a; }
+
+// sum + the four products of bytes in each lane; those of `small` are 0 … 127, those of `bytes` signed
+static inline I dot(I sum, I small, I bytes) {
+    int8_t a[TILE * 4], b[TILE * 4];
+    memcpy(a, small.v, sizeof a), memcpy(b, bytes.v, sizeof b);
+    for (int i = 0; i < TILE * 4; i++) sum.v[i / 4] += a[i] * b[i];
+    return sum;
+}
 
 static inline I bits(F a) { I r; memcpy(r.v, a.v, sizeof r.v); return r; }
 static inline F from_bits(I a) { F r; memcpy(r.v, a.v, sizeof r.v); return r; }

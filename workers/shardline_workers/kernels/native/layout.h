@@ -73,9 +73,16 @@ inline PanelPlace panel_place(const sl_panels &panels, const PanelSplit &split, 
     return {panel, split.size(number), row - start};
 }
 
-// bfloat16 values of one block and head: keys, then values.
-inline int64_t head_values(const sl_kv_cache &cache) { return (int64_t)2 * cache.block_size * cache.head_dim; }
-inline int64_t block_values(const sl_kv_cache &cache) { return head_values(cache) * cache.num_kv_heads; }
+// A block of the KV cache: bytes of one head's keys, of its keys and values, and of all heads.
+inline int64_t key_tile_bytes(const sl_kv_cache &cache) {
+    return cache.format == SL_KV_INT8 ? tile_bytes(SL_W8, cache.head_dim) : (int64_t)2 * TILE * cache.head_dim;
+}
+inline int64_t key_bytes(const sl_kv_cache &cache) { return cache.block_size / TILE * key_tile_bytes(cache); }
+inline int64_t head_bytes(const sl_kv_cache &cache) {
+    const int64_t numbers = (int64_t)cache.block_size * cache.head_dim;
+    return key_bytes(cache) + (cache.format == SL_KV_INT8 ? numbers + 4 * cache.block_size : 2 * numbers);
+}
+inline int64_t kv_block_bytes(const sl_kv_cache &cache) { return head_bytes(cache) * cache.num_kv_heads; }
 
 }  // namespace
 }  // namespace shardline
