@@ -42,9 +42,14 @@ const char *const NAMES[SL_ISA_COUNT] = {"portable",    "avx2",  "avx-vnni", "av
 const Operations *const OPERATIONS[SL_ISA_COUNT] = {&portable::operations, &avx2::operations, &avx_vnni::operations,
                                                     &avx512_vnni::operations, &avx512_bf16::operations};
 
-bool has_avx2() {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+// Clang 14 does not know f16c by name: CPUID leaf 1, ECX bit 29.
+bool has_f16c() {
+    uint32_t a = 1, b, c = 0, d;
+    asm("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return c >> 29 & 1;
 }
+
+bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c(); }
 
 bool has_avx512() {
     return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
