@@ -36,6 +36,7 @@ Result linear(const Target &target, int format) {
         sl_op op = op_of(SL_OP_LINEAR);
         op.linear = {panels.panels, matrix.weight, out.data(), OUTPUTS};
         run(target, {quantise_op(x, INPUTS, panels), op}, Batch(rows));
+        result.add(panels.bytes);
         result.add(out);
     }
     return result;
@@ -87,7 +88,23 @@ Result norm(const Target &target, int kind) {
 Result gated_activation(const Target &target, int kind) {
     constexpr int SIZE = 72, ROWS = 19;
     const Values gate_up(ROWS * 2 * SIZE, 9), spoilt(ROWS * 2 * SIZE, 9);
-    const float special[] = {0, -0.f, -200, 200, -88.5f, 88.5f, INFINITY, -INFINITY, NAN, 1e-40f};
+    // Behind the denormal: exponents that are halves, so that they are ties in rounding.
+    const float special[] = {0,
+                             -0.f,
+                             -200,
+                             200,
+                             -88.5f,
+                             88.5f,
+                             INFINITY,
+                             -INFINITY,
+                             NAN,
+                             1e-40f,
+                             0x1.62e43p-2f,
+                             0x1.0a2b24p+0f,
+                             0x1.bb9d3cp+0f,
+                             0x1.3687aap+1f,
+                             0x1.8f40b6p+1f,
+                             0x1.e7f9c2p+1f};
     memcpy(spoilt.data(), special, sizeof special);
     const Buffer<float> out(ROWS * SIZE);
     const Panels panels(kind, ROWS, SIZE);
@@ -99,6 +116,13 @@ Result gated_activation(const Target &target, int kind) {
     result.add(panels.bytes);
     result.add(out);
     return result;
+}
+
+// A denormal, and a NaN that would become an infinity if it were rounded as a number.
+void spoil_values(float *values) {
+    const uint32_t nan = 0x7f800001;
+    values[1] = 1e-40f;
+    memcpy(values + 2, &nan, sizeof nan);
 }
 
 struct Heads {
@@ -118,6 +142,7 @@ Result attention(const Target &target, int shape) {
         sines(MAX_TOKENS * h.head_dim / 2, 12);
     const Buffer<uint16_t> queries((int64_t)MAX_TOKENS * out_width);
     const Buffer<float> out((int64_t)MAX_TOKENS * out_width);
+    spoil_values(qkv.data() + (h.num_heads + h.num_kv_heads) * h.head_dim);
     sl_op rotate = op_of(SL_OP_ROTATE_STORE), attend = op_of(SL_OP_ATTENTION);
     rotate.rotate_store = {qkv.data(), width,      queries.data(), cosines.data(), sines.data(),
                            MAX_TOKENS, h.head_dim, h.pairing,      h.num_heads,    cache};
