@@ -80,9 +80,11 @@ uint32_t Signal::wait_change(uint32_t old) {
 }
 
 void Barrier::wait() {
-    if (num_threads_ == 1) return;
+    // Read before it arrives: afterwards the others may go, and the next run may have another number.
+    const int num_others = num_threads_ - 1;
+    if (num_others == 0) return;
     const uint32_t round = round_.read();
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == num_threads_ - 1) {
+    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == num_others) {
         arrived_.store(0, std::memory_order_relaxed);
         round_.publish(round + 1);
     } else {
