@@ -4,13 +4,8 @@
 
 #include <ctime>
 
-#ifdef __linux__
-#include <linux/futex.h>
+#if defined(__linux__) || defined(__APPLE__)
 #include <pthread.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include <climits>
 #endif
 
 namespace shardline {
@@ -33,20 +28,11 @@ void pause_briefly() {
 #endif
 }
 
-#ifdef __linux__
-void sleep_while(std::atomic<uint32_t> &value, uint32_t old) {
-    syscall(SYS_futex, &value, FUTEX_WAIT_PRIVATE, old, nullptr, nullptr, 0);
-}
-void wake_all(std::atomic<uint32_t> &value) {
-    syscall(SYS_futex, &value, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0);
-}
+#if defined(__linux__)
 void tell_name(const char *name) { pthread_setname_np(pthread_self(), name); }
+#elif defined(__APPLE__)
+void tell_name(const char *name) { pthread_setname_np(name); }
 #else
-void sleep_while(std::atomic<uint32_t> &, uint32_t) {
-    const timespec nap{0, SPIN_NS};
-    nanosleep(&nap, nullptr);
-}
-void wake_all(std::atomic<uint32_t> &) {}
 void tell_name(const char *) {}
 #endif
 
@@ -59,8 +45,8 @@ int64_t wall_ns() { return clock_ns(CLOCK_MONOTONIC); }
 int64_t thread_cpu_ns() { return clock_ns(CLOCK_THREAD_CPUTIME_ID); }
 
 void Signal::publish(uint32_t value) {
-    value_.store(value);  // sequentially consistent with the two operations on sleepers_: no wake is lost
-    if (sleepers_.load()) wake_all(value_);
+    value_.store(value);
+    sleepers_.wake_all(value_);
 }
 
 uint32_t Signal::wait_change(uint32_t old) {
@@ -71,11 +57,7 @@ uint32_t Signal::wait_change(uint32_t old) {
     const int64_t start = wall_ns();
     while (read() == old && wall_ns() - start < SPIN_NS)
         for (int i = 0; i < PAUSES_PER_LOOK && read() == old; i++) pause_briefly();
-    if (read() == old) {
-        sleepers_.fetch_add(1);
-        while (value_.load() == old) sleep_while(value_, old);
-        sleepers_.fetch_sub(1);
-    }
+    if (read() == old) sleepers_.sleep_while(value_, old);
     return read();
 }
 

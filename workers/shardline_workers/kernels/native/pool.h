@@ -1,12 +1,14 @@
 // The threads that run programs, and the barrier between operations.
 //
-// Waiting is a short spin and then a futex. The spin (50 µs) covers what a balanced operation takes; threads that spin
+// Waiting is a short spin and then sleep. The spin (50 µs) covers what a balanced operation takes; threads that spin
 // for longer than that collapse as soon as another process wants their core (125 ms a step instead of 4, measured).
 #pragma once
 #include <atomic>
 #include <cstdint>
 #include <thread>
 #include <vector>
+
+#include "sleepers.h"
 
 namespace shardline {
 
@@ -17,12 +19,12 @@ int64_t thread_cpu_ns();
 class Signal {
 public:
     uint32_t read() const { return value_.load(std::memory_order_acquire); }
-    void publish(uint32_t value);        // and wakes all that sleep
+    void publish(uint32_t value);  // and wakes all that sleep
     uint32_t wait_change(uint32_t old);
 
 private:
     alignas(64) std::atomic<uint32_t> value_{0};
-    alignas(64) std::atomic<int32_t> sleepers_{0};
+    alignas(64) Sleepers sleepers_;
 };
 
 // All of a run's threads meet here. Whoever comes last lets the others go.
