@@ -142,7 +142,8 @@ Result attention(const Target &target, int shape) {
         sines(MAX_TOKENS * h.head_dim / 2, 12);
     const Buffer<uint16_t> queries((int64_t)MAX_TOKENS * out_width);
     const Buffer<float> out((int64_t)MAX_TOKENS * out_width);
-    spoil_values(qkv.data() + (h.num_heads + h.num_kv_heads) * h.head_dim);
+    // As int8 a NaN goes into its scale, where it has the processor's own bits.
+    if (cache.format == SL_KV_BF16) spoil_values(qkv.data() + (h.num_heads + h.num_kv_heads) * h.head_dim);
     sl_op rotate = op_of(SL_OP_ROTATE_STORE), attend = op_of(SL_OP_ATTENTION);
     rotate.rotate_store = {qkv.data(), width,      queries.data(), cosines.data(), sines.data(),
                            MAX_TOKENS, h.head_dim, h.pairing,      h.num_heads,    cache};
