@@ -231,6 +231,7 @@ def _wish(config: EngineConfig, shape: DecoderShape, *, rank_slice: RankSlice, n
         kernels=config.kernels,
         device=torch.device(config.device),
         dtype=config.dtype,
+        kv_cache_dtype=config.kv_cache_dtype,
         block_size=config.block_size,
         attention=shape.attention,
         weights_digest=config.files.digest,
@@ -265,15 +266,17 @@ def _build(
         max_seqs=config.max_num_seqs,
         device=device,
     )
+    block_size = config.block_size or (kernels.block_sizes or (DEFAULT_BLOCK_SIZE,))[0]
+    block_bytes = shape.num_layers * kernels.kv_block_bytes(shape.attention, block_size=block_size)
     limits = decide_limits(
         config,
         shape,
-        block_size=config.block_size or (kernels.block_sizes or (DEFAULT_BLOCK_SIZE,))[0],
+        block_size=block_size,
+        block_bytes=block_bytes,
         host=host,
-        dtype=formats.kv_cache,
         used_bytes=weights.num_bytes() + activations.num_bytes(),
     )
-    report(kv_cache_line(limits, shape, formats.kv_cache))
+    report(kv_cache_line(limits, block_bytes=block_bytes, dtype=formats.kv_cache))
     rotary = rotary_table(
         shape.rotary,
         limits.max_model_len,
