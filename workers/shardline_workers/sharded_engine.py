@@ -11,7 +11,7 @@ from shardline_workers.engine import Capacity, EngineDescription, EngineRequest,
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_limits import decide_limits, kv_cache_line
 from shardline_workers.kernels.kernel_choice import KernelWish, choose_device, choose_kernels
-from shardline_workers.kernels.kernels import Kernels, NumericFormats
+from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.memory_budget import MIB, HostResources, read_host_resources, thread_count
 from shardline_workers.models.checkpoint import open_checkpoint
@@ -295,15 +295,11 @@ def _build(
             limits,
             kernels=kernels,
             num_threads=num_threads,
-            memory={"weights_bytes": weights.num_bytes(), "kv_cache_bytes": _kv_cache_bytes(limits, shape, formats)},
+            memory={"weights_bytes": weights.num_bytes(), "kv_cache_bytes": limits.num_blocks * block_bytes},
         ),
         threads=ThreadGovernor(num_threads),
         max_logprobs=config.max_logprobs,
     )
-
-
-def _kv_cache_bytes(limits: SchedulerLimits, shape: DecoderShape, formats: NumericFormats) -> int:
-    return limits.kv_cache_tokens * shape.kv_values_per_token * formats.kv_cache.itemsize
 
 
 def _describe(
