@@ -8,7 +8,7 @@ GIB = 1024 * MIB
 
 
 def demand(max_tokens: int = 1 << 20) -> KvDemand:
-    return KvDemand(bytes_per_token=1 << 16, max_tokens=max_tokens, block_size=32)
+    return KvDemand(block_bytes=1 << 21, max_tokens=max_tokens, block_size=32)
 
 
 def machine(root: Path, files: dict[str, str]) -> Path:

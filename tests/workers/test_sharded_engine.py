@@ -212,13 +212,14 @@ def test_equal_engines_have_equal_numerics_ids_and_other_weights_or_dtypes_anoth
         config,
         dataclasses.replace(config, kv_cache_tokens=512),
         dataclasses.replace(config, dtype="auto"),
+        dataclasses.replace(config, kv_cache_dtype="int8"),
         dataclasses.replace(config, files=dataclasses.replace(files, digest="f" * 16)),
     ]
 
     ids = [load_engine(variant, report=lambda _: None).description.numerics_id for variant in variants]
 
     assert ids[0] == ids[1]
-    assert len(set(ids)) == 3
+    assert len(set(ids)) == 4
 
 
 def test_what_was_loaded_is_told(files: ModelFiles) -> None:
@@ -229,7 +230,7 @@ def test_what_was_loaded_is_told(files: ModelFiles) -> None:
     told = "\n".join(lines)
     assert "as float32 on cpu" in told
     assert "weights: 0 MiB" in told
-    assert "KV cache: 512 tokens" in told
+    assert "KV cache: 512 tokens (0 MiB of float32)" in told
     assert "2.0 requests of 256 tokens at once" in told
     assert engine.description.details["dtype"] == "float32"
     assert (engine.description.vocab_size, engine.description.max_model_len) == (VOCAB_SIZE, 256)
@@ -246,6 +247,7 @@ def test_the_context_shrinks_to_a_small_cache(files: ModelFiles) -> None:
     [
         ({"max_model_len": 257}, "max_model_len is 257; this model was made for 1 to 256 tokens"),
         ({"max_model_len": 256, "kv_cache_tokens": 64}, "the KV cache holds 64 tokens; lower it"),
+        ({"kv_cache_dtype": "int4"}, "kv_cache_dtype is 'int4'; it must be one of auto, bfloat16, int8"),
         ({"dtype": "int4"}, "dtype is 'int4'; it must be one of auto, float32"),
         ({"max_num_seqs": 600}, "max_num_batched_tokens is 512, less than max_num_seqs = 600"),
     ],

@@ -7,6 +7,7 @@ Log-probabilities are compared beside tokens: they show the last bit of the logi
 import dataclasses
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,11 +28,21 @@ PROMPT = tuple((7 * number * number + 3 * number + 1) % VOCAB_SIZE for number in
 Told = tuple[tuple[int, TokenLogprobs], ...]  # tokens and what was told of each
 
 
-@pytest.fixture(scope="module", params=["Q4_1", "Q8_0", "BF16"])
-def files(
+@dataclass(frozen=True, slots=True)
+class Model:
+    """What an engine is made of here."""
+
+    files: ModelFiles
+    kv_cache_dtype: str = "auto"
+
+
+@pytest.fixture(scope="module", params=["Q4_1", "Q8_0 with int8 KV", "BF16"])
+def model(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, native_library: NativeLibrary
-) -> ModelFiles:
-    return write_quantised_gguf(tmp_path_factory.mktemp("native") / "m.gguf", request.param)
+) -> Model:
+    form, _, int8 = request.param.partition(" ")
+    files = write_quantised_gguf(tmp_path_factory.mktemp("native") / "m.gguf", form)
+    return Model(files, "int8" if int8 else "auto")
 
 
 @pytest.fixture(scope="module", params=[GREEDY, DRAWN], ids=["greedy", "drawn"])
@@ -41,16 +52,17 @@ def sampling(request: pytest.FixtureRequest) -> Sampling:
 
 
 @pytest.fixture(scope="module")
-def alone(files: ModelFiles, sampling: Sampling) -> Told:
-    told = run(load(files), wanted(sampling))
+def alone(model: Model, sampling: Sampling) -> Told:
+    told = run(load(model), wanted(sampling))
     assert len(told) == sampling.max_tokens
     assert len({token for token, _ in told}) > 5, "a model that repeats itself shows nothing"
     return told
 
 
-def load(files: ModelFiles, *, environment: Mapping[str, str] = os.environ, **changes: object) -> ShardedEngine:
+def load(model: Model, *, environment: Mapping[str, str] = os.environ, **changes: object) -> ShardedEngine:
     config = EngineConfig(
-        files=files,
+        files=model.files,
+        kv_cache_dtype=model.kv_cache_dtype,
         kernels="native",
         max_model_len=512,
         max_num_seqs=8,
@@ -95,20 +107,20 @@ def run(engine: ShardedEngine, *requests: EngineRequest) -> Told:
 
 class TestTheSameBitsWhateverHappens:
     @pytest.mark.parametrize("count", [1, 4, 16, 63])
-    def test_in_a_batch(self, files: ModelFiles, sampling: Sampling, alone: Told, count: int) -> None:
-        engine = load(files, max_num_seqs=64, kv_cache_tokens=16384)
+    def test_in_a_batch(self, model: Model, sampling: Sampling, alone: Told, count: int) -> None:
+        engine = load(model, max_num_seqs=64, kv_cache_tokens=16384)
 
         assert run(engine, *others(sampling, count), wanted(sampling)) == alone
 
     @pytest.mark.parametrize("budget", [8, 33, 100])
-    def test_in_chunks(self, files: ModelFiles, sampling: Sampling, alone: Told, budget: int) -> None:
-        engine = load(files, max_num_batched_tokens=budget)
+    def test_in_chunks(self, model: Model, sampling: Sampling, alone: Told, budget: int) -> None:
+        engine = load(model, max_num_batched_tokens=budget)
 
         assert run(engine, *others(sampling, 5), wanted(sampling)) == alone
 
-    def test_after_preemption(self, files: ModelFiles, sampling: Sampling, alone: Told) -> None:
+    def test_after_preemption(self, model: Model, sampling: Sampling, alone: Told) -> None:
         longer = dataclasses.replace(sampling, max_tokens=60)
-        engine = load(files, kv_cache_tokens=512, enable_prefix_caching=False)
+        engine = load(model, kv_cache_tokens=512, enable_prefix_caching=False)
         for one in [*others(longer, 5), wanted(sampling)]:
             engine.add(one)
 
@@ -124,8 +136,8 @@ class TestTheSameBitsWhateverHappens:
         assert preempted > 0
         assert tuple(told) == alone
 
-    def test_with_a_prefix_hit(self, files: ModelFiles, sampling: Sampling, alone: Told) -> None:
-        engine = load(files)
+    def test_with_a_prefix_hit(self, model: Model, sampling: Sampling, alone: Told) -> None:
+        engine = load(model)
         run(engine, wanted(sampling, request_id="before"))
 
         engine.add(wanted(sampling))
@@ -137,41 +149,41 @@ class TestTheSameBitsWhateverHappens:
 
     @pytest.mark.parametrize("resumed_after", [1, 7])
     def test_resumed_on_another_replica(
-        self, files: ModelFiles, sampling: Sampling, alone: Told, resumed_after: int
+        self, model: Model, sampling: Sampling, alone: Told, resumed_after: int
     ) -> None:
         generated = tuple(token for token, _ in alone[:resumed_after])
 
-        told = run(load(files), *others(sampling, 3), wanted(sampling, generated=generated))
+        told = run(load(model), *others(sampling, 3), wanted(sampling, generated=generated))
 
         assert told == alone[resumed_after:]
 
-    def test_on_all_threads_of_the_host(self, files: ModelFiles, sampling: Sampling, alone: Told) -> None:
-        engine = load(files, replicas_on_host=1)
+    def test_on_all_threads_of_the_host(self, model: Model, sampling: Sampling, alone: Told) -> None:
+        engine = load(model, replicas_on_host=1)
 
         assert run(engine, *others(sampling, 3), wanted(sampling)) == alone
 
 
 def test_every_instruction_set_of_this_machine_gives_the_same_bits(
-    files: ModelFiles, sampling: Sampling, alone: Told, native_library: NativeLibrary
+    model: Model, sampling: Sampling, alone: Told, native_library: NativeLibrary
 ) -> None:
     available = list(native_library.available_isas())
     assert "portable" in available
 
     for name in available:
         environment = {**os.environ, "SHARDLINE_INSTRUCTION_SET": name}
-        engine = load(files, environment=environment)
+        engine = load(model, environment=environment)
         assert engine.description.details["instruction_set"] == name
         assert run(engine, *others(sampling, 2), wanted(sampling)) == alone, name
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize(("form", "kv_cache_dtype"), [*((form, "auto") for form in FORMATS), ("BF16", "int8")])
 def test_log_probabilities_are_those_of_the_reference_within_the_formats_rounding(
-    tmp_path: Path, native_library: NativeLibrary, form: str
+    tmp_path: Path, native_library: NativeLibrary, form: str, kv_cache_dtype: str
 ) -> None:
     """The reference goes the same way: it is forced along our tokens."""
-    files = write_quantised_gguf(tmp_path / "m.gguf", form, gain=1.0)
-    native = run(load(files), wanted(GREEDY))
-    reference = load(files, kernels="reference", dtype="float64")
+    model = Model(write_quantised_gguf(tmp_path / "m.gguf", form, gain=1.0), kv_cache_dtype)
+    native = run(load(model), wanted(GREEDY))
+    reference = load(model, kernels="reference", dtype="float64")
 
     differences = []
     for number in range(len(native)):
@@ -192,24 +204,27 @@ def test_log_probabilities_are_those_of_the_reference_within_the_formats_roundin
 def test_a_second_start_finds_the_packed_weights_and_gives_the_same_bits(
     tmp_path: Path, native_library: NativeLibrary, form: str
 ) -> None:
-    files = write_quantised_gguf(tmp_path / "m.gguf", form, seed=2)
-    first = run(load(files), wanted(GREEDY))
+    model = Model(write_quantised_gguf(tmp_path / "m.gguf", form, seed=2))
+    first = run(load(model), wanted(GREEDY))
 
-    assert run(load(files), wanted(GREEDY)) == first
+    assert run(load(model), wanted(GREEDY)) == first
 
 
-def test_heads_that_do_not_fill_panels_compute_too(tmp_path: Path, native_library: NativeLibrary) -> None:
-    files = write_quantised_gguf(tmp_path / "m.gguf", "BF16", head_dim=16, gain=1.0)
-    reference = run(load(files, kernels="reference", dtype="float64"), wanted(GREEDY))
+@pytest.mark.parametrize("kv_cache_dtype", ["auto", "int8"])
+def test_heads_that_do_not_fill_panels_compute_too(
+    tmp_path: Path, native_library: NativeLibrary, kv_cache_dtype: str
+) -> None:
+    model = Model(write_quantised_gguf(tmp_path / "m.gguf", "BF16", head_dim=16, gain=1.0), kv_cache_dtype)
+    reference = run(load(model, kernels="reference", dtype="float64"), wanted(GREEDY))
 
-    native = run(load(files), wanted(GREEDY))
+    native = run(load(model), wanted(GREEDY))
 
     assert native[0][1].top == pytest.approx(reference[0][1].top, abs=0.06)
 
 
-def test_what_runs_is_told(files: ModelFiles, native_library: NativeLibrary) -> None:
+def test_what_runs_is_told(model: Model, native_library: NativeLibrary) -> None:
     lines: list[str] = []
-    config = EngineConfig(files=files, kv_cache_tokens=1024, replicas_on_host=64)
+    config = EngineConfig(files=model.files, kv_cache_tokens=1024, replicas_on_host=64)
 
     description = load_engine(config, report=lines.append).description
 
@@ -221,16 +236,31 @@ def test_what_runs_is_told(files: ModelFiles, native_library: NativeLibrary) -> 
     assert description.details["block_size"] == "64"
 
 
-def test_blocks_of_another_size_are_other_numerics(files: ModelFiles) -> None:
+def test_int8_keys_and_values_take_half_the_memory_and_are_told(model: Model, native_library: NativeLibrary) -> None:
+    lines: list[str] = []
+    wide = EngineConfig(files=model.files, kv_cache_tokens=1 << 17, replicas_on_host=64)
+    narrow = dataclasses.replace(wide, kv_cache_dtype="int8")
+
+    told = [load_engine(config, report=lines.append).description.details["kv_dtype"] for config in (wide, narrow)]
+
+    assert told == ["bfloat16", "int8"]
+    # Two layers of one head of 32 dimensions: 2 · 2 · 64 bytes a token, or 2 · (34 + 32 + 4).
+    assert [line[:49] for line in lines if line.startswith("KV cache: ")] == [
+        "KV cache: 131072 tokens (32 MiB of bfloat16), eno",
+        "KV cache: 131072 tokens (18 MiB of int8), enough ",
+    ]
+
+
+def test_blocks_of_another_size_are_other_numerics(model: Model) -> None:
     """Sums of attention are made block by block."""
-    small, large = (load(files, block_size=size).description for size in (32, 64))
+    small, large = (load(model, block_size=size).description for size in (32, 64))
 
     assert small.numerics_id != large.numerics_id
 
 
-def test_without_a_compiler_the_reference_serves_and_one_line_warns(tmp_path: Path, files: ModelFiles) -> None:
+def test_without_a_compiler_the_reference_serves_and_one_line_warns(tmp_path: Path, model: Model) -> None:
     lines: list[str] = []
-    config = EngineConfig(files=files, kv_cache_tokens=1024, replicas_on_host=64)
+    config = EngineConfig(files=model.files, kv_cache_tokens=1024, replicas_on_host=64)
 
     engine = load_engine(config, report=lines.append, environment={"PATH": "", "XDG_CACHE_HOME": str(tmp_path)})
 

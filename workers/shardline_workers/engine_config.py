@@ -17,6 +17,7 @@ class EngineConfig:
     max_num_seqs: int = 16
     max_num_batched_tokens: int = 512
     kv_cache_tokens: int | None = None
+    kv_cache_dtype: str = "auto"  # or bfloat16, int8; auto is bfloat16 in native code, the dtype of the reference
     block_size: int | None = None  # tokens; None is what the kernels like best
     enable_prefix_caching: bool = True
     max_logprobs: int = 20

@@ -16,8 +16,8 @@ def decide_limits(
     shape: DecoderShape,
     *,
     block_size: int,
+    block_bytes: int,
     host: HostResources,
-    dtype: torch.dtype,
     used_bytes: int,
 ) -> SchedulerLimits:
     """The bounds that a scheduler gets: what was asked for, filled up with what model and machine allow.
@@ -26,8 +26,8 @@ def decide_limits(
         config: what was asked for.
         shape: of the model.
         block_size: of the KV cache, in tokens.
+        block_bytes: that a block of it takes, all layers together.
         host: cores and memory of all replicas here together.
-        dtype: of the KV cache.
         used_bytes: memory of weights and buffers.
 
     Raises:
@@ -36,7 +36,7 @@ def decide_limits(
     asked = config.max_model_len
     if asked is not None and not 1 <= asked <= shape.max_len:
         raise ValueError(f"max_model_len is {asked}; this model was made for 1 to {shape.max_len} tokens")
-    demand = _demand(config, shape, block_size=block_size, dtype=dtype)
+    demand = _demand(config, shape, block_size=block_size, block_bytes=block_bytes)
     num_blocks = _num_blocks(config, demand, host=host, used_bytes=used_bytes)
     kv_cache_tokens = num_blocks * block_size
     if asked is not None and asked > kv_cache_tokens:
@@ -54,12 +54,12 @@ def decide_limits(
     )
 
 
-def _demand(config: EngineConfig, shape: DecoderShape, *, block_size: int, dtype: torch.dtype) -> KvDemand:
+def _demand(config: EngineConfig, shape: DecoderShape, *, block_size: int, block_bytes: int) -> KvDemand:
     max_tokens = config.max_num_seqs * (config.max_model_len or shape.max_len)
     if _on_cpu(config):
         max_tokens = min(max_tokens, _MAX_KV_TOKENS_CPU)
     return KvDemand(
-        bytes_per_token=shape.kv_values_per_token * dtype.itemsize,
+        block_bytes=block_bytes,
         max_tokens=max(block_size, max_tokens),
         block_size=block_size,
     )
@@ -81,11 +81,12 @@ def _on_cpu(config: EngineConfig) -> bool:
     return torch.device(config.device).type == "cpu"
 
 
-def kv_cache_line(limits: SchedulerLimits, shape: DecoderShape, dtype: torch.dtype) -> str:
-    """What a user should know of the KV cache, in a line."""
-    size_mib = limits.kv_cache_tokens * shape.kv_values_per_token * dtype.itemsize / MIB
+def kv_cache_line(limits: SchedulerLimits, *, block_bytes: int, dtype: torch.dtype) -> str:
+    """What a user should know of the KV cache, in a line; bytes are those of a block in all layers."""
+    size_mib = limits.num_blocks * block_bytes / MIB
+    name = str(dtype).removeprefix("torch.")
     concurrency = limits.kv_cache_tokens / limits.max_model_len
     return (
-        f"KV cache: {limits.kv_cache_tokens} tokens ({size_mib:.0f} MiB), enough for {concurrency:.1f} requests of"
-        f" {limits.max_model_len} tokens at once; at most {limits.max_num_seqs} sequences run together"
+        f"KV cache: {limits.kv_cache_tokens} tokens ({size_mib:.0f} MiB of {name}), enough for {concurrency:.1f}"
+        f" requests of {limits.max_model_len} tokens at once; at most {limits.max_num_seqs} sequences run together"
     )

@@ -27,7 +27,7 @@ class HostResources:
 class KvDemand:
     """What a replica would like to have in its KV cache."""
 
-    bytes_per_token: int
+    block_bytes: int  # all layers together
     max_tokens: int  # more would be of no use
     block_size: int  # tokens
 
@@ -51,8 +51,7 @@ def kv_blocks(demand: KvDemand, *, memory_bytes: int, used_bytes: int, replicas_
     """
     share = int(memory_bytes * _MEMORY_SHARE) // replicas_on_host
     room_bytes = share - used_bytes - _RUNTIME_BYTES
-    block_bytes = demand.bytes_per_token * demand.block_size
-    num_blocks = min(room_bytes, demand.max_tokens * demand.bytes_per_token) // block_bytes
+    num_blocks = min(room_bytes // demand.block_bytes, demand.max_tokens // demand.block_size)
     if num_blocks < 1:
         raise ValueError(
             f"no memory for a KV cache: of {memory_bytes // MIB} MiB each of {replicas_on_host} replicas may take"

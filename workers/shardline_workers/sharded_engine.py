@@ -11,7 +11,7 @@ from shardline_workers.engine import Capacity, EngineDescription, EngineRequest,
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_limits import decide_limits, kv_cache_line
 from shardline_workers.kernels.kernel_choice import KernelWish, choose_device, choose_kernels
-from shardline_workers.kernels.kernels import Kernels, NumericFormats
+from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.memory_budget import MIB, HostResources, read_host_resources, thread_count
 from shardline_workers.models.checkpoint import open_checkpoint
@@ -231,6 +231,7 @@ def _wish(config: EngineConfig, shape: DecoderShape, *, rank_slice: RankSlice, n
         kernels=config.kernels,
         device=torch.device(config.device),
         dtype=config.dtype,
+        kv_cache_dtype=config.kv_cache_dtype,
         block_size=config.block_size,
         attention=shape.attention,
         weights_digest=config.files.digest,
@@ -265,15 +266,17 @@ def _build(
         max_seqs=config.max_num_seqs,
         device=device,
     )
+    block_size = config.block_size or (kernels.block_sizes or (DEFAULT_BLOCK_SIZE,))[0]
+    block_bytes = shape.num_layers * kernels.kv_block_bytes(shape.attention, block_size=block_size)
     limits = decide_limits(
         config,
         shape,
-        block_size=config.block_size or (kernels.block_sizes or (DEFAULT_BLOCK_SIZE,))[0],
+        block_size=block_size,
+        block_bytes=block_bytes,
         host=host,
-        dtype=formats.kv_cache,
         used_bytes=weights.num_bytes() + activations.num_bytes(),
     )
-    report(kv_cache_line(limits, shape, formats.kv_cache))
+    report(kv_cache_line(limits, block_bytes=block_bytes, dtype=formats.kv_cache))
     rotary = rotary_table(
         shape.rotary,
         limits.max_model_len,
@@ -292,15 +295,11 @@ def _build(
             limits,
             kernels=kernels,
             num_threads=num_threads,
-            memory={"weights_bytes": weights.num_bytes(), "kv_cache_bytes": _kv_cache_bytes(limits, shape, formats)},
+            memory={"weights_bytes": weights.num_bytes(), "kv_cache_bytes": limits.num_blocks * block_bytes},
         ),
         threads=ThreadGovernor(num_threads),
         max_logprobs=config.max_logprobs,
     )
-
-
-def _kv_cache_bytes(limits: SchedulerLimits, shape: DecoderShape, formats: NumericFormats) -> int:
-    return limits.kv_cache_tokens * shape.kv_values_per_token * formats.kv_cache.itemsize
 
 
 def _describe(

@@ -165,6 +165,7 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
         max_num_seqs=arguments.max_num_seqs,
         max_num_batched_tokens=arguments.max_num_batched_tokens,
         kv_cache_tokens=arguments.kv_cache_tokens,
+        kv_cache_dtype=arguments.kv_cache_dtype,
         block_size=arguments.block_size,
         enable_prefix_caching=arguments.enable_prefix_caching,
         chat_template=arguments.chat_template,

@@ -102,6 +102,12 @@ def _add_engine_flags(group: Any) -> None:
         "--kv-cache-tokens", metavar="N", type=_POSITIVE, help="size of the KV cache; by default what memory allows"
     )
     group.add_argument(
+        "--kv-cache-dtype",
+        choices=("auto", "bfloat16", "int8"),
+        default=defaults.kv_cache_dtype,
+        help="of keys and values; int8 takes half the memory and rounds them once more (default %(default)s)",
+    )
+    group.add_argument(
         "--block-size",
         metavar="N",
         type=_POSITIVE,

@@ -17,6 +17,7 @@ class EngineOptions:
     max_num_seqs: int = 32
     max_num_batched_tokens: int | None = None
     kv_cache_tokens: int | None = None
+    kv_cache_dtype: str = "auto"  # auto, bfloat16, int8
     block_size: int | None = None
     enable_prefix_caching: bool = True
     chat_template: str | None = None

@@ -96,6 +96,7 @@ def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
             max_num_seqs=options.max_num_seqs,
             max_num_batched_tokens=_batched_tokens(options, default=DEFAULT_BATCHED_TOKENS),
             kv_cache_tokens=options.kv_cache_tokens,
+            kv_cache_dtype=options.kv_cache_dtype,
             block_size=options.block_size,
             enable_prefix_caching=options.enable_prefix_caching,
             replicas_on_host=spec.replicas_on_host,

@@ -13,6 +13,7 @@ WISH = KernelWish(
     kernels="auto",
     device=torch.device("cpu"),
     dtype="auto",
+    kv_cache_dtype="auto",
     block_size=None,
     attention=AttentionShape(num_heads=2, num_kv_heads=1, head_dim=64),
     weights_digest="0123456789abcdef",
@@ -56,6 +57,34 @@ def test_heads_that_native_code_cannot_compute_are_the_references() -> None:
 def test_native_kernels_that_cannot_do_what_is_wished_are_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         chosen(kernels="native", **changes)
+
+
+@pytest.mark.parametrize(
+    ("kernels", "kv_cache_dtype", "kept_in"),
+    [
+        ("native", "auto", torch.bfloat16),
+        ("native", "bfloat16", torch.bfloat16),
+        ("native", "int8", torch.int8),
+        ("reference", "auto", torch.float32),
+        ("reference", "bfloat16", torch.bfloat16),
+        ("reference", "int8", torch.int8),
+    ],
+)
+def test_keys_and_values_are_kept_in_what_was_asked_for(
+    kernels: str, kv_cache_dtype: str, kept_in: torch.dtype, native_library: NativeLibrary
+) -> None:
+    wish = dataclasses.replace(WISH, kernels=kernels, kv_cache_dtype=kv_cache_dtype)
+
+    chosen_kernels = choose_kernels(wish, environment=os.environ, report=lambda _: None)
+
+    assert chosen_kernels.formats.kv_cache is kept_in
+    assert chosen_kernels.numerics["kv_dtype"] == str(kept_in).removeprefix("torch.")
+    chosen_kernels.close()
+
+
+def test_unknown_formats_of_keys_and_values_are_refused_with_the_list() -> None:
+    with pytest.raises(ValueError, match="kv_cache_dtype is 'fp8'; it must be one of auto, bfloat16, int8"):
+        chosen(kv_cache_dtype="fp8")
 
 
 def test_unknown_kernels_are_refused_with_the_list() -> None:

@@ -21,6 +21,7 @@ from shardline_workers.kernels.operands import (
     RotaryPairing,
     RotaryTable,
     Rows,
+    ScoreRule,
 )
 from shardline_workers.kernels.operations import Operations
 from shardline_workers.kernels.reference_attention import attend
@@ -36,6 +37,14 @@ HIDDEN = 32
 BLOCK_SIZE = 32
 SHAPE = AttentionShape(num_heads=4, num_kv_heads=2, head_dim=16)
 CPU = torch.device("cpu")
+INT8_ROUNDED = 5e-2  # int8 keys, values and queries: 1/254 of their group's greatest, of several numbers together
+RULES = [
+    ScoreRule(scale=0.3),
+    ScoreRule(scale=0.3, window=2),
+    ScoreRule(scale=0.3, window=33),
+    ScoreRule(scale=0.3, softcap=0.5),
+    ScoreRule(scale=0.3, sinks=torch.tensor([0.0, 1.0, -1.0, 2.0])),
+]
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,19 @@ def case(request: pytest.FixtureRequest, native_library: NativeLibrary) -> Itera
     else:
         with NativeKernels(native_library, num_threads=1) as kernels:
             yield Case(kernels, exact=2e-5, rounded=2e-2)
+
+
+@pytest.fixture(params=["reference", "reference int8", "native", "native int8"])
+def kv_case(request: pytest.FixtureRequest, native_library: NativeLibrary) -> Iterator[Case]:
+    """The same with every format of keys and values."""
+    is_int8 = request.param.endswith("int8")
+    if request.param.startswith("reference"):
+        kernels = ReferenceKernels(dtype=torch.float64, device=CPU, kv_dtype=torch.int8 if is_int8 else None)
+        yield Case(kernels, exact=1e-12, rounded=INT8_ROUNDED if is_int8 else 1e-12)
+        return
+    kv_dtype = torch.int8 if is_int8 else torch.bfloat16
+    with NativeKernels(native_library, num_threads=1, kv_dtype=kv_dtype) as native:
+        yield Case(native, exact=2e-5, rounded=INT8_ROUNDED if is_int8 else 2e-2)
 
 
 def step(*, tokens: int = 3, sampled: int = 2) -> StepBuffers:
@@ -224,8 +246,10 @@ def test_dimensions_beyond_the_rotary_ones_stay(case: Case) -> None:
     assert not torch.equal(after[..., :4], before[..., :4])
 
 
-def test_a_ragged_batch_attends_each_sequence_to_its_own_blocks(case: Case) -> None:
+@pytest.mark.parametrize("rule", RULES)
+def test_a_ragged_batch_attends_each_sequence_to_its_own_blocks(kv_case: Case, rule: ScoreRule) -> None:
     """One sequence in decode at position 40, one prefills its first three tokens; blocks lie scattered."""
+    case = kv_case
     kv_cache, batch = cache(case), step(tokens=4)
     batch.header[StepCount.SEQUENCES] = 2
     tables = {1: [3, 0], 2: [1, 2]}
@@ -245,12 +269,12 @@ def test_a_ragged_batch_attends_each_sequence_to_its_own_blocks(case: Case) -> N
 
     def calls(operations: Operations) -> None:
         operations.rotate_and_store(queries, qkv, kv_cache, still_table(case), shape=SHAPE, step=batch)
-        operations.attention(attended, queries, kv_cache, shape=SHAPE, scale=0.3, reader=identity, step=batch)
+        operations.attention(attended, queries, kv_cache, shape=SHAPE, scores=rule, reader=identity, step=batch)
         operations.linear(out, attended, identity, rows=Rows.TOKENS, step=batch)
 
     case.run(calls)
 
-    expected = torch.cat([contiguous(past, num_tokens=1), contiguous(new, num_tokens=3)])
+    expected = torch.cat([contiguous(past, num_tokens=1, rule=rule), contiguous(new, num_tokens=3, rule=rule)])
     assert_rows(out, expected, case.rounded)
 
 
@@ -400,8 +424,8 @@ def _store(operations: Operations, *, qkv: Tensor, kv_cache: KvCache, case: Case
     operations.rotate_and_store(queries_buffer(case), qkv, kv_cache, still_table(case), shape=SHAPE, step=batch)
 
 
-def contiguous(qkv: Tensor, *, num_tokens: int) -> Tensor:
+def contiguous(qkv: Tensor, *, num_tokens: int, rule: ScoreRule) -> Tensor:
     """Attention of the last tokens of a sequence whose keys and values were never in blocks."""
     heads = qkv.view(len(qkv), -1, SHAPE.head_dim)
     keys, values = heads[:, 4:6].transpose(0, 1), heads[:, 6:].transpose(0, 1)
-    return attend(heads[-num_tokens:, :4], keys, values, scale=0.3)
+    return attend(heads[-num_tokens:, :4], keys, values, scores=rule)

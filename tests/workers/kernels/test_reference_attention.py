@@ -1,8 +1,11 @@
+import math
+
 import pytest
 import torch
 from torch.nn import functional
 
-from shardline_workers.kernels.reference_attention import attend, gather
+from shardline_workers.kernels.operands import ScoreRule
+from shardline_workers.kernels.reference_attention import attend
 
 
 @pytest.mark.parametrize(("num_heads", "num_kv_heads"), [(6, 2), (4, 4), (3, 1)])
@@ -14,7 +17,7 @@ def test_attention_is_torchs_causal_attention_of_the_last_tokens(
     query = torch.randn(num_tokens, num_heads, 8, generator=generator, dtype=torch.float64)
     keys, values = torch.randn(2, num_kv_heads, context, 8, generator=generator, dtype=torch.float64)
 
-    ours = attend(query, keys, values, scale=0.3)
+    ours = attend(query, keys, values, scores=ScoreRule(scale=0.3))
 
     mask = torch.ones(num_tokens, context, dtype=torch.bool).tril(context - num_tokens)
     expected = functional.scaled_dot_product_attention(
@@ -27,15 +30,28 @@ def test_half_precision_is_normalised_in_float32() -> None:
     keys = torch.zeros(1, 3000, 8, dtype=torch.bfloat16)
     values = torch.ones(1, 3000, 8, dtype=torch.bfloat16)
 
-    attended = attend(torch.ones(1, 1, 8, dtype=torch.bfloat16), keys, values, scale=1.0)
+    attended = attend(torch.ones(1, 1, 8, dtype=torch.bfloat16), keys, values, scores=ScoreRule(scale=1.0))
 
     assert attended.dtype is torch.bfloat16
     torch.testing.assert_close(attended, torch.ones_like(attended), rtol=0.01, atol=0)
 
 
-def test_blocks_are_gathered_in_the_order_of_the_table() -> None:
-    blocks = torch.arange(2 * 4 * 3).view(2, 4, 3, 1)
+def test_a_window_a_cap_and_a_sink_change_scores_as_their_formulas_say() -> None:
+    generator = torch.Generator().manual_seed(2)
+    query = torch.randn(3, 1, 8, generator=generator, dtype=torch.float64)
+    keys, values = torch.randn(2, 1, 5, 8, generator=generator, dtype=torch.float64)
+    rule = ScoreRule(scale=0.5, window=2, softcap=1.5, sinks=torch.tensor([0.25]))
 
-    gathered = gather(blocks, torch.tensor([3, 0]), 5)
+    ours = attend(query, keys, values, scores=rule)
 
-    assert gathered[..., 0].tolist() == [[9, 10, 11, 0, 1], [21, 22, 23, 12, 13]]
+    for token in range(3):
+        seen = slice(token + 1, token + 3)  # the token's own position is token + 2
+        capped = 1.5 * torch.tanh(keys[0, seen] @ query[token, 0] * 0.5 / 1.5)
+        weights = capped.exp() / (capped.exp().sum() + math.exp(0.25))
+        torch.testing.assert_close(ours[token], weights @ values[0, seen], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("wrong", [{"window": 0}, {"softcap": 0.0}, {"softcap": math.inf}])
+def test_rules_that_make_no_sense_are_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="or None"):
+        ScoreRule(scale=1.0, **wrong)  # type: ignore[arg-type]

@@ -35,10 +35,6 @@ def test_only_an_untied_head_has_a_tensor_of_its_own() -> None:
     assert dataclasses.replace(SHAPE, is_tied=False).tensor_shapes()["lm_head"] == (10, 8)
 
 
-def test_a_token_takes_keys_and_values_of_every_layer_in_the_cache() -> None:
-    assert SHAPE.kv_values_per_token == 2 * 2 * 2 * 6
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

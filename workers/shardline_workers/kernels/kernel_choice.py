@@ -18,6 +18,7 @@ from shardline_workers.kernels.packed_store import PackedStore
 from shardline_workers.kernels.reference_kernels import ReferenceKernels
 
 KERNEL_NAMES = ("auto", "native", "reference")
+KV_CACHE_DTYPES = ("auto", "bfloat16", "int8")
 _DTYPES = MappingProxyType(
     {
         "float32": torch.float32,
@@ -35,6 +36,7 @@ class KernelWish:
     kernels: str  # auto, native, reference
     device: torch.device
     dtype: str  # auto, or a dtype's name
+    kv_cache_dtype: str  # auto, bfloat16, int8
     block_size: int | None  # tokens
     attention: AttentionShape
     weights_digest: str
@@ -55,6 +57,8 @@ def choose_kernels(wish: KernelWish, *, environment: Mapping[str, str], report: 
     """
     if wish.kernels not in KERNEL_NAMES:
         raise ValueError(f"kernels is {wish.kernels!r}; it must be one of {', '.join(KERNEL_NAMES)}")
+    if wish.kv_cache_dtype not in KV_CACHE_DTYPES:
+        raise ValueError(f"kv_cache_dtype is {wish.kv_cache_dtype!r}; it must be one of {', '.join(KV_CACHE_DTYPES)}")
     _refuse_unusable(wish.device)
     obstacle = _obstacle(wish)
     if wish.kernels == "native" and obstacle is not None:
@@ -116,7 +120,14 @@ def _obstacle(wish: KernelWish) -> str | None:
 
 
 def _reference(wish: KernelWish) -> Kernels:
-    return ReferenceKernels(dtype=choose_dtype(wish.dtype, wish.device), device=wish.device)
+    return ReferenceKernels(
+        dtype=choose_dtype(wish.dtype, wish.device), device=wish.device, kv_dtype=_named_kv_dtype(wish)
+    )
+
+
+def _named_kv_dtype(wish: KernelWish) -> torch.dtype | None:
+    """What keys and values are to be kept in; None is the kernels' own choice."""
+    return {"bfloat16": torch.bfloat16, "int8": torch.int8}.get(wish.kv_cache_dtype)
 
 
 def _native(wish: KernelWish, environment: Mapping[str, str], report: Callable[[str], None]) -> Kernels:
@@ -130,6 +141,7 @@ def _native(wish: KernelWish, environment: Mapping[str, str], report: Callable[[
         num_threads=wish.num_threads,
         store=PackedStore(_packed_folder(environment), _packed_key(wish)),
         instruction_set=wanted,
+        kv_dtype=_named_kv_dtype(wish) or torch.bfloat16,
     )
 
 

@@ -93,6 +93,10 @@ class Kernels(Protocol):
         """A buffer for rows that any of `readers`, all as wide, will read."""
         ...
 
+    def kv_block_bytes(self, shape: AttentionShape, *, block_size: int) -> int:
+        """Memory that one block takes in one layer."""
+        ...
+
     def allocate_kv_cache(self, shape: AttentionShape, *, num_blocks: int, block_size: int) -> KvCache:
         """Room for one layer's keys and values."""
         ...

@@ -3,6 +3,7 @@
 import ctypes
 import dataclasses
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Self
 
 import torch
@@ -20,6 +21,7 @@ from shardline_workers.kernels.step_buffers import StepBuffers
 LAYOUT_VERSION = 1  # of packed weights; a new one makes old files on the disk useless
 NUMERICS_VERSION = 1  # of everything that decides bits: a new one gets a new numerics id
 BLOCK_SIZES = (64, 32)
+_KV_FORMATS = MappingProxyType({torch.bfloat16: api.KvFormat.BF16, torch.int8: api.KvFormat.INT8})
 _HEAD_DIM_STEP, _MAX_HEAD_DIM = 16, 512
 _NANO = 1e-9
 
@@ -93,7 +95,7 @@ class NativeProgram:
 
 
 class NativeKernels:
-    """Implements `Kernels`. Weights in their file's own format, activations float32, KV cache bfloat16."""
+    """Implements `Kernels`. Weights in their file's own format, activations float32, KV cache bfloat16 or int8."""
 
     def __init__(
         self,
@@ -102,6 +104,7 @@ class NativeKernels:
         num_threads: int,
         store: PackedStore | None = None,
         instruction_set: str | None = None,
+        kv_dtype: torch.dtype = torch.bfloat16,
     ) -> None:
         """Starts the threads.
 
@@ -110,7 +113,10 @@ class NativeKernels:
             num_threads: at most for a step.
             store: where packed weights are kept; None: they are packed at each start.
             instruction_set: a name of `NativeLibrary.available_isas`; None takes the fastest.
+            kv_dtype: what keys and values are kept in: torch.bfloat16, or torch.int8 with scales.
         """
+        self._kv_format = _KV_FORMATS[kv_dtype]
+        self._kv_dtype = kv_dtype
         self._library = library
         self._isa_name = instruction_set or library.best_isa()
         self._isa = library.available_isas()[self._isa_name]
@@ -126,13 +132,14 @@ class NativeKernels:
     def formats(self) -> NumericFormats:
         """See `Kernels.formats`."""
         return NumericFormats(
-            weights="file", activations=torch.float32, queries=torch.bfloat16, kv_cache=torch.bfloat16
+            weights="file", activations=torch.float32, queries=torch.bfloat16, kv_cache=self._kv_dtype
         )
 
     @property
     def numerics(self) -> dict[str, str]:
         """See `Kernels.numerics`. The instruction set is not in it: all give the same bits."""
-        return {"kernels": f"native-{NUMERICS_VERSION}", "dtype": "file", "kv_dtype": "bfloat16", "device": "cpu"}
+        kv_dtype = str(self._kv_dtype).removeprefix("torch.")
+        return {"kernels": f"native-{NUMERICS_VERSION}", "dtype": "file", "kv_dtype": kv_dtype, "device": "cpu"}
 
     @property
     def is_batch_invariant(self) -> bool:
@@ -168,13 +175,22 @@ class NativeKernels:
         num_bytes = max(self._library.panel_bytes(kind, max_rows, num_inputs) for kind in kinds)
         return LinearInput(num_inputs, torch.from_numpy(aligned_bytes(num_bytes)))
 
+    def kv_block_bytes(self, shape: AttentionShape, *, block_size: int) -> int:
+        """See `Kernels.kv_block_bytes`."""
+        block = api.Cache(
+            num_blocks=1,
+            block_size=block_size,
+            num_kv_heads=shape.num_kv_heads,
+            head_dim=shape.head_dim,
+            format=self._kv_format,
+        )
+        return self._library.kv_cache_bytes(block)
+
     def allocate_kv_cache(self, shape: AttentionShape, *, num_blocks: int, block_size: int) -> KvCache:
         """See `Kernels.allocate_kv_cache`; memory that no token has touched yet costs nothing."""
-        cache = api.Cache(
-            num_blocks=num_blocks, block_size=block_size, num_kv_heads=shape.num_kv_heads, head_dim=shape.head_dim
-        )
-        blocks = torch.from_numpy(aligned_bytes(self._library.kv_cache_bytes(cache)))
-        return KvCache(num_blocks, block_size, (blocks,))
+        num_bytes = num_blocks * self.kv_block_bytes(shape, block_size=block_size)
+        blocks = torch.from_numpy(aligned_bytes(num_bytes))
+        return KvCache(num_blocks, block_size, (blocks,), (self._kv_format,))
 
     def record(self, calls: Callable[[Operations], None]) -> NativeProgram:
         """See `Kernels.record`."""

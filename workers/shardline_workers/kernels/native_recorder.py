@@ -15,6 +15,7 @@ from shardline_workers.kernels.operands import (
     RotaryPairing,
     RotaryTable,
     Rows,
+    ScoreRule,
 )
 from shardline_workers.kernels.sampling_buffers import SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers
@@ -137,7 +138,7 @@ class NativeRecorder:
         cache: KvCache,
         *,
         shape: AttentionShape,
-        scale: float,
+        scores: ScoreRule,
         reader: PackedLinear,
         step: StepBuffers,
     ) -> None:
@@ -146,7 +147,10 @@ class NativeRecorder:
             queries=self._address(queries, torch.bfloat16),
             cache=self._cache(cache, shape),
             num_heads=shape.num_heads,
-            scale=scale,
+            scale=scores.scale,
+            window=scores.window or 0,
+            softcap=scores.softcap or 0,
+            sinks=None if scores.sinks is None else self._floats(scores.sinks),
         )
         if shape.head_dim % _PANEL_WIDTH == 0:
             attention.panels = self._panels(out, reader)
@@ -219,6 +223,7 @@ class NativeRecorder:
             block_size=cache.block_size,
             num_kv_heads=shape.num_kv_heads,
             head_dim=shape.head_dim,
+            format=cache.layout[0],
         )
 
     def _floats(self, tensor: Tensor) -> int:

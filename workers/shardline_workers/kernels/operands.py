@@ -1,5 +1,6 @@
 """What operations work on: weights, caches and tables, in layouts that only the kernels know that made them."""
 
+import math
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Protocol
@@ -66,6 +67,7 @@ class KvCache:
     num_blocks: int
     block_size: int  # tokens
     tensors: tuple[Tensor, ...]
+    layout: tuple[int, ...] = ()  # what lies in the tensors, for the kernels alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,26 @@ class RotaryTable:
     cosines: Tensor  # [max_model_len, rotary_dim / 2], dtype of the activations
     sines: Tensor  # [max_model_len, rotary_dim / 2], dtype of the activations
     pairing: RotaryPairing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreRule:
+    """What attention makes of a query and the keys before it: score = query · key · scale, then softcap, then softmax.
+
+    Raises:
+        ValueError: a number that makes no sense.
+    """
+
+    scale: float
+    window: int | None = None  # tokens that a token sees, itself included; None: all
+    softcap: float | None = None  # scores become softcap · tanh(score / softcap)
+    sinks: Tensor | None = None  # [num_heads] float32, a score of each head that takes weight and gives nothing
+
+    def __post_init__(self) -> None:
+        if self.window is not None and not 1 <= self.window < 2**31:
+            raise ValueError(f"an attention window is {self.window}; it must be 1 to {2**31 - 1} tokens, or None")
+        if self.softcap is not None and not (math.isfinite(self.softcap) and self.softcap > 0):
+            raise ValueError(f"a softcap of scores is {self.softcap}; it must be a number above 0, or None")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from shardline_workers.kernels.operands import (
     PackedLinear,
     RotaryTable,
     Rows,
+    ScoreRule,
 )
 from shardline_workers.kernels.sampling_buffers import SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers
@@ -81,12 +82,13 @@ class Operations(Protocol):
         cache: KvCache,
         *,
         shape: AttentionShape,
-        scale: float,
+        scores: ScoreRule,
         reader: PackedLinear,
         step: StepBuffers,
     ) -> None:
         """Causal attention of each token to its sequence's cache, itself included; out [max_tokens, query_size].
 
+        With a window, blocks that none of a sequence's tokens sees any more are not read.
         A ragged batch: one token of a sequence in decode, many of one in prefill.
         """
         ...

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from shardline_workers.kernels import reference_kv_cache
 from shardline_workers.kernels.kernels import NumericFormats, RunTimes
 from shardline_workers.kernels.operands import AttentionShape, KvCache, LinearInput, MatrixSource, PackedLinear
 from shardline_workers.kernels.operations import Operations
@@ -34,8 +35,16 @@ class ReferenceProgram:
 class ReferenceKernels:
     """Implements `Kernels`."""
 
-    def __init__(self, *, dtype: torch.dtype, device: torch.device) -> None:
+    def __init__(self, *, dtype: torch.dtype, device: torch.device, kv_dtype: torch.dtype | None = None) -> None:
+        """Nothing is allocated yet.
+
+        Args:
+            dtype: of weights and activations.
+            device: where they lie.
+            kv_dtype: what keys and values are kept in, torch.int8 with scales; None: as activations.
+        """
         self._dtype = dtype
+        self._kv_dtype = kv_dtype or dtype
         self._device = device
 
     @property
@@ -50,7 +59,7 @@ class ReferenceKernels:
             weights=str(self._dtype).removeprefix("torch."),
             activations=self._dtype,
             queries=self._dtype,
-            kv_cache=self._dtype,
+            kv_cache=self._kv_dtype,
         )
 
     @property
@@ -59,6 +68,7 @@ class ReferenceKernels:
         return {
             "kernels": self.name,
             "dtype": self.formats.weights,
+            "kv_dtype": str(self._kv_dtype).removeprefix("torch."),
             "device": self._device.type,
             "torch": torch.__version__,
             "cpu": torch.backends.cpu.get_cpu_capability(),
@@ -97,12 +107,15 @@ class ReferenceKernels:
         num_inputs = readers[0].num_inputs
         return LinearInput(num_inputs, torch.empty((max_rows, num_inputs), dtype=self._dtype, device=self._device))
 
+    def kv_block_bytes(self, shape: AttentionShape, *, block_size: int) -> int:
+        """See `Kernels.kv_block_bytes`."""
+        return reference_kv_cache.block_bytes(shape, block_size=block_size, dtype=self._kv_dtype)
+
     def allocate_kv_cache(self, shape: AttentionShape, *, num_blocks: int, block_size: int) -> KvCache:
-        """See `Kernels.allocate_kv_cache`; the layout is that of reference_attention."""
-        size = (shape.num_kv_heads, num_blocks, block_size, shape.head_dim)
-        # Not zeroed: memory that no token has touched yet costs nothing on the host.
-        tensors = tuple(torch.empty(size, dtype=self._dtype, device=self._device) for _ in ("keys", "values"))
-        return KvCache(num_blocks, block_size, tensors)
+        """See `Kernels.allocate_kv_cache`."""
+        return reference_kv_cache.allocate(
+            shape, num_blocks=num_blocks, block_size=block_size, dtype=self._kv_dtype, device=self._device
+        )
 
     def record(self, calls: Callable[[Operations], None]) -> ReferenceProgram:
         """See `Kernels.record`."""

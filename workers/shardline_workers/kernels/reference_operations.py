@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shardline_workers.kernels import reference_attention, reference_sampling
+from shardline_workers.kernels import reference_attention, reference_kv_cache, reference_sampling
 from shardline_workers.kernels.operands import (
     AttentionShape,
     KvCache,
@@ -13,6 +13,7 @@ from shardline_workers.kernels.operands import (
     RotaryPairing,
     RotaryTable,
     Rows,
+    ScoreRule,
 )
 from shardline_workers.kernels.sampling_buffers import SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
@@ -79,9 +80,7 @@ class ReferenceOperations:
         turned = _rotated(heads[:, :num_rotated], rotary, step.positions[:num_tokens])
         queries[:num_tokens] = turned[:, : shape.num_heads].flatten(1)
         new_keys, new_values = turned[:, shape.num_heads :], heads[:, num_rotated:]
-        places = step.cache_places[:num_tokens]
-        for stored, new in zip(cache.tensors, (new_keys, new_values), strict=True):
-            stored.flatten(1, 2).index_copy_(1, places, new.transpose(0, 1))
+        reference_kv_cache.store(cache, step.cache_places[:num_tokens], new_keys, new_values)
 
     def attention(
         self,
@@ -90,7 +89,7 @@ class ReferenceOperations:
         cache: KvCache,
         *,
         shape: AttentionShape,
-        scale: float,
+        scores: ScoreRule,
         reader: PackedLinear,
         step: StepBuffers,
     ) -> None:
@@ -102,8 +101,8 @@ class ReferenceOperations:
         for begin, end, context, slot in zip(starts, starts[1:], contexts, slots, strict=False):
             query = queries[begin:end].view(end - begin, shape.num_heads, shape.head_dim)
             block_ids = step.block_tables[slot, : -(-context // cache.block_size)]
-            keys, values = (reference_attention.gather(blocks, block_ids, context) for blocks in cache.tensors)
-            out.rows[begin:end] = reference_attention.attend(query, keys, values, scale=scale)
+            keys, values = reference_kv_cache.gather(cache, block_ids, context, dtype=query.dtype)
+            out.rows[begin:end] = reference_attention.attend(query, keys, values, scores=scores)
 
     def choose_greedy(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """See `Operations.choose_greedy`."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from shardline_workers.kernels.kernels import Kernels
-from shardline_workers.kernels.operands import KvCache, LinearInput, PackedLinear, RotaryTable, Rows
+from shardline_workers.kernels.operands import KvCache, LinearInput, PackedLinear, RotaryTable, Rows, ScoreRule
 from shardline_workers.kernels.operations import Operations
 from shardline_workers.kernels.step_buffers import StepBuffers
 from shardline_workers.models.decoder_shape import DecoderShape
@@ -78,7 +78,7 @@ class Decoder:
         self.activations = activations
         self._weights = weights
         self._rotary = rotary
-        self._scale = shape.attention.head_dim**-0.5
+        self._scores = ScoreRule(scale=shape.attention.head_dim**-0.5)
 
     def forward(self, operations: Operations, step: StepBuffers, caches: tuple[KvCache, ...]) -> None:
         """Computes the step's tokens: keys and values into the caches, logits of sampled rows into the activations.
@@ -104,7 +104,7 @@ class Decoder:
         operations.linear(buffers.qkv, buffers.normed, layer.qkv, rows=Rows.TOKENS, step=step)
         operations.rotate_and_store(buffers.queries, buffers.qkv, cache, self._rotary, shape=shape, step=step)
         operations.attention(
-            buffers.attended, buffers.queries, cache, shape=shape, scale=self._scale, reader=output, step=step
+            buffers.attended, buffers.queries, cache, shape=shape, scores=self._scores, reader=output, step=step
         )
         operations.linear(buffers.delta, buffers.attended, output, rows=Rows.TOKENS, step=step)
 

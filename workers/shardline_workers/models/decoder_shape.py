@@ -49,11 +49,6 @@ class DecoderShape:
                 f"rotary_dim is {self.rotary.rotary_dim}; it must be even and at most the head size {heads.head_dim}"
             )
 
-    @property
-    def kv_values_per_token(self) -> int:
-        """Numbers that one token takes in the KV cache, all layers together."""
-        return 2 * self.num_layers * self.attention.num_kv_heads * self.attention.head_dim
-
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor that the decoder computes with, by the names of weights/tensor_names."""
         shapes: dict[str, tuple[int, ...]] = {

@@ -131,15 +131,20 @@ struct Heads {
 constexpr Heads HEADS[] = {
     {9, 3, 64, 64, SL_HALVES}, {4, 4, 16, 32, SL_NEIGHBOURS}, {6, 2, 48, 32, SL_HALVES}, {2, 1, 256, 64, SL_HALVES}};
 
+constexpr int NUM_HEADS = sizeof HEADS / sizeof *HEADS, NUM_RULES = 2;
+
 // A prompt of 300 tokens, then one more of it beside another prompt: chunks, decoding, and more than one split of keys.
-Result attention(const Target &target, int shape) {
-    const Heads &h = HEADS[shape];
+// `variant` counts shapes, then formats of the cache, then rules: all keys, or a window, a cap and sinks.
+Result attention(const Target &target, int variant) {
+    const Heads &h = HEADS[variant % NUM_HEADS];
+    const int format = variant / NUM_HEADS % SL_KV_FORMAT_COUNT;
+    const bool has_rule = variant / NUM_HEADS / SL_KV_FORMAT_COUNT;
     const int width = (h.num_heads + 2 * h.num_kv_heads) * h.head_dim, out_width = h.num_heads * h.head_dim;
-    sl_kv_cache cache{nullptr, 32, h.block_size, h.num_kv_heads, h.head_dim};
+    sl_kv_cache cache{nullptr, 32, h.block_size, h.num_kv_heads, h.head_dim, format, 0};
     const Buffer<uint8_t> blocks(sl_kv_cache_bytes(&cache));
     cache.blocks = blocks.data();
     const Values qkv((int64_t)MAX_TOKENS * width, 10), cosines(MAX_TOKENS * h.head_dim / 2, 11),
-        sines(MAX_TOKENS * h.head_dim / 2, 12);
+        sines(MAX_TOKENS * h.head_dim / 2, 12), sinks(h.num_heads, 14);
     const Buffer<uint16_t> queries((int64_t)MAX_TOKENS * out_width);
     const Buffer<float> out((int64_t)MAX_TOKENS * out_width);
     // As int8 a NaN goes into its scale, where it has the processor's own bits.
@@ -152,6 +157,7 @@ Result attention(const Target &target, int shape) {
     attend.attention.out = out.data();
     attend.attention.num_heads = h.num_heads;
     attend.attention.scale = 0.125f;
+    if (has_rule) attend.attention.window = 70, attend.attention.softcap = 2.5f, attend.attention.sinks = sinks.data();
     Batch prompt(0), more(0), alone(0);
     prompt.add_sequence(300, 300, 0, h.block_size);
     more.add_sequence(301, 1, 0, h.block_size);
@@ -229,9 +235,12 @@ std::vector<Case> all_cases() {
         cases.push_back({"norm and gather, panels " + std::to_string(kind), norm, kind});
         cases.push_back({"gated activation, panels " + std::to_string(kind), gated_activation, kind});
     }
-    for (int shape = 0; shape < (int)(sizeof HEADS / sizeof *HEADS); shape++)
-        cases.push_back(
-            {"rotation and attention, heads of " + std::to_string(HEADS[shape].head_dim), attention, shape});
+    for (int variant = 0; variant < NUM_HEADS * SL_KV_FORMAT_COUNT * NUM_RULES; variant++) {
+        const std::string heads = std::to_string(HEADS[variant % NUM_HEADS].head_dim);
+        const std::string cache = variant / NUM_HEADS % SL_KV_FORMAT_COUNT ? "int8" : "bf16";
+        const std::string rule = variant / NUM_HEADS / SL_KV_FORMAT_COUNT ? ", window, cap and sinks" : "";
+        cases.push_back({"rotation and attention, heads of " + heads + ", " + cache + rule, attention, variant});
+    }
     cases.push_back({"choice", choice, 0});
     return cases;
 }

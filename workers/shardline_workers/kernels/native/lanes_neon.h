@@ -42,6 +42,17 @@ static inline I add(I a, I b) { SL_QUARTERS a.v[i] = vaddq_s32(a.v[i], b.v[i]); 
 static inline I max(I a, I b) { SL_QUARTERS a.v[i] = vmaxq_s32(a.v[i], b.v[i]); return a; }
 static inline I bit_and(I a, I b) { SL_QUARTERS a.v[i] = vandq_s32(a.v[i], b.v[i]); return a; }
 template <int N> static inline I shift_left(I a) { SL_QUARTERS a.v[i] = vshlq_n_s32(a.v[i], N); return a; }
+template <int N> static inline I shift_right(I a) { SL_QUARTERS a.v[i] = vshrq_n_s32(a.v[i], N); return a; }
+#ifdef __ARM_FEATURE_DOTPROD
+static inline int32x4_t dot(int32x4_t sum, int8x16_t small, int8x16_t bytes) { return vdotq_s32(sum, small, bytes); }
+#else
+static inline int32x4_t dot(int32x4_t sum, int8x16_t small, int8x16_t bytes) {
+    const int16x8_t low = vmull_s8(vget_low_s8(small), vget_low_s8(bytes)), high = vmull_high_s8(small, bytes);
+    return vaddq_s32(sum, vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high)));
+}
+#endif
+static inline int8x16_t as_bytes(int32x4_t a) { return vreinterpretq_s8_s32(a); }
+static inline I dot(I sum, I small, I bytes) { SL_QUARTERS sum.v[i] = dot(sum.v[i], as_bytes(small.v[i]), as_bytes(bytes.v[i])); return sum; }
 
 static inline I bits(F a) { I r; SL_QUARTERS r.v[i] = vreinterpretq_s32_f32(a.v[i]); return r; }
 static inline F from_bits(I a) { F r; SL_QUARTERS r.v[i] = vreinterpretq_f32_s32(a.v[i]); return r; }
