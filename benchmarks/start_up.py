@@ -108,7 +108,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         for launcher in arguments.launchers:
             for kv_cache_tokens in arguments.kv_cache_tokens or [None]:
                 with TemporaryDirectory(prefix="su-cache-") as cache:
-                    for start in ("first", "second"):
+                    for start in ("first", *["second"] * arguments.second_starts):
                         how = {"launcher": launcher, "kv_cache_tokens": kv_cache_tokens, "start": start}
                         before = load_average()
                         measured = measure_start(
@@ -155,7 +155,8 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model", default="smollm2:135m", help="as `shardline serve` takes it")
     parser.add_argument("--launchers", nargs="+", choices=("local", "ray"), default=["local", "ray"])
     parser.add_argument("--kv-cache-tokens", nargs="+", type=int, help="sizes to measure beside each other")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3, help="first starts of each kind")
+    parser.add_argument("--second-starts", type=int, default=2, help="after each first one")
     parser.add_argument("--out", type=Path, help="write the JSON there instead of to standard output")
     return parser.parse_args(argv)
 
