@@ -60,7 +60,7 @@ def read_cpu(root: int, proc: Path = Path("/proc")) -> ProcessCpu:
         ProcessLookupError: there is no such process.
         OSError: the system has no /proc as Linux has it.
     """
-    pids = {*_tree(root, proc), os.getpid()}
+    pids = {*tree_of(root, proc), os.getpid()}
     threads = {key: cpu_s for pid in pids for key, cpu_s in _threads(pid, proc)}
     return ProcessCpu(time.perf_counter(), threads)
 
@@ -93,7 +93,7 @@ def _per_token(used_s: Mapping[str, float], num_tokens: int) -> dict[str, float]
     return {name: figure for name, figure in figures.items() if figure > 0}
 
 
-def _tree(root: int, proc: Path) -> list[int]:
+def tree_of(root: int, proc: Path) -> list[int]:
     """`root` and all processes below it, parents first."""
     if not (proc / str(root)).exists():
         raise ProcessLookupError(f"there is no process {root}: give the id of `shardline serve`")

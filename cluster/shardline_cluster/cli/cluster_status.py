@@ -1,7 +1,7 @@
 """What `shardline status` knows of a cluster: read from the queue, put into rows. Prints nothing."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment
@@ -25,6 +25,9 @@ class ReplicaRow:
     pid: int = 0
     reason: str = ""
     incarnation: str = ""
+    weights_bytes: int | None = None  # None: it has not loaded yet, or its engine does not tell
+    kv_cache_bytes: int | None = None
+    load_s: Mapping[str, float] = field(default_factory=dict)  # seconds of each phase of its loading, in order
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +147,15 @@ def _replica_row(leader: LeaderView, now_ms: int) -> ReplicaRow:
         pid=status.pid if status else 0,
         reason=status.reason if status else "",
         incarnation=leader.incarnation,
+        weights_bytes=_bytes(status, "weights_bytes"),
+        kv_cache_bytes=_bytes(status, "kv_cache_bytes"),
+        load_s=status.load_s if status else {},
     )
+
+
+def _bytes(status: ReplicaStatus | None, detail: str) -> int | None:
+    told = status.details.get(detail, "") if status else ""
+    return int(told) if told.isdecimal() else None
 
 
 def _status_of(leader: LeaderView) -> ReplicaStatus | None:

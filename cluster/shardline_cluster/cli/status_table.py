@@ -38,7 +38,8 @@ def _replica_table(deployments: Sequence[DeploymentRow]) -> str:
     rows = [_replica_cells(replica, deployment.name) for deployment in deployments for replica in deployment.replicas]
     if not rows:
         return ""
-    return _table(("REPLICA", "MODEL", "STATE", "REQUESTS", "LEASE", "PROCESS", "REASON"), rows)
+    header = ("REPLICA", "MODEL", "STATE", "REQUESTS", "LEASE", "WEIGHTS", "KV CACHE", "PROCESS", "REASON")
+    return _table(header, rows)
 
 
 def _replica_cells(replica: ReplicaRow, model: str) -> tuple[str, ...]:
@@ -48,9 +49,15 @@ def _replica_cells(replica: ReplicaRow, model: str) -> tuple[str, ...]:
         replica.state,
         str(replica.num_requests),
         _lease(replica.lease_left_s),
+        _size(replica.weights_bytes),
+        _size(replica.kv_cache_bytes),
         f"{replica.host}:{replica.pid}" if replica.pid else "-",
         replica.reason,
     )
+
+
+def _size(num_bytes: int | None) -> str:
+    return "-" if num_bytes is None else f"{num_bytes / (1 << 20):.0f} MiB"
 
 
 def _lease(left_s: float | None) -> str:

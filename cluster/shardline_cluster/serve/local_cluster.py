@@ -22,7 +22,7 @@ from shardline_cluster.controller.ray_controller_config import HEAD_DOES_NOT_ANS
 from shardline_cluster.queue.server_check import check_server
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.serve.commands import DRAIN_S, Commands
-from shardline_cluster.serve.ports import free_port, wait_until_listening
+from shardline_cluster.serve.ports import free_port
 from shardline_cluster.serve.private_folder import RAY_FOLDER, PrivateFolder
 from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP, RECONNECT_VARIABLES, STARTED, RayPlan
 from shardline_cluster.serve.redis_child import EmbeddedRedis
@@ -171,8 +171,7 @@ class LocalCluster:
         began_s = self._times.now_s
         self._head = self._child(self._commands.ray_head(plan))
         self._head.start()
-        # The node needs no more of the head than its GCS, whose port is open long before the head is up.
-        await wait_until_listening(HEAD_IP, plan.gcs_port, within_s=RAY_START_S, unless=self._head.ended)
+        await self._head.until(plan.head_takes_nodes, within_s=RAY_START_S)
         self._node = self._child(self._commands.ray_node(plan))
         self._node.start()
         await self._head.printed(STARTED, within_s=RAY_START_S)

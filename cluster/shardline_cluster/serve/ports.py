@@ -1,13 +1,9 @@
 """Finds ports, and keeps one for several routers that share it."""
 
-import asyncio
 import errno
 import socket
-from collections.abc import Callable
 
 from shardline_cluster.errors import ConfigurationError
-
-POLL_S = 0.02
 
 
 def reserve_shared_port(host: str, port: int) -> socket.socket:
@@ -36,20 +32,6 @@ def free_port(host: str) -> int:
     with _socket(host) as probe:
         _bind(probe, host, 0)
         return port_of(probe)
-
-
-async def wait_until_listening(host: str, port: int, *, within_s: float, unless: Callable[[], bool]) -> None:
-    """Waits until somebody accepts connections there, time is up, or `unless` holds; the caller sees which."""
-    loop = asyncio.get_running_loop()
-    give_up = loop.time() + within_s
-    while loop.time() < give_up and not unless():
-        try:
-            _, writer = await asyncio.open_connection(host, port)
-        except OSError:
-            await asyncio.sleep(POLL_S)
-            continue
-        writer.close()
-        return
 
 
 def is_own_address(host: str) -> bool:

@@ -115,6 +115,13 @@ class RayPlan:
         self.token_file.touch(mode=0o600)
         self.token_file.write_text(secrets.token_hex(32))
 
+    def head_takes_nodes(self) -> bool:
+        """Whether the head's own raylet is there, which a node asks for, and in vain waits 2 s before it asks again.
+
+        The head says that it has started a second later: by then a node can be half-way up.
+        """
+        return any(self.head_folder.glob("session_*/sockets/raylet*"))
+
     def forget_last_start(self) -> None:
         """To be called before each start of the head."""
         (self.head_folder / "ray_current_cluster").unlink(missing_ok=True)

@@ -13,6 +13,7 @@ from shardline_cluster.processes.child_process import describe_exit, start_child
 from shardline_cluster.processes.log_cap import cap_log
 
 POLL_S = 0.1
+START_POLL_S = 0.02  # while others wait for it
 SHOWN_LOG_BYTES = 2_000
 
 Say = Callable[[str], None]
@@ -69,23 +70,27 @@ class SupervisedChild:
             self._child = start_child(self._plan.command, environment=self._plan.environment, output=log)
         self._started_s = self._clock()
 
-    def ended(self) -> bool:
-        """Whether the present process has ended."""
-        return self._exit_code() is not None
-
     async def printed(self, text: str, *, within_s: float) -> None:
         """Waits until the child has printed `text`.
 
         Raises:
             ChildFailedError: it ended before, or took too long.
         """
+        await self.until(lambda: text.encode() in self._plan.log.read_bytes(), within_s=within_s)
+
+    async def until(self, is_so_far: Callable[[], bool], *, within_s: float) -> None:
+        """Waits until the child is so far.
+
+        Raises:
+            ChildFailedError: it ended before, or took too long.
+        """
         give_up = self._clock() + within_s
-        while text.encode() not in self._plan.log.read_bytes():
+        while not is_so_far():
             code = self._exit_code()
             if code is not None or self._clock() > give_up:
                 what = f"was not ready within {within_s:.0f} s" if code is None else self._plan.explain(code)
                 raise ChildFailedError(f"{self._plan.name} {what}; its last words:\n{self.last_words()}")
-            await asyncio.sleep(POLL_S)
+            await asyncio.sleep(START_POLL_S)
 
     async def keep(self) -> None:
         """Starts the child again whenever it ends, until it is stopped."""

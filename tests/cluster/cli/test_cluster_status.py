@@ -4,7 +4,8 @@ import pytest
 
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport, PlaceReport
-from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.fleet.json_encoding import to_json
+from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from tests.cluster.cli.example_cluster import ExampleCluster, working_cluster
 
 
@@ -87,3 +88,22 @@ async def test_the_controller_speaks_for_replicas_that_cannot_and_only_for_them(
     failed, starting = deployment.replicas[2:]
     assert failed.reason == "out of memory (failed 3 times in a row; next try in 4 s)"
     assert (failed.lease_left_s, starting.reason) == (None, "")
+
+
+async def test_a_replica_that_has_loaded_tells_how_large_it_is_and_how_long_that_took() -> None:
+    cluster = ExampleCluster()
+    await cluster.deploy()
+    status = ReplicaStatus(
+        deployment="smollm2",
+        replica="smollm2-0",
+        state=ReplicaState.READY,
+        details={"weights_bytes": "1000", "kv_cache_bytes": "many"},
+        load_s={"imports": 1.5, "weights": 0.25},
+    )
+    await cluster.start_replica("smollm2-0", ReplicaState.READY, status=to_json(status))
+
+    (deployment,) = (await cluster.observe()).deployments
+
+    (replica,) = deployment.replicas
+    assert (replica.weights_bytes, replica.kv_cache_bytes) == (1000, None)
+    assert replica.load_s == {"imports": 1.5, "weights": 0.25}

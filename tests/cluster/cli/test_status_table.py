@@ -16,6 +16,8 @@ def a_replica(*, lease_left_s: float = 4.2, reason: str = "") -> ReplicaRow:
         pid=4711,
         reason=reason,
         incarnation="x",
+        weights_bytes=92 << 20,
+        kv_cache_bytes=1440 << 20,
     )
 
 
@@ -39,8 +41,8 @@ def test_models_and_replicas_stand_in_two_tables() -> None:
         "MODEL    SOURCE        READY  WAITING  RUNNING  OLDEST WAIT  ROUTERS\n"
         "smollm2  smollm2:135m  1/2    2        3        1 min 31 s   1\n"
         "\n"
-        "REPLICA    MODEL    STATE  REQUESTS  LEASE       PROCESS      REASON\n"
-        "smollm2-0  smollm2  READY  3         4.2 s left  node-1:4711\n"
+        "REPLICA    MODEL    STATE  REQUESTS  LEASE       WEIGHTS  KV CACHE  PROCESS      REASON\n"
+        "smollm2-0  smollm2  READY  3         4.2 s left  92 MiB   1440 MiB  node-1:4711\n"
     )
 
 
@@ -54,13 +56,19 @@ def test_without_replicas_there_is_no_second_table() -> None:
 def test_a_late_lease_and_a_reason_are_shown() -> None:
     text = render(a_status(a_replica(lease_left_s=-1, reason="out of memory")))
 
-    assert text.splitlines()[-1] == "smollm2-0  smollm2  READY  3         over   node-1:4711  out of memory"
+    assert (
+        text.splitlines()[-1]
+        == "smollm2-0  smollm2  READY  3         over   92 MiB   1440 MiB  node-1:4711  out of memory"
+    )
 
 
 def test_a_replica_without_a_process_is_shown_with_its_reason() -> None:
     text = render(a_status(ReplicaRow(replica="smollm2-1", state="FAILED", reason="out of memory")))
 
-    assert text.splitlines()[-1] == "smollm2-1  smollm2  FAILED  0         -      -        out of memory"
+    assert (
+        text.splitlines()[-1]
+        == "smollm2-1  smollm2  FAILED  0         -      -        -         -        out of memory"
+    )
 
 
 def test_a_hold_is_explained() -> None:

@@ -1,12 +1,11 @@
 """One port for several routers, kept from everybody else, and clear words where it is taken."""
 
-import asyncio
 import socket
 
 import pytest
 
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.serve.ports import free_port, port_of, reserve_shared_port, wait_until_listening
+from shardline_cluster.serve.ports import free_port, port_of, reserve_shared_port
 
 
 def _router(port: int) -> socket.socket:
@@ -62,17 +61,3 @@ def test_an_address_of_another_machine_is_refused() -> None:
 def test_a_free_port_can_be_had() -> None:
     with reserve_shared_port("127.0.0.1", free_port("127.0.0.1")) as reserved:
         assert port_of(reserved) > 0
-
-
-async def test_waiting_for_a_listener_ends_when_it_listens_and_when_it_never_will() -> None:
-    port = free_port("127.0.0.1")
-
-    await wait_until_listening("127.0.0.1", port, within_s=60, unless=lambda: True)
-    with socket.socket() as server:
-        server.bind(("127.0.0.1", port))
-        waiting = asyncio.create_task(
-            wait_until_listening("127.0.0.1", port, within_s=60, unless=lambda: False),
-        )
-        await asyncio.sleep(0)
-        server.listen()
-        await asyncio.wait_for(waiting, 20)

@@ -65,6 +65,19 @@ def test_a_restart_of_the_head_is_not_refused_because_of_the_start_before(
     assert list(plan.head_folder.iterdir()) == []
 
 
+def test_the_head_takes_nodes_once_its_own_raylet_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = replace(PLAN, folder=Path("r"))
+    sockets = plan.head_folder / "session_2026-11-24_08-17-01_202215_12" / "sockets"
+    sockets.mkdir(parents=True)
+
+    before = plan.head_takes_nodes()
+    (sockets / "raylet").touch()
+
+    assert not before
+    assert plan.head_takes_nodes()
+
+
 def test_a_folder_in_which_sockets_would_have_no_room_is_refused() -> None:
     longest = "/" + "x" * 40
 

@@ -1,13 +1,19 @@
 """Packed weights come back as they were put; anything else on the disk is made anew."""
 
+import errno
 import os
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from shardline_workers.kernels.packed_store import PackedStore
+from shardline_workers.kernels.packed_store import ABANDONED_S, PackedStore
 
 MATRICES = [np.arange(size, dtype=np.uint8) for size in (100, 1, 200)]
 
@@ -112,3 +118,87 @@ def test_no_half_written_file_is_left(tmp_path: Path) -> None:
     path = stored(tmp_path)
 
     assert list(tmp_path.iterdir()) == [path]
+
+
+@contextmanager
+def disk_that_is_full_after(num_bytes: int) -> Iterator[None]:
+    """No file of this process may grow beyond so many bytes: writing more fails in the middle."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_disk_that_fills_up_while_it_is_written_leaves_nothing_behind(tmp_path: Path) -> None:
+    with disk_that_is_full_after(50_000):
+        stored(tmp_path, matrices=[np.ones(80_000, np.uint8)])
+
+    assert list(tmp_path.iterdir()) == []
+    assert PackedStore(tmp_path, "model").take(80_000) is None
+
+
+def test_two_that_pack_at_once_leave_one_whole_file_and_each_keeps_what_it_has(tmp_path: Path) -> None:
+    stores = [PackedStore(tmp_path, "model") for _ in range(2)]
+    for store in stores:
+        for matrix in MATRICES:
+            assert store.take(len(matrix)) is None
+            store.put(matrix)
+    savers = [threading.Thread(target=store.save) for store in stores]
+
+    for saver in savers:
+        saver.start()
+    for saver in savers:
+        saver.join()
+
+    assert [path.name for path in tmp_path.iterdir()] == ["model.packed"]
+    assert [matrix.tolist() for matrix in taken(tmp_path) if matrix is not None] == [m.tolist() for m in MATRICES]
+
+
+def test_a_file_that_is_replaced_stays_whole_for_who_has_mapped_it(tmp_path: Path) -> None:
+    stored(tmp_path)
+    mapped = taken(tmp_path)
+
+    stored(tmp_path / "other", matrices=[np.zeros(len(matrix), np.uint8) for matrix in MATRICES])
+    (tmp_path / "other" / "model.packed").replace(tmp_path / "model.packed")
+
+    assert [matrix.tolist() for matrix in mapped if matrix is not None] == [m.tolist() for m in MATRICES]
+
+
+def test_a_broken_file_that_cannot_be_deleted_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = stored(tmp_path)
+    os.truncate(path, 60)
+    monkeypatch.setattr(Path, "unlink", _read_only)
+
+    assert taken(tmp_path) == [None] * 3
+    assert path.exists()
+
+
+def _read_only(_path: Path, **_: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")  # which even root, who runs tests at times, would meet
+
+
+def test_a_whole_file_in_a_folder_that_cannot_be_written_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored(tmp_path)
+
+    def read_only(_path: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(os, "utime", read_only)
+
+    assert all(matrix is not None for matrix in taken(tmp_path))
+
+
+def test_what_a_killed_process_had_begun_to_write_goes_after_a_while(tmp_path: Path) -> None:
+    young, old = tmp_path / "packing-young", tmp_path / "packing-old"
+    for part in (young, old):
+        part.write_bytes(b"half")
+    hours_ago = time.time() - 2 * ABANDONED_S
+    os.utime(old, (hours_ago, hours_ago))
+
+    path = stored(tmp_path)
+
+    assert sorted(tmp_path.iterdir()) == sorted([path, young])

@@ -3,8 +3,9 @@
     magic, length and checksum of the table | table (JSON: offsets, sizes, checksums) | matrices, each on 64 bytes
 
 The file is mapped, not read: replicas on a host share its pages, and a second start takes milliseconds. It appears
-under its name only when it is whole. One that does not hold what it says is thrown away and made anew. All files
-together stay below a bound; the ones not used for longest go first.
+under its name only when it is whole: of two processes that pack at once the later one's, which holds the same, stays.
+One that does not hold what it says is thrown away and made anew. All files together stay below a bound; the ones not
+used for longest go first. A disk that is full, or cannot be written, costs the next start its time and nothing else.
 """
 
 import json
@@ -12,6 +13,7 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +27,8 @@ from numpy.typing import NDArray
 Bytes = NDArray[np.uint8]
 
 MAX_STORE_BYTES = 32 << 30  # of all files together
+ABANDONED_S = 3600.0  # a half-written file that is older has lost its writer
+_PART = "packing-"
 _MAGIC = b"shardline packed"
 _HEAD = struct.Struct("<16sQI")  # magic, bytes of the table, checksum of the table
 _ALIGNMENT = 64  # bytes; a cache line, which the kernels expect
@@ -95,7 +99,8 @@ def _open(path: Path) -> list[Bytes] | None:
         return None
     entries = _read_table(content)
     if entries is None or not _all_whole(content, entries):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that cannot be written: it is passed over each time
+            path.unlink(missing_ok=True)
         return None
     with suppress(OSError):
         os.utime(path)  # used last: see _make_room
@@ -131,7 +136,7 @@ def _chunk_checksums(matrix: Bytes) -> tuple[int, ...]:
 def _write(path: Path, matrices: Sequence[Bytes]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     table, offsets = _table(matrices)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix="packing-", delete=False) as file:
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=_PART, delete=False) as file:
         try:
             file.write(_HEAD.pack(_MAGIC, len(table), zlib.crc32(table)) + table)
             for offset, matrix in zip(offsets, matrices, strict=True):
@@ -165,6 +170,7 @@ def _make_room(path: Path, num_bytes: int, max_bytes: int) -> None:
         OSError: they never would, or the disk has no room for them.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path.parent)
     status = os.statvfs(path.parent)
     if num_bytes > min(max_bytes, status.f_bavail * status.f_frsize // 2):
         raise OSError(f"packed weights of {num_bytes} bytes are too large for the store")
@@ -175,3 +181,11 @@ def _make_room(path: Path, num_bytes: int, max_bytes: int) -> None:
             return
         total -= other.stat().st_size
         other.unlink(missing_ok=True)
+
+
+def _remove_abandoned(folder: Path) -> None:
+    """What killed processes had begun to write."""
+    for part in folder.glob(f"{_PART}*"):
+        with suppress(FileNotFoundError):
+            if time.time() - part.stat().st_mtime > ABANDONED_S:
+                part.unlink()
