@@ -138,7 +138,8 @@ class RedisConnections:
         async with self._slots:
             connection = self._free.pop() if self._free else self._address.connection(timeout_s=self._timeout_s)
             try:
-                await connection.connect()  # type: ignore[no-untyped-call]
+                if not connection.is_connected:
+                    await connection.connect()  # type: ignore[no-untyped-call]
                 yield connection
             except ResponseError:
                 await self._give_back(connection)  # the reply was read whole

@@ -51,28 +51,46 @@ async def _messages(
 
 
 async def _replies(connection: AbstractConnection, terms: QueueTerms) -> AsyncIterator[object]:
-    """What arrives. After a silence the server is asked for a sign of life: a dead connection may stay open for long.
-
-    The pending read is kept across silences: a read that is given up in the middle of a message would lose it.
-    """
-    was_asked = False
-    read = asyncio.ensure_future(connection.read_response())
+    """What arrives. A read is never given up for a silence: one that is, in the middle of a message, would lose it."""
+    guard = _SilenceGuard(connection, terms)
+    watching = asyncio.ensure_future(guard.watch())
     try:
         while True:
-            limit_ms = terms.call_timeout_ms if was_asked else terms.silence_ms
-            done, _ = await asyncio.wait({read}, timeout=limit_ms / 1000)
-            if done:
-                yield read.result()
-                was_asked = False
-                read = asyncio.ensure_future(connection.read_response())
-            elif was_asked:
-                raise OSError("the subscription gives no sign of life")
-            else:
-                was_asked = True
-                await connection.send_command("PING")
+            reply = await connection.read_response()
+            guard.hear()
+            yield reply
     finally:
-        read.cancel()
-        await asyncio.gather(read, return_exceptions=True)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+class _SilenceGuard:
+    """Asks a silent server for a sign of life, since a dead connection may stay open for long, and closes it if there
+    is none: its reader then meets the end."""
+
+    def __init__(self, connection: AbstractConnection, terms: QueueTerms) -> None:
+        self._connection = connection
+        self._silence_s = terms.silence_ms / 1000
+        self._answer_s = terms.call_timeout_ms / 1000
+        self._clock = asyncio.get_running_loop().time
+        self._heard_at = self._clock()
+
+    def hear(self) -> None:
+        """Something has arrived."""
+        self._heard_at = self._clock()
+
+    async def watch(self) -> None:
+        """Runs for as long as the connection lives."""
+        while True:
+            await asyncio.sleep(max(0.0, self._heard_at + self._silence_s - self._clock()))
+            asked_at = self._clock()
+            if asked_at < self._heard_at + self._silence_s:
+                continue
+            await self._connection.send_command("PING")
+            await asyncio.sleep(self._answer_s)
+            if self._heard_at < asked_at:
+                await self._connection.disconnect(nowait=True)
+                return
 
 
 def open_message(reply: object, wake_channel: str) -> Iterator[QueueMessage]:

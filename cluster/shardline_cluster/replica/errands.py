@@ -21,6 +21,11 @@ class Errands:
         """Whether anything waits or is in flight."""
         return bool(self._restores or self._num_restoring or self._releases or self._releasing)
 
+    @property
+    def waiting(self) -> bool:
+        """Whether anything waits to be sent."""
+        return bool(self._restores or self._releases)
+
     def restore(self, what: HeldRequest | RecentEnd) -> None:
         """Queues the restore of a grant or of an end."""
         self._restores[what.info.id, isinstance(what, RecentEnd)] = what

@@ -76,6 +76,11 @@ class HeldRequests:
         return any(is_due(h, now) for h in self._held.values())
 
     @property
+    def has_errands(self) -> bool:
+        """Whether restores or releases wait to be sent."""
+        return self._errands.waiting
+
+    @property
     def owes_nothing(self) -> bool:
         """Whether nothing is held and no call is out that could bring or hand back something."""
         return not (self._held or self._claim or self._errands.pending)

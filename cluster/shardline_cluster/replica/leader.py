@@ -85,6 +85,7 @@ class Leader:
         self._step_due = asyncio.Event()
         self._errand_due = asyncio.Event()
         self._answered = asyncio.Event()
+        self._drain_told = asyncio.Event()  # by the queue
         self._last_turn_at = float("-inf")
         self._steps_ended = False
         self._free_slots = driver.room[0].free_slots
@@ -266,16 +267,17 @@ class Leader:
             self._claim_due.set()
         self._step_due.set()
         self._commit_due.set()
-        self._errand_due.set()
         self._answered.set()
+        if self._held.has_errands:
+            self._errand_due.set()
+        if self._held.draining:
+            self._drain_told.set()
 
     # --- the end -------------------------------------------------------------------------------------------------
 
     async def _drain(self, stop: asyncio.Event) -> None:
         """Waits until told to drain, then until nothing is held any more."""
-        while not (stop.is_set() or self._held.draining):
-            self._answered.clear()
-            await _either(stop.wait(), self._answered.wait())
+        await _either(stop.wait(), self._drain_told.wait())
         self._held.begin_drain()
         self._step_due.set()
         _LOG.info("draining: %d requests go back", self._held.num_held)
