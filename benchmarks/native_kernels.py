@@ -105,7 +105,7 @@ class Matrices:
         self._library.checked(self._library.sl_pack(ctypes.byref(packing)))
 
     @contextmanager
-    def timed(self, pool: int, num_rows: int) -> Iterator[Callable[[], float]]:
+    def timed(self, pool: int, num_rows: int, isa: int) -> Iterator[Callable[[], float]]:
         """Gives a function that multiplies by all copies, and returns seconds of CPU for one of them."""
         outputs, inputs = self._sizes
         kind = PanelKind.PAIRS if self._kind is Format.BF16 else PanelKind.INT8
@@ -125,7 +125,7 @@ class Matrices:
         limits = api.Limits(num_rows, 1, 1, 0)
         array = (api.Op * len(ops))(*ops)
         program = self._library.checked_pointer(
-            self._library.sl_program_create(array, len(ops), ctypes.byref(limits), self._library.sl_isa_best(), 1)
+            self._library.sl_program_create(array, len(ops), ctypes.byref(limits), isa, 1)
         )
 
         def run() -> float:

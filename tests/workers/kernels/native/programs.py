@@ -255,3 +255,11 @@ def quantised_inputs(kind: api.Format, x: Floats) -> NDArray[np.float64]:
     scales = (largest / np.float32(127)).astype(np.float64)
     exact: NDArray[np.float64] = (quants * scales).reshape(rows, -1)[:, :inputs]
     return exact
+
+
+def families(machine: Machine, kind: api.Format) -> list[list[int]]:
+    """The instruction sets of this machine, those together that give a linear layer of this format the same bits."""
+    available = machine.library.available_isas()
+    apart = [name for name in available if name == "amx" and kind is api.Format.BF16]
+    together = [number for name, number in available.items() if name not in apart]
+    return [together, *([available[name]] for name in apart)]

@@ -5,12 +5,14 @@ import pytest
 
 from shardline_workers.kernels import native_api as api
 from shardline_workers.kernels.native_api import Format, OpKind
+from tests.workers.kernels.native.matrix_instructions import tile_product
 from tests.workers.kernels.native.programs import (
     Batch,
     Floats,
     Machine,
     PackedMatrix,
     address,
+    families,
     op,
     panel_kind,
     quantised_inputs,
@@ -63,25 +65,48 @@ def test_a_row_has_the_same_bits_in_every_batch_on_every_thread_and_instruction_
     x = random(70, inputs, seed=1)
     x[3, :32] = 0  # a group without a scale
     x[5, :32] *= np.float32(1e-37)  # products that are denormals
-    alone = np.concatenate([linear(machine, matrix, row[None]) for row in x])
 
-    for isa in machine.library.available_isas().values():
-        for rows in [*range(1, 20), 64, 70] if isa else [1, 7]:
-            for num_threads in (1, 2):
-                out = linear(machine, matrix, x[:rows].copy(), isa=isa, num_threads=num_threads)
-                assert out.tobytes() == alone[:rows].tobytes(), (isa, rows, num_threads)
+    for family in families(machine, kind):
+        alone = np.concatenate([linear(machine, matrix, row[None], isa=family[0]) for row in x])
+        for isa in family:
+            for rows in [*range(1, 20), 33, 64, 70] if isa else [1, 7]:
+                for num_threads in (1, 2):
+                    out = linear(machine, matrix, x[:rows].copy(), isa=isa, num_threads=num_threads)
+                    assert out.tobytes() == alone[:rows].tobytes(), (isa, rows, num_threads)
+
+
+@pytest.mark.parametrize("num_rows", [1, 5, 16, 37])
+@pytest.mark.parametrize("size", [(16, 32), (72, 64), (133, 100), (48, 1100)])
+def test_matrix_instructions_add_bfloat16_products_in_their_own_order(
+    machine: Machine, size: tuple[int, int], num_rows: int
+) -> None:
+    isa = machine.library.available_isas().get("amx")
+    if isa is None:
+        pytest.skip("this processor has no AMX")
+    outputs, inputs = size
+    weight, x = random(outputs, inputs), random(num_rows, inputs, seed=1)
+    x *= np.float32(2) ** np.random.default_rng(2).integers(-20, 20, x.shape).astype(np.float32)
+    x[0, :8] *= np.float32(1e-37)  # products that are denormals
+    x[0, 8:16] = np.float32(1e-39)  # inputs that are
+    weight[3, :12] = np.float32(1e-39)
+    weight[4] *= np.float32(1e-36)  # sums that are, or nearly
+
+    out = linear(machine, machine.pack(Format.BF16, weight), x, isa=isa)
+
+    assert out.tobytes() == tile_product(x, weight).tobytes()
 
 
 @pytest.mark.parametrize("kind", list(Format))
 @pytest.mark.parametrize("broken", [np.nan, np.inf, -np.inf])
 def test_a_broken_input_breaks_its_own_row_visibly_and_no_other(machine: Machine, kind: Format, broken: float) -> None:
     matrix = machine.pack(kind, random(32, 64))
-    x = random(9, 64, seed=1)
-    whole = linear(machine, matrix, x)
-    x[4, 40] = broken
+    x = random(19, 64, seed=1)
+    spoilt = x.copy()
+    spoilt[4, 40] = broken
 
     for isa in machine.library.available_isas().values():
-        out = linear(machine, matrix, x, isa=isa)
+        whole = linear(machine, matrix, x, isa=isa)
+        out = linear(machine, matrix, spoilt, isa=isa)
 
         assert not np.isfinite(out[4]).any()
         assert np.delete(out, 4, axis=0).tobytes() == np.delete(whole, 4, axis=0).tobytes()

@@ -52,7 +52,8 @@ enum sl_isa {
     SL_ISA_AVX_VNNI = 2,      // AVX2 and 256-bit dot products of int8
     SL_ISA_AVX512_VNNI = 3,   // AVX512 F, BW, DQ, VL and VNNI
     SL_ISA_AVX512_BF16 = 4,   // the same and dot products of bfloat16
-    SL_ISA_NEON = 6,          // 64-bit ARM, any (5 is kept for AMX)
+    SL_ISA_AMX = 5,           // AVX512_VNNI and matrix instructions for int8 and bfloat16
+    SL_ISA_NEON = 6,          // 64-bit ARM, any
     SL_ISA_NEON_DOTPROD = 7,  // 64-bit ARM with dot products of int8
     SL_ISA_COUNT = 8,
 };

@@ -124,7 +124,7 @@ static float normaliser(const sl_attention &a, const Softmax &softmax, int row, 
 
 static void finish(const sl_attention &a, const Work &work, const AttentionItem &item, const Softmax &softmax) {
     const int size = a.cache.head_dim;
-    const PanelSplit split(work.count(SL_TOKENS));
+    const PanelSplit split(a.panels.kind, work.count(SL_TOKENS));
     for (int i = 0; i < item.count; i++) {
         const int token = token_of(a, work, item, i), head = head_of(a, item, i), column = head * size;
         const float *sums = softmax.sums + i * size;

@@ -82,6 +82,7 @@ int check_quantise(const Check &c) {
 int check_linear(const Check &c) {
     const sl_linear &l = c.op.linear;
     if (int s = check_input(c, l.x, l.weight)) return s;
+    c.needs.linear = true;
     return c.want(l.out && l.out_stride >= l.weight.num_outputs && is_size(l.out_stride),
                   "out is NULL or its stride too small");
 }
@@ -90,7 +91,7 @@ int check_gated_linear(const Check &c) {
     const sl_gated_linear &g = c.op.gated_linear;
     if (int s = check_input(c, g.x, g.weight)) return s;
     if (int s = check_panels(c, g.panels, g.panels.num_inputs)) return s;
-    c.needs.gated = true;
+    c.needs.linear = true;
     return c.want(g.weight.num_outputs == 2 * TILE * num_tiles(g.panels.num_inputs),
                   "weight has not 32 · ceil(size / 16) outputs");
 }
@@ -228,7 +229,7 @@ int64_t sl_panel_bytes(int32_t kind, int64_t max_rows, int64_t num_inputs) {
     if (!is_panel_size(kind, num_inputs) || !is_size(max_rows))
         return refuse(SL_BAD_ARGUMENT, "no panels of kind %d are [%lld, %lld]", kind, (long long)max_rows,
                       (long long)num_inputs);
-    return max_rows * panel_row_bytes(kind, num_inputs);
+    return max_rows * panel_row_bytes(kind, num_inputs) + PANEL_SLACK;
 }
 
 int64_t sl_kv_cache_bytes(const sl_kv_cache *cache) {

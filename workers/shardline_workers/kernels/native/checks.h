@@ -13,7 +13,7 @@ struct StepNeeds {
     int32_t block_size = 0;
     const sl_choice *choice = nullptr;  // any of the choices, whose rows are checked; all have the same buffers
     // Sizes of scratch memory.
-    bool gated = false;
+    bool linear = false;
     bool attention = false;
     int32_t largest_choice = 0;  // vocabulary
 };

@@ -80,7 +80,7 @@ static void norm_row(const sl_norm &n, const PanelSplit &split, int row, int64_t
 
 static void norm(const sl_op &op, Work &work) {
     const int num_rows = work.count(op.rows);
-    const PanelSplit split(num_rows);
+    const PanelSplit split(op.norm.panels.kind, num_rows);
     const bool gathers = op.rows == SL_SAMPLED;
     for (int row = work.begin(num_rows); row < work.end(num_rows); row++)
         norm_row(op.norm, split, row, gathers ? work.step.sampled_rows[row] : row, !gathers);
@@ -90,7 +90,7 @@ static void norm(const sl_op &op, Work &work) {
 
 static void quantise_rows(const sl_op &op, Work &work) {
     const int num_rows = work.count(op.rows);
-    const PanelSplit split(num_rows);
+    const PanelSplit split(op.quantise.panels.kind, num_rows);
     for (int row = work.begin(num_rows); row < work.end(num_rows); row++)
         put_row(op.quantise.panels, split, row, op.quantise.x + row * op.quantise.x_stride);
 }
@@ -107,7 +107,7 @@ static void gather_sampled(const sl_op &op, Work &work) {
 static void gated_activation(const sl_op &op, Work &work) {
     const sl_gated_activation &g = op.gated_activation;
     const int num_rows = work.count(op.rows);
-    const PanelSplit split(num_rows);
+    const PanelSplit split(g.panels.kind, num_rows);
     for (int row = work.begin(num_rows); row < work.end(num_rows); row++) {
         const float *gate = g.gate_up + row * 2 * g.size, *up = gate + g.size;
         PanelPlace place{};

@@ -4,7 +4,11 @@
 // The panels on the first tiles share the prefetch of the next tiles into L2. Tiles are short (5.7 KB at 576 inputs):
 // the hardware's prefetcher never gets going, and without this, 2 to 16 rows ran at half the speed.
 #pragma once
+#include "columns.h"
 #include "product.h"
+#ifdef SL_AMX
+#include "gemm_amx.h"
+#endif
 
 namespace shardline {
 namespace SL_TARGET {
@@ -12,14 +16,6 @@ namespace SL_TARGET {
 constexpr int FETCHING_PANELS = 4;               // that share the prefetch
 constexpr ptrdiff_t FETCH_MAX = 1 << 20;         // next tiles farther away than this would fall out of L2 again
 constexpr ptrdiff_t FETCH_AHEAD_OF_HUGE = 2048;  // then only a little ahead
-
-// Which columns of out the tiles go to.
-struct Columns {
-    float *out;  // where column 16 · first_tile goes
-    ptrdiff_t stride;
-    int first_tile;
-    int num_outputs;  // columns of tiles beyond are not written
-};
 
 template <int FORMAT>
 static int tiles_at_once(int num_rows, int left) {
@@ -69,7 +65,7 @@ static void run_panel(const Product &p, int tiles, int columns) {
 template <int FORMAT>
 static void multiply_format(const sl_weight &weight, const sl_panels &x, int num_rows, int begin, int end,
                             const Columns &to) {
-    const PanelSplit split(num_rows);
+    const PanelSplit split(x.kind, num_rows);
     const int64_t row_bytes = panel_row_bytes(x.kind, x.num_inputs);
     Product p;
     p.tile_stride = tile_bytes(FORMAT, weight.num_inputs);
@@ -91,6 +87,9 @@ static void multiply_format(const sl_weight &weight, const sl_panels &x, int num
 
 // Columns of tiles begin … end - 1 of x · weight transposed.
 static void multiply(const sl_weight &weight, const sl_panels &x, int num_rows, int begin, int end, const Columns &to) {
+#ifdef SL_AMX
+    if (is_tiled(x.kind, num_rows)) return multiply_by_tiles(weight, x, num_rows, begin, end, to);
+#endif
     switch (weight.format) {
         case SL_BF16: return multiply_format<SL_BF16>(weight, x, num_rows, begin, end, to);
         case SL_W4_MIN: return multiply_format<SL_W4_MIN>(weight, x, num_rows, begin, end, to);

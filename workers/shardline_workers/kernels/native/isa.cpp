@@ -2,6 +2,10 @@
 
 #if defined(__x86_64__)
 #include <xmmintrin.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -24,6 +28,9 @@ extern const Operations operations;
 namespace avx512_bf16 {
 extern const Operations operations;
 }
+namespace amx {
+extern const Operations operations;
+}
 #elif defined(__aarch64__)
 namespace neon {
 extern const Operations operations;
@@ -36,11 +43,12 @@ extern const Operations operations;
 namespace {
 
 const char *const NAMES[SL_ISA_COUNT] = {"portable",    "avx2",  "avx-vnni", "avx512-vnni",
-                                         "avx512-bf16", nullptr, "neon",     "neon-dotprod"};
+                                         "avx512-bf16", "amx", "neon",     "neon-dotprod"};
 
 #if defined(__x86_64__)
-const Operations *const OPERATIONS[SL_ISA_COUNT] = {&portable::operations, &avx2::operations, &avx_vnni::operations,
-                                                    &avx512_vnni::operations, &avx512_bf16::operations};
+const Operations *const OPERATIONS[SL_ISA_COUNT] = {&portable::operations,    &avx2::operations,
+                                                    &avx_vnni::operations,    &avx512_vnni::operations,
+                                                    &avx512_bf16::operations, &amx::operations};
 
 // Clang 14 does not know f16c by name: CPUID leaf 1, ECX bit 29.
 bool has_f16c() {
@@ -64,6 +72,25 @@ bool has_avx_vnni() {
     return has_avx2() && (a >> 4 & 1);
 }
 
+// CPUID leaf 7, EDX bits 22, 24, 25: bfloat16, tiles, int8.
+bool processor_has_amx() {
+    uint32_t a = 7, b, c = 0, d;
+    asm("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    return (d >> 22 & 1) && (d >> 24 & 1) && (d >> 25 & 1);
+}
+
+#ifdef __linux__
+// Linux lets a process use tile registers only once it has asked; threads that are there already may then, too.
+bool has_amx() {
+    constexpr int ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18;
+    static const bool is_permitted = processor_has_amx() &&
+                                     syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA) == 0;
+    return is_permitted;
+}
+#else
+bool has_amx() { return false; }
+#endif
+
 // Intel's cores that have vdpbf16ps start one every second cycle, but two plain multiply-adds in each: 6 rows × 4 tiles run
 // at 152 GFLOP/s without it and at 115 with it (Sapphire Rapids, one core). AMD's start one every cycle: 220 with it.
 bool bf16_is_slow() { return __builtin_cpu_is("intel"); }
@@ -75,6 +102,7 @@ bool has(int isa) {
         case SL_ISA_AVX_VNNI: return has_avx_vnni();
         case SL_ISA_AVX512_VNNI: return has_avx512();
         case SL_ISA_AVX512_BF16: return has_avx512() && __builtin_cpu_supports("avx512bf16");
+        case SL_ISA_AMX: return has_avx512() && has_amx();
         default: return false;
     }
 }

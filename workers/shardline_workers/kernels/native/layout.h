@@ -12,7 +12,7 @@ namespace {
 
 constexpr int TILE = 16;       // outputs of a weight tile, and lanes of all vector code
 constexpr int GROUP = 32;      // inputs of a block: one scale for each output, and for each row of activations
-constexpr int PANEL_ROWS = 6;  // most rows of a panel: 6 rows × 2 tiles (bf16: × 4) fill 32 vector registers
+constexpr int PANEL_ROWS = 6;  // rows that vector products take at once: × 2 tiles (bf16: × 4) they fill 32 registers
 constexpr int HEAD_DIM_MAX = 512;
 constexpr int BLOCK_SIZE_MAX = 64;  // tokens of a KV block
 constexpr int SPLIT = 256;          // keys of an attention split: fixed, so that no batch changes the order of sums
@@ -34,22 +34,38 @@ constexpr int64_t tile_bytes(int format, int64_t num_inputs) {
 
 constexpr int64_t num_tiles(int64_t num_outputs) { return ceil_div(num_outputs, TILE); }
 
-// Panel of mr rows, 32 inputs. SL_INT8: [8][mr][4] int8, then [mr] each of scale, scale · sum (float32),
-// -8 · sum, -128 · sum (int32). SL_PAIRS: [16][mr][2] bfloat16.
+// Panel of mr rows, 32 inputs. SL_INT8: [mr][32] int8, then [mr] each of scale, scale · sum (float32), -8 · sum,
+// -128 · sum (int32). SL_PAIRS: [mr][32] bfloat16.
 constexpr int64_t panel_group_bytes(int kind) { return kind == SL_INT8 ? 48 : 64; }
 
 constexpr int64_t panel_row_bytes(int kind, int64_t num_inputs) {
     return panel_group_bytes(kind) * ceil_div(num_inputs, GROUP);
 }
 
+// Behind the panels: whatever lies there is loaded into tile registers with the last group of a panel that does not fill
+// their 16 rows.
+constexpr int64_t PANEL_SLACK = 1024;
+
 constexpr int panel_kind(int format) { return format == SL_BF16 ? SL_PAIRS : SL_INT8; }
+
+// Whether rows are multiplied by matrix instructions: int8 where there are so many that this is the faster way, bfloat16
+// always, as its sums have an order of their own there.
+#ifdef SL_AMX
+constexpr int TILED_ROWS = 14;
+constexpr bool is_tiled(int kind, int num_rows) { return kind == SL_PAIRS || num_rows >= TILED_ROWS; }
+#else
+constexpr bool is_tiled(int, int) { return false; }
+#endif
+
+// Most rows of a panel.
+constexpr int panel_rows(int kind, int num_rows) { return is_tiled(kind, num_rows) ? TILE : PANEL_ROWS; }
 
 // How num_rows rows are spread over panels: as evenly as possible, larger panels first (16 → 6, 5, 5).
 struct PanelSplit {
     int num_panels, small, num_large;
 
-    explicit PanelSplit(int num_rows)
-        : num_panels((num_rows + PANEL_ROWS - 1) / PANEL_ROWS),
+    PanelSplit(int kind, int num_rows)
+        : num_panels((int)ceil_div(num_rows, panel_rows(kind, num_rows))),
           small(num_panels ? num_rows / num_panels : 0),
           num_large(num_panels ? num_rows % num_panels : 0) {}
 

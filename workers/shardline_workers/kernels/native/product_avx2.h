@@ -32,16 +32,16 @@ static inline __m256i dot(__m256i sum, __m256i, __m256i) { return sum; }
 
 // One line of quants (4 inputs, or 8 in nibbles) times each row, on 8 of the tile's 16 outputs.
 template <int FORMAT, int R>
-static inline void add_line(__m256i (&sums)[R], __m256i q, const int32_t *x, int mr) {
+static inline void add_line(__m256i (&sums)[R], __m256i q, const int32_t *x) {
     const __m256i low = _mm256_set1_epi8(15);
     if (FORMAT == SL_W8 && HAS_VNNI) {
         SL_UNROLL
-        for (int m = 0; m < R; m++) sums[m] = dot(sums[m], q, spread(x[m]));
+        for (int m = 0; m < R; m++) sums[m] = dot(sums[m], q, spread(x[8 * m]));
     } else if (FORMAT == SL_W8) {
         const __m256i w = _mm256_xor_si256(q, _mm256_set1_epi8((char)0x80)), magnitude = _mm256_abs_epi8(w);
         SL_UNROLL
         for (int m = 0; m < R; m++) {
-            const __m256i words = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(spread(x[m]), w));
+            const __m256i words = _mm256_maddubs_epi16(magnitude, _mm256_sign_epi8(spread(x[8 * m]), w));
             sums[m] = _mm256_add_epi32(sums[m], widen(words));
         }
     } else {
@@ -49,10 +49,10 @@ static inline void add_line(__m256i (&sums)[R], __m256i q, const int32_t *x, int
         SL_UNROLL
         for (int m = 0; m < R; m++) {
             if (HAS_VNNI) {
-                sums[m] = dot(dot(sums[m], first, spread(x[m])), second, spread(x[mr + m]));
+                sums[m] = dot(dot(sums[m], first, spread(x[8 * m])), second, spread(x[8 * m + 1]));
             } else {
-                sums[m] = _mm256_add_epi16(sums[m], _mm256_maddubs_epi16(first, spread(x[m])));
-                sums[m] = _mm256_add_epi16(sums[m], _mm256_maddubs_epi16(second, spread(x[mr + m])));
+                sums[m] = _mm256_add_epi16(sums[m], _mm256_maddubs_epi16(first, spread(x[8 * m])));
+                sums[m] = _mm256_add_epi16(sums[m], _mm256_maddubs_epi16(second, spread(x[8 * m + 1])));
             }
         }
     }
@@ -72,14 +72,14 @@ static inline __m256 sum_end(__m256i sum, int32_t offset) {
 
 // A block on 8 outputs, `half` of the tile: total += scale_w · scale_x · sum (- minimum · scale_x · Σx)
 template <int FORMAT, int R>
-static inline void add_block(__m256 (&total)[R], const uint8_t *w, int half, const int32_t *x, int mr) {
-    const int32_t *offsets = x + (FORMAT == SL_W8 ? 11 : 10) * mr;
-    const float *scales = (const float *)x + 8 * mr;
+static inline void add_block(__m256 (&total)[R], const uint8_t *w, int half, const int32_t *x, const float *scales,
+                             int mr) {
+    const int32_t *offsets = (const int32_t *)scales + (FORMAT == SL_W8 ? 3 : 2) * mr;
     __m256i sums[R];
     SL_UNROLL
     for (int m = 0; m < R; m++) sums[m] = sum_start<FORMAT>(offsets[m]);
     constexpr int LINES = FORMAT == SL_W8 ? 8 : 4;
-    for (int j = 0; j < LINES; j++) add_line<FORMAT>(sums, half_line(w + j * LINE, half), x + 8 / LINES * j * mr, mr);
+    for (int j = 0; j < LINES; j++) add_line<FORMAT>(sums, half_line(w + j * LINE, half), x + 8 / LINES * j);
     const __m128i *halves = (const __m128i *)(w + quant_bytes(FORMAT)) + half;
     const __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128(halves));
     const __m256 minimum = FORMAT == SL_W4_MIN ? _mm256_cvtph_ps(_mm_loadu_si128(halves + 2)) : scale;
@@ -97,16 +97,17 @@ static void int8_product(const Product &p, int first_row) {
     SL_UNROLL
     for (int m = 0; m < R; m++) left[m] = right[m] = _mm256_setzero_ps();
     const uint8_t *w = p.tiles;
-    const int32_t *x = (const int32_t *)p.panel + first_row;
+    const int32_t *x = (const int32_t *)p.panel;
     for (int b = 0; b < p.num_blocks; b++, w += block_bytes(FORMAT), x += 12 * p.panel_rows) {
+        const float *scales = (const float *)x + 8 * p.panel_rows + first_row;
         if (p.panel_rows == 1) {
             SL_UNROLL
             for (int line = 0; line < num_lines(FORMAT); line++) prefetch_near(w + line * LINE + STREAM_AHEAD);
         } else {
             fetch_lines(p, w);
         }
-        add_block<FORMAT>(left, w, 0, x, p.panel_rows);
-        add_block<FORMAT>(right, w, 1, x, p.panel_rows);
+        add_block<FORMAT>(left, w, 0, x + 8 * first_row, scales, p.panel_rows);
+        add_block<FORMAT>(right, w, 1, x + 8 * first_row, scales, p.panel_rows);
     }
     SL_UNROLL
     for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, {left[m], right[m]});
@@ -137,10 +138,11 @@ static void bf16_product(const Product &p, int first_row) {
     SL_UNROLL
     for (int m = 0; m < R; m++) total[m] = set(0);
     const uint8_t *w = p.tiles;
-    const int32_t *x = (const int32_t *)p.panel + first_row;
+    const int32_t *x = (const int32_t *)p.panel + GROUP / 2 * first_row;
     for (int b = 0; b < p.num_blocks; b++) {
         fetch_lines(p, w);
-        for (int pair = 0; pair < GROUP / 2; pair++, w += LINE, x += p.panel_rows) add_pair(total, w, x, 1);
+        for (int pair = 0; pair < GROUP / 2; pair++, w += LINE) add_pair(total, w, x + pair, GROUP / 2);
+        x += GROUP / 2 * p.panel_rows;
     }
     SL_UNROLL
     for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, total[m]);

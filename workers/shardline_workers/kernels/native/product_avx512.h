@@ -32,17 +32,17 @@ static inline void add_block(I (&sums)[R][T], const Product &p, const uint8_t *w
             second[t] = bit_and(_mm512_srli_epi16(first[t], 4), low);
             first[t] = bit_and(first[t], low);
         }
-        const int32_t *words = x + (FORMAT == SL_W8 ? j : 2 * j) * R;
+        const int32_t *words = x + (FORMAT == SL_W8 ? j : 2 * j);
         SL_UNROLL
         for (int m = 0; m < R; m++) {
             SL_UNROLL
-            for (int t = 0; t < T; t++) sums[m][t] = _mm512_dpbusd_epi32(sums[m][t], first[t], set_int(words[m]));
+            for (int t = 0; t < T; t++) sums[m][t] = _mm512_dpbusd_epi32(sums[m][t], first[t], set_int(words[8 * m]));
         }
         if (FORMAT == SL_W8) continue;
         SL_UNROLL
         for (int m = 0; m < R; m++) {
             SL_UNROLL
-            for (int t = 0; t < T; t++) sums[m][t] = _mm512_dpbusd_epi32(sums[m][t], second[t], set_int(words[R + m]));
+            for (int t = 0; t < T; t++) sums[m][t] = _mm512_dpbusd_epi32(sums[m][t], second[t], set_int(words[8 * m + 1]));
         }
     }
 }
@@ -158,7 +158,8 @@ static void bf16_product(const Product &p) {
     const int32_t *x = (const int32_t *)p.panel;
     for (int b = 0; b < p.num_blocks; b++) {
         fetch_lines<T>(p, w);
-        for (int pair = 0; pair < GROUP / 2; pair++, w += LINE, x += R) add_pair(total, p, w, x, 1);
+        for (int pair = 0; pair < GROUP / 2; pair++, w += LINE) add_pair(total, p, w, x + pair, GROUP / 2);
+        x += GROUP / 2 * R;
     }
     store_all(p, total);
 }

@@ -58,31 +58,38 @@ static inline void add_rows(I (&sums)[R], const Bytes &w, int32x4_t x) {
     if constexpr (R > 2) sums[2] = add_dots<2>(sums[2], w, x);
 }
 
-// One line of quants (4 inputs, or 8 in nibbles) times each row. Four rows are loaded though fewer count: behind the last
-// one's inputs lie the panel's scales.
+// Four bytes of each of R rows that lie row_step apart.
+template <int R>
+static inline int32x4_t load_rows(const int32_t *x, ptrdiff_t row_step) {
+    int32x4_t rows = vld1q_dup_s32(x);
+    if constexpr (R > 1) rows = vld1q_lane_s32(x + row_step, rows, 1);
+    if constexpr (R > 2) rows = vld1q_lane_s32(x + 2 * row_step, rows, 2);
+    return rows;
+}
+
+// One line of quants (4 inputs, or 8 in nibbles) times each row.
 template <int FORMAT, int R>
-static inline void add_line(I (&sums)[R], const uint8_t *w, const int32_t *x, int mr) {
+static inline void add_line(I (&sums)[R], const uint8_t *w, const int32_t *x) {
     Bytes first, second;
     for (int i = 0; i < QUARTERS; i++) {
         const uint8x16_t q = vld1q_u8(w + 16 * i);
         first.v[i] = vreinterpretq_s8_u8(FORMAT == SL_W8 ? veorq_u8(q, vdupq_n_u8(0x80)) : vandq_u8(q, vdupq_n_u8(15)));
         second.v[i] = vreinterpretq_s8_u8(vshrq_n_u8(q, 4));
     }
-    add_rows(sums, first, vld1q_s32(x));
-    if (FORMAT != SL_W8) add_rows(sums, second, vld1q_s32(x + mr));
+    add_rows(sums, first, load_rows<R>(x, GROUP / 4));
+    if (FORMAT != SL_W8) add_rows(sums, second, load_rows<R>(x + 1, GROUP / 4));
 }
 
 // A block: total += scale_w · scale_x · sum (- minimum · scale_x · Σx)
 template <int FORMAT, int R>
-static inline void add_block(F (&total)[R], const uint8_t *w, const int32_t *x, int mr) {
-    const int32_t *offsets = x + 10 * mr;
-    const float *scales = (const float *)x + 8 * mr;
+static inline void add_block(F (&total)[R], const uint8_t *w, const int32_t *x, const float *scales, int mr) {
+    const int32_t *offsets = (const int32_t *)scales + 2 * mr;
     I sums[R];
     SL_UNROLL
     for (int m = 0; m < R; m++) sums[m] = set_int(FORMAT == SL_W4 ? offsets[m] : 0);
     constexpr int LINES = FORMAT == SL_W8 ? 8 : 4;
     SL_ROLLED
-    for (int line = 0; line < LINES; line++) add_line<FORMAT>(sums, w + line * LINE, x + 8 / LINES * line * mr, mr);
+    for (int line = 0; line < LINES; line++) add_line<FORMAT>(sums, w + line * LINE, x + 8 / LINES * line);
     const uint8_t *halves = w + quant_bytes(FORMAT);
     const F scale = load_half(halves), minimum = FORMAT == SL_W4_MIN ? load_half(halves + 2 * TILE) : scale;
     SL_UNROLL
@@ -119,10 +126,11 @@ static void int8_product(const Product &p, int first_row) {
     F total[R];
     clear(total);
     const uint8_t *w = p.tiles;
-    const int32_t *x = (const int32_t *)p.panel + first_row;
+    const int32_t *x = (const int32_t *)p.panel;
     for (int b = 0; b < p.num_blocks; b++, w += block_bytes(FORMAT), x += 12 * p.panel_rows) {
+        const float *scales = (const float *)x + 8 * p.panel_rows + first_row;
         fetch_block<FORMAT>(p, w);
-        add_block<FORMAT>(total, w, x, p.panel_rows);
+        add_block<FORMAT>(total, w, x + GROUP / 4 * first_row, scales, p.panel_rows);
     }
     store_rows(p, first_row, total);
 }
@@ -130,15 +138,6 @@ static void int8_product(const Product &p, int first_row) {
 static inline float32x4_t even_inputs(int32x4_t pairs) { return vreinterpretq_f32_s32(vshlq_n_s32(pairs, 16)); }
 static inline float32x4_t odd_inputs(int32x4_t pairs) {
     return vreinterpretq_f32_s32(vandq_s32(pairs, vdupq_n_s32((int32_t)0xffff0000)));
-}
-
-// One pair of inputs of R rows that lie row_step apart.
-template <int R>
-static inline int32x4_t load_rows(const int32_t *x, ptrdiff_t row_step) {
-    int32x4_t rows = vld1q_dup_s32(x);
-    if constexpr (R > 1) rows = vld1q_lane_s32(x + row_step, rows, 1);
-    if constexpr (R > 2) rows = vld1q_lane_s32(x + 2 * row_step, rows, 2);
-    return rows;
 }
 
 // sum + w · the input of row M, rounded once, for 16 outputs
@@ -171,10 +170,11 @@ static void bf16_product(const Product &p, int first_row) {
     F total[R];
     clear(total);
     const uint8_t *w = p.tiles;
-    const int32_t *x = (const int32_t *)p.panel + first_row;
+    const int32_t *x = (const int32_t *)p.panel + GROUP / 2 * first_row;
     for (int b = 0; b < p.num_blocks; b++) {
         fetch_lines(p, w);
-        for (int pair = 0; pair < GROUP / 2; pair++, w += LINE, x += p.panel_rows) add_pair(total, w, x, 1);
+        for (int pair = 0; pair < GROUP / 2; pair++, w += LINE) add_pair(total, w, x + pair, GROUP / 2);
+        x += GROUP / 2 * p.panel_rows;
     }
     store_rows(p, first_row, total);
 }

@@ -19,7 +19,7 @@ namespace {
 
 constexpr int32_t MAX_THREADS = 256;
 constexpr int64_t MAX_OPS = 1 << 20;
-constexpr int64_t GATED_COLUMNS = 64;   // of linear.h
+constexpr int64_t SCRATCH_COLUMNS = 64;  // of linear.h
 constexpr int64_t MAX_PARTIALS = 4096;  // of 12 KB
 
 // Memory that starts on a cache line and is not touched before it is used.
@@ -40,7 +40,7 @@ private:
 class Memory {
 public:
     Memory(const StepNeeds &needs, const sl_limits &limits, int max_threads)
-        : row_floats_(needs.gated ? limits.max_tokens * GATED_COLUMNS : 0),
+        : row_floats_(needs.linear ? most_rows(limits) * SCRATCH_COLUMNS : 0),
           num_candidates_(needs.largest_choice + 1),
           num_partials_(needs.attention && max_threads > 1 ? num_partials(needs, limits, max_threads) : 0),
           rows_(row_floats_ * max_threads),
@@ -53,6 +53,10 @@ public:
     }
 
 private:
+    static int64_t most_rows(const sl_limits &limits) {
+        return limits.max_tokens > limits.max_seqs ? limits.max_tokens : limits.max_seqs;
+    }
+
     // For the longest context, as many items as attention may split at most (see attention.h); but no more than 48 MB.
     static int64_t num_partials(const StepNeeds &needs, const sl_limits &limits, int max_threads) {
         const int64_t splits = (int64_t)limits.max_blocks * needs.block_size / SPLIT + 1;

@@ -15,32 +15,27 @@ static inline void put_int8(F a, F b, uint8_t *group, int mr, int row) {
     store(lanes, from_bits(largest_bits));
     const float largest = lanes[0], inverse = largest > 0 ? 127.f / largest : 0.f;
     const I qa = to_int(mul(a, set(inverse))), qb = to_int(mul(b, set(inverse)));
-    alignas(32) int32_t dwords[8];
-    store_bytes(dwords, qa);
-    store_bytes(dwords + 4, qb);
-    int32_t *out = (int32_t *)group + row;
-    for (int j = 0; j < 8; j++) out[j * mr] = dwords[j];
+    store_bytes(group + GROUP * row, qa);
+    store_bytes(group + GROUP * row + TILE, qb);
+    int32_t *out = (int32_t *)(group + GROUP * mr) + row;
     const int32_t sum = reduce_add(add(qa, qb));
     const float scale = largest / 127.f, scaled_sum = scale * (float)sum;
-    memcpy(out + 8 * mr, &scale, 4);
-    memcpy(out + 9 * mr, &scaled_sum, 4);
-    out[10 * mr] = (int32_t)(-8u * (uint32_t)sum);
-    out[11 * mr] = (int32_t)(-128u * (uint32_t)sum);
+    memcpy(out, &scale, 4);
+    memcpy(out + mr, &scaled_sum, 4);
+    out[2 * mr] = (int32_t)(-8u * (uint32_t)sum);
+    out[3 * mr] = (int32_t)(-128u * (uint32_t)sum);
 }
 
-static inline void put_pairs(F a, F b, uint8_t *group, int mr, int row) {
-    alignas(64) int32_t pairs[GROUP / 2];
-    store_bf16(pairs, a);
-    store_bf16(pairs + 8, b);
-    int32_t *out = (int32_t *)group + row;
-    for (int j = 0; j < GROUP / 2; j++) out[j * mr] = pairs[j];
+static inline void put_pairs(F a, F b, uint8_t *group, int row) {
+    store_bf16(group + 2 * GROUP * row, a);
+    store_bf16(group + 2 * GROUP * row + 2 * TILE, b);
 }
 
 // Group number `group` of a row.
 static inline void put_group(const sl_panels &panels, const PanelPlace &place, int64_t group, F a, F b) {
     uint8_t *bytes = place.panel + group * panel_group_bytes(panels.kind) * place.rows;
     if (panels.kind == SL_INT8) put_int8(a, b, bytes, place.rows, place.row);
-    else put_pairs(a, b, bytes, place.rows, place.row);
+    else put_pairs(a, b, bytes, place.row);
 }
 
 // The same of `count` values, from 1 to 32; those beyond are zero.

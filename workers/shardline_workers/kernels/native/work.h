@@ -11,7 +11,7 @@ void wait_at(Barrier &);
 
 // One thread's scratch memory, and what all threads of a run share.
 struct Scratch {
-    float *rows;        // [max_tokens, 64] of this thread: two tiles of gate and two of up, before activation
+    float *rows;        // [the most rows of a step, 64] of this thread: columns of a linear layer, see linear.h
     Softmax *partials;  // of all threads: attention splits that are merged later, see attention.h
     int64_t num_partials;
     Candidate *candidates;  // [vocabulary + 1] of this thread, see candidates.h

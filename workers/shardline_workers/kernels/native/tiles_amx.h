@@ -1,0 +1,47 @@
+// The eight tile registers of AMX, each at most 16 rows of 64 bytes. Written as assembly, since GCC's intrinsics take the
+// registers' numbers as text only.
+#pragma once
+#include "lanes_avx512.h"
+
+namespace shardline {
+namespace SL_TARGET {
+
+template <int REGISTER>
+static inline void tile_load(const void *rows, ptrdiff_t stride) {
+    asm volatile("tileloadd (%0,%1,1), %%tmm%c2" : : "r"(rows), "r"(stride), "i"(REGISTER) : "memory");
+}
+template <int REGISTER>
+static inline void tile_store(void *rows, ptrdiff_t stride) {
+    asm volatile("tilestored %%tmm%c2, (%0,%1,1)" : : "r"(rows), "r"(stride), "i"(REGISTER) : "memory");
+}
+template <int REGISTER>
+static inline void tile_zero() {
+    asm volatile("tilezero %%tmm%c0" : : "i"(REGISTER));
+}
+// SUMS += A · B, signed bytes times unsigned ones, to int32
+template <int SUMS, int A, int B>
+static inline void tile_dot_int8() {
+    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUMS), "i"(A), "i"(B));
+}
+// SUMS += A · B, pairs of bfloat16 to float32, see product_amx.h
+template <int SUMS, int A, int B>
+static inline void tile_dot_bf16() {
+    asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUMS), "i"(A), "i"(B));
+}
+
+// Shapes of the eight registers, for this thread and while it lives.
+class TileShapes {
+public:
+    struct alignas(64) Shapes {  // as ldtilecfg reads them
+        uint8_t palette = 1, start_row = 0, reserved[14] = {};
+        uint16_t row_bytes[16] = {};
+        uint8_t rows[16] = {};
+    };
+    explicit TileShapes(const Shapes &shapes) { asm volatile("ldtilecfg %0" : : "m"(shapes)); }
+    ~TileShapes() { asm volatile("tilerelease"); }
+    TileShapes(const TileShapes &) = delete;
+    TileShapes &operator=(const TileShapes &) = delete;
+};
+
+}  // namespace SL_TARGET
+}  // namespace shardline
