@@ -1,0 +1,68 @@
+"""Through the streaming servers, in turns: ours with router, log and all; llama-server and vLLM with their HTTP APIs.
+
+Format by format, since a server for each would not fit small machines. vLLM plays in every format's rounds with the
+bf16 weights that it has, so that all comparisons are made side by side.
+"""
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from benchmarks.compare.effort import Effort
+from benchmarks.compare.peer_folder import PeerFolder
+from benchmarks.compare.points import SERVER_POINTS, Part, Point, rotated
+from benchmarks.compare.process_trees import NoiseWatch
+from benchmarks.compare.samples import Sample
+from benchmarks.compare.servers import RunningServer, llama_server, our_server, running, vllm_server
+from benchmarks.compare.stream_load import load_once
+
+
+@dataclass(frozen=True, slots=True)
+class ServerPart:
+    """Measures every server point in every round. Who does not play is stopped, or, ours, without work."""
+
+    folder: PeerFolder
+    formats: Sequence[str]
+    rounds: int
+    effort: Effort
+    threads: int
+    seed: int
+
+    def samples(self) -> Iterator[Sample]:
+        """Every figure as soon as it is measured. Rounds are numbered through all formats."""
+        with contextlib.ExitStack() as stack:
+            lasting = (
+                [stack.enter_context(running(vllm_server(self.folder, threads=self.threads)))]
+                if self.folder.has_vllm
+                else []
+            )
+            for block, name in enumerate(self.formats):
+                yield from self._format(name, lasting, first_round=block * self.rounds)
+
+    def _format(self, name: str, lasting: Sequence[RunningServer], *, first_round: int) -> Iterator[Sample]:
+        with (
+            running(our_server(self.folder, name)) as ours,
+            running(llama_server(self.folder, name, threads=self.threads)) as llama,
+        ):
+            servers = [ours, llama, *lasting]
+            for number in range(first_round, first_round + self.rounds):
+                for point in SERVER_POINTS:
+                    for server in rotated(servers, number):
+                        yield self._sample(server, point, number)
+
+    def _sample(self, server: RunningServer, point: Point, number: int) -> Sample:
+        rng = random.Random(f"{self.seed} {number} {point} {server.plan.contender}")
+        with server.turn():
+            watch = NoiseWatch()
+            figures = load_once(server, rng, size=point.size, laps=self.effort.stream_laps(point))
+            noise = watch.noise()
+        return Sample(
+            part=Part.SERVERS.value,
+            point=str(point),
+            format=server.plan.format,
+            contender=server.plan.contender,
+            round=number,
+            figures={name: round(value, 3) for name, value in figures.items()},
+            noise=noise,
+        )
