@@ -245,12 +245,15 @@ std::vector<Case> all_cases() {
     return cases;
 }
 
+// AMX is left to the tests in Python: its panels are laid out in a way of their own, and its sums of bfloat16 differ.
+bool is_compared(int isa) { return (sl_isa_available() >> isa & 1) && isa != SL_ISA_AMX; }
+
 int compare(const Case &one, sl_pool *pool) {
     const Result expected = one.compute({SL_ISA_PORTABLE, 1, pool}, one.variant);
     printf("%016llx  %s\n", (unsigned long long)expected.digest(), one.name.c_str());
     int different = 0;
     for (int isa = 0; isa < SL_ISA_COUNT; isa++) {
-        if (!(sl_isa_available() >> isa & 1)) continue;
+        if (!is_compared(isa)) continue;
         for (int num_threads : {1, 2}) {
             const Target target{isa, num_threads, pool};
             if (one.compute(target, one.variant) == expected) continue;
