@@ -28,7 +28,7 @@ _ROLES = (
     ("serve_load", "client"),
     (" serve ", "serve"),
 )
-_OWN_PROCESS = "client"
+OWN_PROCESS = "client"
 
 ThreadKey = tuple[str, int, str]  # role, thread id, thread name
 
@@ -130,7 +130,7 @@ def _threads(pid: int, proc: Path) -> Iterable[tuple[ThreadKey, float]]:
 def role_of(command: str, pid: int) -> str:
     """What a process is in the cluster; a stranger is called by its program's name and its id."""
     if pid == os.getpid():
-        return _OWN_PROCESS
+        return OWN_PROCESS
     known = next((role for word, role in _ROLES if word in command), None)
     return known or f"{Path(command.partition(' ')[0]).name} {pid}"
 

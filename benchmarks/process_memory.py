@@ -21,16 +21,18 @@ _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)$")
 _WEIGHTS = (".packed", ".gguf", ".safetensors")
 # What Ray starts, by a word of its command: process_cpu knows only our own processes.
 _RAY_ROLES = (
+    ("process_tree.py", "process tree"),
     ("ray::ReplicaActor", "replica"),
     ("ray::ControllerActor", "controller's actor"),
     ("gcs_server", "ray gcs"),
     ("raylet/raylet", "ray raylet"),
+    ("ray::DashboardAgent", "ray agent"),
     ("dashboard/agent", "ray agent"),
+    ("ray::RuntimeEnvAgent", "ray agent of environments"),
     ("runtime_env/agent", "ray agent of environments"),
     ("dashboard/dashboard", "ray dashboard"),
     ("ray.util.client.server", "ray client server"),
     ("ray.scripts.scripts", "ray start"),
-    ("process_tree.py", "process tree"),
     ("default_worker.py", "ray idle worker"),
     ("ray::IDLE", "ray idle worker"),
 )

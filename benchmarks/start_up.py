@@ -21,6 +21,7 @@ from statistics import median
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from benchmarks.process_cpu import OWN_PROCESS, read_cpu
 from benchmarks.process_memory import memory_report, read_memory
 from benchmarks.surroundings import load_average, surroundings
 from shardline_cluster.cli.run_file import read_run_file
@@ -54,6 +55,7 @@ def measure_start(model: Path, cache: Path, *, launcher: str, kv_cache_tokens: i
             return {
                 "total_s": round(total_s, 3),
                 "phases_s": read_run_file(_NAME, environment).start_s,
+                "cpu_s": _cpu_s(serve.pid),
                 "engine": _engine_bytes(environment),
                 "memory": memory_report(read_memory(serve.pid)),
             }
@@ -90,6 +92,12 @@ def _stop(serve: "subprocess.Popen[str]") -> None:
     except subprocess.TimeoutExpired as late:
         serve.kill()
         raise StartFailedError(f"serve did not end within {STOPPED_WITHIN_S:.0f} s") from late
+
+
+def _cpu_s(root: int) -> float:
+    """CPU seconds of all processes that are there, this one left out: on a busy machine they say more than the wall."""
+    threads = read_cpu(root).threads.items()
+    return round(sum(cpu_s for (role, _, _), cpu_s in threads if role != OWN_PROCESS), 3)
 
 
 def _engine_bytes(environment: Mapping[str, str]) -> dict[str, int]:
@@ -144,6 +152,7 @@ def _summary_of(starts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "total_s": round(median(totals), 3),
         "total_s_range": [min(totals), max(totals)],
         "phases_s": phases,
+        "cpu_s": round(median(start["cpu_s"] for start in starts), 3),
         "engine": first["engine"],
         "total_pss_mib": round(median(start["memory"]["total_pss_mib"] for start in starts), 1),
     }

@@ -58,3 +58,18 @@ def test_processes_of_one_role_are_added_up_largest_first(tmp_path: Path) -> Non
 def test_a_process_that_is_not_there_is_said_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["999999999"]) == 1
     assert "there is no process 999999999" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "role"),
+    [
+        ("python process_tree.py 1.0 python -m ray.scripts.scripts start --head", "process tree"),
+        ("python -P -m ray.scripts.scripts start --head", "ray start"),
+        ("ray::ReplicaActor", "replica"),
+        ("ray::RuntimeEnvAgent", "ray agent of environments"),
+    ],
+)
+def test_what_ray_starts_has_a_name_too(tmp_path: Path, command: str, role: str) -> None:
+    add_process(tmp_path, 10, 1, command, pss_kib=1)
+
+    assert [memory.role for memory in read_memory(10, tmp_path)] == [role]

@@ -10,6 +10,7 @@ def a_start(start: str, total_s: float, weights_s: float, **changes: Any) -> dic
         "start": start,
         "total_s": total_s,
         "phases_s": {"Redis": 0.1, "replica's weights": weights_s},
+        "cpu_s": total_s / 2,
         "engine": {"weights_bytes": 1, "kv_cache_bytes": 2},
         "memory": {"total_pss_mib": 100 * total_s},
         **changes,
@@ -30,6 +31,7 @@ def test_each_kind_of_start_has_its_medians() -> None:
 
     assert (first["start"], first["total_s"], first["total_s_range"]) == ("first", 35, [30, 40])
     assert (second["total_s"], second["phases_s"]["replica's weights"], second["total_pss_mib"]) == (6, 0.2, 600)
+    assert second["cpu_s"] == 3
     assert (ray["launcher"], ray["total_s"]) == ("ray", 12)
 
 

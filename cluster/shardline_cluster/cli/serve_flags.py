@@ -71,7 +71,9 @@ def _add_fleet_flags(group: Any) -> None:
 def _add_engine_flags(group: Any) -> None:
     defaults = EngineOptions()
     group.add_argument("--engine", choices=ENGINES, default=defaults.engine, help="default %(default)s")
-    group.add_argument("--device", metavar="DEVICE", default=defaults.device, help="cpu or cuda (default %(default)s)")
+    group.add_argument(
+        "--device", metavar="DEVICE", default=defaults.device, help="cpu, cuda or cuda:N (default %(default)s)"
+    )
     group.add_argument(
         "--dtype",
         choices=("auto", "float32", "float64", "bfloat16", "float16"),

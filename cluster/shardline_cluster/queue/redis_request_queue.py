@@ -243,6 +243,10 @@ class RedisRequestQueue:
         """Puts a drain message into a leader's inbox."""
         return await self._order("drain", incarnation)
 
+    async def open(self) -> None:
+        """Makes the lane, and with it a hold, where it is not there."""
+        await self._call("view")
+
     async def open_on_new_server(self) -> None:
         """Makes the lane without a hold; one that is there stays as it is.
 

@@ -1,6 +1,7 @@
 """What a user asks of `shardline serve`, checked."""
 
 import importlib.util
+import re
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
@@ -14,6 +15,7 @@ from shardline_cluster.serve.ports import is_own_address
 from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP
 
 SIMULATED = "simulated"
+_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 class LauncherKind(Enum):
@@ -49,6 +51,10 @@ class ServeOptions:
             raise ConfigurationError(f"--routers is {self.num_routers}, but must be 1 to 64")
         if not 0 <= self.num_replicas <= 1024:
             raise ConfigurationError(f"--replicas is {self.num_replicas}, but must be 0 to 1024")
+        if not _DEVICE.fullmatch(self.engine.device):
+            raise ConfigurationError(
+                f"--device is {self.engine.device!r}, but must be cpu, cuda, or cuda:N for one GPU of several"
+            )
         if self.ray_address is not None and self.launcher is LauncherKind.LOCAL:
             raise ConfigurationError(
                 "--ray-address joins a Ray cluster, but --launcher local starts plain processes: leave one of them out"

@@ -16,6 +16,7 @@ from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaStatus
 from shardline_cluster.queue.answers import LaneView
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
+from shardline_cluster.serve.answered_call import answered_within
 from shardline_cluster.serve.fleet_watch import changes, hopeless, is_up
 from shardline_cluster.serve.local_cluster import LocalCluster
 from shardline_cluster.serve.private_folder import PrivateFolder
@@ -23,6 +24,7 @@ from shardline_cluster.serve.serve_options import ServeOptions
 from shardline_cluster.serve.start_times import StartPhase, StartTimes
 from shardline_cluster.serve.start_watch import StartWatch
 
+DEPLOY_WITHIN_S = 20.0  # of each call: a loaded machine answers late
 START_WATCH_PERIOD_S = 0.1  # until it is ready: a user waits
 WATCH_PERIOD_S = 0.3
 DEPLOYED_PERIOD_S = 1.0  # routers and controller miss a deployment for longer before they believe that it is gone
@@ -98,13 +100,10 @@ class _Serving:
 
     async def _deploy(self) -> None:
         """Begins the lane's hold as early as can be, so that it is over when replicas are up, and deploys."""
-        async with self._lane() as lane:
-            if self._cluster.has_new_redis:
-                await lane.open_on_new_server()
-            else:
-                await lane.view()
-        async with self._store() as store:
-            await store.put(self._deployment)
+        async with self._lane() as lane, self._store() as store:
+            opening = lane.open_on_new_server if self._cluster.has_new_redis else lane.open
+            await answered_within(opening, within_s=DEPLOY_WITHIN_S)
+            await answered_within(lambda: store.put(self._deployment), within_s=DEPLOY_WITHIN_S)
 
     async def _keep_deployed(self) -> None:
         """Puts the deployment back where Redis has forgotten it: nobody else would, and nothing be served any more."""

@@ -116,6 +116,7 @@ def test_the_usual_variable_names_redis_where_ours_does_not(served: _Served, mon
         (("--launcher", "local", "--grpc-port", "0"), "no MODEL was given"),
         ((*SIMULATED, "--host", "0.0.0.0"), "--allow-unauthenticated"),
         ((*SIMULATED, "--routers", "0"), "--routers is 0"),
+        ((*SIMULATED, "--device", "gpu"), "--device is 'gpu', but must be cpu, cuda, or cuda:N"),
         ((*SIMULATED, "--name", "a/b"), "--name is 'a/b'"),
     ],
 )
