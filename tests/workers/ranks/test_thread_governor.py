@@ -82,6 +82,15 @@ def test_a_core_that_is_free_again_is_used_within_seconds() -> None:
     assert share_of(threads[first:], 2) > 0.98
 
 
+def test_a_trial_that_collapsed_does_not_keep_all_threads_away_for_long() -> None:
+    governor = ThreadGovernor(2)
+    steps_for(governor, 60.0, Speed(one_s=0.020, all_s=0.500))
+
+    threads = steps_for(governor, 20.0, QUIET)
+
+    assert threads.index(2) * QUIET.one_s < 5.0
+
+
 def test_a_step_that_stood_still_changes_nothing_for_long() -> None:
     governor = ThreadGovernor(2)
     steps_for(governor, 10.0, QUIET)

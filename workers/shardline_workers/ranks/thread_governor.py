@@ -6,9 +6,10 @@ slice (measured: our own pool's 18 ms a step instead of 4). The other process ma
 serve what the threads compute. So both ways are timed, for each size of step, from one step's end to the next one's:
 what a step keeps others from doing between steps counts as well.
 
-The way that is not in use is tried now and then, for a few steps. What trials lose against the way in use is at most a
-fortieth of the time, and ever less where they keep losing; a step that takes longer than it used to is reason enough to
-try at once. So a core that is taken costs a step or two, and one that is free again is found within seconds.
+The way that is not in use is tried now and then, for a few steps. What trials lose against the way in use is about a
+fortieth of the time at most, and ever less where they keep losing; where most of the last steps took longer than usual,
+the other way is tried at once. So a core that is taken costs a few steps, and one that is free again is found within
+seconds.
 """
 
 from collections import deque
@@ -21,6 +22,7 @@ _TRIAL_S = 0.02  # of the way in use: a trial is about so long, one step at leas
 _MOST_TRIAL_STEPS = 3
 _TRIAL_SHARE = 0.025  # of the time of all steps: what trials may lose
 _MOST_PATIENCE = 4  # times rarer than that, after trials that all lost
+_LONGEST_PAUSE_S = 4.0  # on one thread, whatever the last trial of all lost: a core may be free again
 _LEAST_LOSS_S = 0.001  # a trial that wins nothing is not repeated all the time because it lost nothing
 _SLOWER = 1.4  # times the usual time: where most of the last steps took longer, something has changed
 _LAST_STEPS = 3
@@ -117,7 +119,8 @@ class _Choice:
             return False
         if not self._was_judged:
             return self._first_loss_s() <= max(_TRIAL_S, self._credit_s)
-        return self._credit_s >= self._patience * self._loss_s
+        most_s = float("inf") if self.uses_all else _TRIAL_SHARE * _LONGEST_PAUSE_S
+        return self._credit_s >= min(self._patience * self._loss_s, most_s)
 
     def _first_loss_s(self) -> float:
         """What the first trial loses at worst: on one thread, all that the others do."""
