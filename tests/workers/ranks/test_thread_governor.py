@@ -134,6 +134,17 @@ def test_long_steps_are_tried_on_one_thread_only_when_that_costs_little() -> Non
     assert share_of(threads, 2) > 0.95
 
 
+def test_long_prompts_among_short_ones_do_not_look_like_a_taken_core() -> None:
+    governor = ThreadGovernor(2)
+    threads: list[int] = []
+
+    for _ in range(40):
+        threads += steps_for(governor, 1.0, Speed(one_s=0.36, all_s=0.2), num_tokens=256)
+        threads += steps_for(governor, 1.0, Speed(one_s=0.63, all_s=0.35), num_tokens=256)
+
+    assert share_of(threads, 2) > 0.95
+
+
 def test_one_thread_is_never_governed() -> None:
     assert set(steps_for(ThreadGovernor(1), 2.0, TAKEN)) == {1}
 

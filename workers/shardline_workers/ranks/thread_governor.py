@@ -26,6 +26,9 @@ _LONGEST_PAUSE_S = 4.0  # on one thread, whatever the last trial of all lost: a 
 _LEAST_LOSS_S = 0.001  # a trial that wins nothing is not repeated all the time because it lost nothing
 _SLOWER = 1.4  # times the usual time: where most of the last steps took longer, something has changed
 _LAST_STEPS = 3
+_HASTY_LOSS_S = (
+    0.1  # what a trial for that reason may lose: long steps differ by their contexts, and stand taken cores well
+)
 # All threads have to take this share of one thread's time or less, or the other cores are better left to others …
 _WORTHWHILE = 0.9
 # … and lose their place only beyond this one, lest two ways that are as good as each other take turns.
@@ -101,7 +104,7 @@ class _Choice:
             self._usual_s = min(self._usual_s, seconds)
         else:
             self._usual_s += _WEIGHT * (min(seconds, _OUTLIER * self._usual_s) - self._usual_s)
-        if has_slowed_down or self._is_trial_due():
+        if (has_slowed_down and self._first_loss_s() <= _HASTY_LOSS_S) or self._is_trial_due():
             num_steps = self._num_trial_steps()
             self._trial = _Trial(num_steps, limit_s=num_steps * self._usual_s / _WORTHWHILE)
             self._last_s.clear()
@@ -123,7 +126,7 @@ class _Choice:
         return self._credit_s >= min(self._patience * self._loss_s, most_s)
 
     def _first_loss_s(self) -> float:
-        """What the first trial loses at worst: on one thread, all that the others do."""
+        """What a trial loses at worst, where none has shown it: on one thread, all that the others do."""
         return self._num_trial_steps() * self._usual_s * (self._max_threads - 1) if self.uses_all else 0.0
 
     def _judge(self, trial: _Trial) -> None:
