@@ -34,6 +34,7 @@ _WORTHWHILE = 0.9
 # … and lose their place only beyond this one, lest two ways that are as good as each other take turns.
 _WORTHLESS = 0.94
 _OUTLIER = 4  # times the usual: a longer step counts as so long, so that one that stood still decides nothing
+_LONGEST_GAP_S = 0.005  # between two steps that follow each other; in a longer one there was nothing to compute
 _SIZES_AN_OCTAVE = 4  # steps of these tokens are judged alike: 1, 2, …, 7, 8-9, 10-11, …, 16-19, …
 
 
@@ -151,14 +152,20 @@ class ThreadGovernor:
             raise ValueError(f"max_threads is {max_threads}; it must be at least 1")
         self._max_threads = max_threads
         self._choices: dict[int, _Choice] = {}
+        self._last_end_s = float("-inf")  # of the last step
 
     def num_threads(self, num_tokens: int) -> int:
         """Threads of the next step, which computes so many tokens."""
         return self._choice(num_tokens).num_threads if self._max_threads > 1 else 1
 
-    def record(self, num_tokens: int, *, seconds: float) -> None:
-        """Books a step that was run with `num_threads(num_tokens)`, from the end of the step before it where that was
-        just before."""
+    def record(self, num_tokens: int, *, began_s: float, ended_s: float) -> None:
+        """Books a step that was run with `num_threads(num_tokens)`, with two instants of one clock.
+
+        It counts from the end of the step before it, where that was just before.
+        """
+        follows = began_s - self._last_end_s < _LONGEST_GAP_S
+        seconds = ended_s - (self._last_end_s if follows else began_s)
+        self._last_end_s = ended_s
         if self._max_threads > 1:
             self._choice(num_tokens).record(seconds)
 
