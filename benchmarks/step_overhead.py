@@ -31,6 +31,7 @@ from typing import cast
 from benchmarks.surroundings import load_average, surroundings
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.processes.event_loop import new_event_loop
 from shardline_cluster.queue.calls import Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.records import DisconnectAction, Submission
@@ -227,15 +228,16 @@ def _measure(arguments: argparse.Namespace, batch: int) -> dict[str, object]:
     spec = _spec(arguments, batch)
     model = load_model(spec, lambda _: None)
     engine = engine_runs(model, batch=batch, num_steps=arguments.steps)
-    replica = asyncio.run(
-        replica_runs(
-            replace(spec, incarnation=f"leader-{batch}"),
-            model,
-            batch=batch,
-            num_steps=arguments.steps,
-            stop_string=arguments.stop_string,
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        replica = runner.run(
+            replica_runs(
+                replace(spec, incarnation=f"leader-{batch}"),
+                model,
+                batch=batch,
+                num_steps=arguments.steps,
+                stop_string=arguments.stop_string,
+            )
         )
-    )
     model.engine.close()
     return {
         "batch": batch,

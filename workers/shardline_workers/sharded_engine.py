@@ -33,7 +33,6 @@ __all__ = ["EngineConfig", "Report", "ShardedEngine", "load_engine"]
 Report = Callable[[str], None]
 
 DEFAULT_BLOCK_SIZE = 32  # tokens, where kernels have no favourite
-_LONGEST_GAP_S = 0.005  # between two steps that follow each other; in a longer one there was nothing to compute
 
 
 class ShardedEngine:
@@ -56,7 +55,6 @@ class ShardedEngine:
         self._threads = threads
         self._max_logprobs = max_logprobs
         self._step_times = StepTimes()
-        self._last_end_s = float("-inf")  # of the last step, on time.perf_counter
 
     @property
     def description(self) -> EngineDescription:
@@ -113,7 +111,7 @@ class ShardedEngine:
             sampled = self._execute(plan)
         steps = self._scheduler.complete(plan, sampled)
         if plan.chunks:
-            self._judge_threads(plan.num_tokens, began_s=began_s)
+            self._threads.record(plan.num_tokens, began_s=began_s, ended_s=time.perf_counter())
         return StepResult(
             sequences=steps,
             num_prefill_tokens=plan.num_prefill_tokens,
@@ -156,14 +154,6 @@ class ShardedEngine:
         sampled, times = self._open_runner.execute(plan, num_threads=num_threads)
         self._step_times.record(plan.num_tokens, times.wall_s)
         return sampled
-
-    def _judge_threads(self, num_tokens: int, *, began_s: float) -> None:
-        """A step counts from the end of the one before, as far as that was just before: what it kept others from doing
-        shows in between."""
-        ended_s = time.perf_counter()
-        follows = began_s - self._last_end_s < _LONGEST_GAP_S
-        self._threads.record(num_tokens, seconds=ended_s - (self._last_end_s if follows else began_s))
-        self._last_end_s = ended_s
 
     def _check_token_ids(self, request: EngineRequest) -> None:
         for token_ids in (request.prompt_ids, *(start.generated_ids for start in request.sequences)):

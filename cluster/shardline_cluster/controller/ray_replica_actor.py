@@ -11,8 +11,9 @@ import time
 
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.processes.event_loop import new_event_loop
 from shardline_cluster.processes.process_identity import ProcessIdentity
-from shardline_cluster.replica.replica_process import run_replica
+from shardline_cluster.replica.replica_process import prefer_steps, run_replica
 
 ORPHAN_CHECK_S = 0.5
 # A collective that fails must end its process, so that the gang fails at once instead of waiting for a dead peer.
@@ -25,7 +26,7 @@ class ReplicaActor:
     def __init__(self, spec_json: str) -> None:
         os.environ.update(ENVIRONMENT)  # before the engine imports torch
         self._spec = from_json(ReplicaSpec, spec_json)
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._stop = asyncio.Event()
         self._ended = threading.Event()
         self._drained, self._reason = False, ""
@@ -48,6 +49,7 @@ class ReplicaActor:
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
+        prefer_steps()
         try:
             end = self._loop.run_until_complete(run_replica(self._spec, stop=self._stop))
             self._drained, self._reason = end.had_drained, end.reason

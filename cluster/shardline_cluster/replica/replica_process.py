@@ -20,7 +20,7 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState
-from shardline_cluster.processes.event_loop import loop_factory
+from shardline_cluster.processes.event_loop import new_event_loop
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.replica.engine_choice import LoadedModel, Report, load_model
@@ -215,7 +215,7 @@ def main() -> None:
         level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {spec.replica} %(levelname)s %(message)s"
     )
     prefer_steps()
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
         end = runner.run(_run_until_signalled(spec))
     if not end.had_drained:
         print(end.reason, file=sys.stderr)

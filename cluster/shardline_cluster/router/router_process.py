@@ -19,7 +19,7 @@ from pathlib import Path
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
-from shardline_cluster.processes.event_loop import loop_factory
+from shardline_cluster.processes.event_loop import new_event_loop
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
@@ -60,7 +60,7 @@ def main() -> None:
     """Runs the router that the environment describes. Exits with 0 after SIGTERM or SIGINT."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s router %(levelname)s %(message)s")
     try:
-        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=new_event_loop) as runner:
             runner.run(_run_until_signalled(_config()))
             sys.stderr.flush()
             os._exit(0)  # a model that is being fetched in a thread would hold up an orderly exit

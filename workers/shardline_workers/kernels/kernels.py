@@ -15,7 +15,6 @@ class RunTimes:
     """What one run took, in seconds."""
 
     wall_s: float
-    cpu_s: float  # of all its threads together, spinning at barriers included
 
 
 class StepProgram(Protocol):

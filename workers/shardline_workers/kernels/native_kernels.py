@@ -73,7 +73,7 @@ class NativeProgram:
         )
         self._run = library.sl_program_run
         self._step_pointer = ctypes.byref(self._step)
-        self._wall_ns = self._cpu_ns = 0
+        self._wall_ns = 0
 
     def run(self, num_threads: int) -> RunTimes:
         """See `StepProgram.run`.
@@ -82,11 +82,8 @@ class NativeProgram:
             NativeError: the step does not fit what it was recorded for.
         """
         self._library.checked(self._run(self._handle, self._pool.handle, self._step_pointer, num_threads, None))
-        stats = self._pool.stats()
-        wall_ns, cpu_ns = stats.wall_ns, stats.cpu_ns
-        times = RunTimes((wall_ns - self._wall_ns) * _NANO, (cpu_ns - self._cpu_ns) * _NANO)
-        self._wall_ns, self._cpu_ns = wall_ns, cpu_ns
-        return times
+        before_ns, self._wall_ns = self._wall_ns, self._pool.stats().wall_ns
+        return RunTimes((self._wall_ns - before_ns) * _NANO)
 
     def __del__(self) -> None:
         if getattr(self, "_handle", 0):

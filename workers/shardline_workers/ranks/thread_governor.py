@@ -6,9 +6,10 @@ slice (measured: our own pool's 18 ms a step instead of 4). The other process ma
 serve what the threads compute. So both ways are timed, for each size of step, from one step's end to the next one's:
 what a step keeps others from doing between steps counts as well.
 
-The way that is not in use is tried now and then, for a few steps. What trials lose against the way in use is at most a
-fortieth of the time, and ever less where they keep losing; a step that takes longer than it used to is reason enough to
-try at once. So a core that is taken costs a step or two, and one that is free again is found within seconds.
+The way that is not in use is tried now and then, for a few steps. What trials lose against the way in use is about a
+fortieth of the time at most, and ever less where they keep losing; where most of the last steps took longer than usual,
+the other way is tried at once. So a core that is taken costs a few steps, and one that is free again is found within
+seconds.
 """
 
 from collections import deque
@@ -21,14 +22,19 @@ _TRIAL_S = 0.02  # of the way in use: a trial is about so long, one step at leas
 _MOST_TRIAL_STEPS = 3
 _TRIAL_SHARE = 0.025  # of the time of all steps: what trials may lose
 _MOST_PATIENCE = 4  # times rarer than that, after trials that all lost
+_LONGEST_PAUSE_S = 4.0  # on one thread, whatever the last trial of all lost: a core may be free again
 _LEAST_LOSS_S = 0.001  # a trial that wins nothing is not repeated all the time because it lost nothing
 _SLOWER = 1.4  # times the usual time: where most of the last steps took longer, something has changed
 _LAST_STEPS = 3
+_HASTY_LOSS_S = (
+    0.1  # what a trial for that reason may lose: long steps differ by their contexts, and stand taken cores well
+)
 # All threads have to take this share of one thread's time or less, or the other cores are better left to others …
 _WORTHWHILE = 0.9
 # … and lose their place only beyond this one, lest two ways that are as good as each other take turns.
 _WORTHLESS = 0.94
 _OUTLIER = 4  # times the usual: a longer step counts as so long, so that one that stood still decides nothing
+_LONGEST_GAP_S = 0.005  # between two steps that follow each other; in a longer one there was nothing to compute
 _SIZES_AN_OCTAVE = 4  # steps of these tokens are judged alike: 1, 2, …, 7, 8-9, 10-11, …, 16-19, …
 
 
@@ -99,7 +105,7 @@ class _Choice:
             self._usual_s = min(self._usual_s, seconds)
         else:
             self._usual_s += _WEIGHT * (min(seconds, _OUTLIER * self._usual_s) - self._usual_s)
-        if has_slowed_down or self._is_trial_due():
+        if (has_slowed_down and self._first_loss_s() <= _HASTY_LOSS_S) or self._is_trial_due():
             num_steps = self._num_trial_steps()
             self._trial = _Trial(num_steps, limit_s=num_steps * self._usual_s / _WORTHWHILE)
             self._last_s.clear()
@@ -117,10 +123,11 @@ class _Choice:
             return False
         if not self._was_judged:
             return self._first_loss_s() <= max(_TRIAL_S, self._credit_s)
-        return self._credit_s >= self._patience * self._loss_s
+        most_s = float("inf") if self.uses_all else _TRIAL_SHARE * _LONGEST_PAUSE_S
+        return self._credit_s >= min(self._patience * self._loss_s, most_s)
 
     def _first_loss_s(self) -> float:
-        """What the first trial loses at worst: on one thread, all that the others do."""
+        """What a trial loses at worst, where none has shown it: on one thread, all that the others do."""
         return self._num_trial_steps() * self._usual_s * (self._max_threads - 1) if self.uses_all else 0.0
 
     def _judge(self, trial: _Trial) -> None:
@@ -145,14 +152,20 @@ class ThreadGovernor:
             raise ValueError(f"max_threads is {max_threads}; it must be at least 1")
         self._max_threads = max_threads
         self._choices: dict[int, _Choice] = {}
+        self._last_end_s = float("-inf")  # of the last step
 
     def num_threads(self, num_tokens: int) -> int:
         """Threads of the next step, which computes so many tokens."""
         return self._choice(num_tokens).num_threads if self._max_threads > 1 else 1
 
-    def record(self, num_tokens: int, *, seconds: float) -> None:
-        """Books a step that was run with `num_threads(num_tokens)`, from the end of the step before it where that was
-        just before."""
+    def record(self, num_tokens: int, *, began_s: float, ended_s: float) -> None:
+        """Books a step that was run with `num_threads(num_tokens)`, with two instants of one clock.
+
+        It counts from the end of the step before it, where that was just before.
+        """
+        follows = began_s - self._last_end_s < _LONGEST_GAP_S
+        seconds = ended_s - (self._last_end_s if follows else began_s)
+        self._last_end_s = ended_s
         if self._max_threads > 1:
             self._choice(num_tokens).record(seconds)
 
