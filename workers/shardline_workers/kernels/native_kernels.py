@@ -134,9 +134,12 @@ class NativeKernels:
 
     @property
     def numerics(self) -> dict[str, str]:
-        """See `Kernels.numerics`. The instruction set is not in it: all give the same bits."""
+        """See `Kernels.numerics`. Instruction sets give the same bits, but for AMX with bfloat16 weights."""
         kv_dtype = str(self._kv_dtype).removeprefix("torch.")
-        return {"kernels": f"native-{NUMERICS_VERSION}", "dtype": "file", "kv_dtype": kv_dtype, "device": "cpu"}
+        told = {"kernels": f"native-{NUMERICS_VERSION}", "dtype": "file", "kv_dtype": kv_dtype, "device": "cpu"}
+        if self._isa_name == "amx" and self._packer.has_bfloat16:
+            told["bfloat16_products"] = "amx"
+        return told
 
     @property
     def is_batch_invariant(self) -> bool:

@@ -79,10 +79,12 @@ class WeightPacker:
         self._library = library
         self._store = store
         self._num_threads = num_threads
+        self.has_bfloat16 = False  # whether a matrix that was packed has such weights
 
     def pack(self, parts: Sequence[MatrixSource]) -> PackedLinear:
         """Matrices with the same inputs, their outputs one after the other."""
         rows = _in_one_family([_as_rows(part) for part in parts])
+        self.has_bfloat16 |= rows[0].format is Format.BF16
         runs = [list(run) for _, run in groupby(rows, key=lambda part: part.format)]
         # Tiles hold 16 outputs of one part: a part that ends within a tile must end its segment too.
         pieces = [piece for run in runs for piece in _split_at_tiles(run)]
@@ -94,6 +96,7 @@ class WeightPacker:
         rows = _in_one_format(_in_one_family([_as_rows(gate), _as_rows(up)]))
         num_tiles = 2 * -(-rows[0].num_rows // TILE_ROWS)
         form, num_inputs = rows[0].format, rows[0].num_inputs
+        self.has_bfloat16 |= form is Format.BF16
         num_outputs = num_tiles * TILE_ROWS
 
         def fill(packed: NDArray[np.uint8]) -> None:

@@ -221,19 +221,22 @@ struct Case {
     std::string name;
     Result (*compute)(const Target &, int);
     int variant;
+    // With the matrix instructions too: not where the result is panels, whose arrangement is each instruction set's own,
+    // nor for bfloat16 weights, whose sums are.
+    bool on_amx = true;
 };
 
 std::vector<Case> all_cases() {
     std::vector<Case> cases;
     for (int format : FORMATS) {
         const std::string name = FORMAT_NAMES[format];
-        cases.push_back({"linear " + name, linear, format});
-        cases.push_back({"gated linear " + name, gated_linear, format});
+        cases.push_back({"linear " + name, linear, format, format != SL_BF16});
+        cases.push_back({"gated linear " + name, gated_linear, format, false});
         cases.push_back({"embedding " + name, embedding, format});
     }
     for (int kind : {SL_INT8, SL_PAIRS}) {
-        cases.push_back({"norm and gather, panels " + std::to_string(kind), norm, kind});
-        cases.push_back({"gated activation, panels " + std::to_string(kind), gated_activation, kind});
+        cases.push_back({"norm and gather, panels " + std::to_string(kind), norm, kind, false});
+        cases.push_back({"gated activation, panels " + std::to_string(kind), gated_activation, kind, false});
     }
     for (int variant = 0; variant < NUM_HEADS * SL_KV_FORMAT_COUNT * NUM_RULES; variant++) {
         const std::string heads = std::to_string(HEADS[variant % NUM_HEADS].head_dim);
@@ -245,15 +248,13 @@ std::vector<Case> all_cases() {
     return cases;
 }
 
-// AMX is left to the tests in Python: its panels are laid out in a way of their own, and its sums of bfloat16 differ.
-bool is_compared(int isa) { return (sl_isa_available() >> isa & 1) && isa != SL_ISA_AMX; }
 
 int compare(const Case &one, sl_pool *pool) {
     const Result expected = one.compute({SL_ISA_PORTABLE, 1, pool}, one.variant);
     printf("%016llx  %s\n", (unsigned long long)expected.digest(), one.name.c_str());
     int different = 0;
     for (int isa = 0; isa < SL_ISA_COUNT; isa++) {
-        if (!is_compared(isa)) continue;
+        if (!(sl_isa_available() >> isa & 1) || (isa == SL_ISA_AMX && !one.on_amx)) continue;
         for (int num_threads : {1, 2}) {
             const Target target{isa, num_threads, pool};
             if (one.compute(target, one.variant) == expected) continue;

@@ -8,7 +8,7 @@
 namespace shardline {
 namespace SL_TARGET {
 
-constexpr int BLOCKS_AT_ONCE = 32;     // of a stretch: its unpacked weights are 16 KB, a panel of it 24 KB
+constexpr int BLOCKS_AT_ONCE = 32;        // of a stretch: its unpacked weights are 16 KB, a panel of it 24 KB
 constexpr int TILED_FETCHING_PANELS = 2;  // that share the prefetch of the next tile
 constexpr int TILES_AHEAD = 2;            // how far
 

@@ -42,8 +42,8 @@ extern const Operations operations;
 
 namespace {
 
-const char *const NAMES[SL_ISA_COUNT] = {"portable",    "avx2",  "avx-vnni", "avx512-vnni",
-                                         "avx512-bf16", "amx", "neon",     "neon-dotprod"};
+const char *const NAMES[SL_ISA_COUNT] = {"portable",    "avx2", "avx-vnni", "avx512-vnni",
+                                         "avx512-bf16", "amx",  "neon",     "neon-dotprod"};
 
 #if defined(__x86_64__)
 const Operations *const OPERATIONS[SL_ISA_COUNT] = {&portable::operations,    &avx2::operations,

@@ -16,7 +16,8 @@ constexpr int COLUMNS_AT_ONCE = TILES_AT_ONCE * TILE;
 // pieces to their rows.
 static void linear_by_tiles(const sl_linear &l, int num_rows, int begin, int end, float *rows) {
     for (int tile = begin; tile < end; tile += TILES_AT_ONCE) {
-        const int tiles = end - tile < TILES_AT_ONCE ? end - tile : TILES_AT_ONCE, left = l.weight.num_outputs - tile * TILE;
+        const int tiles = end - tile < TILES_AT_ONCE ? end - tile : TILES_AT_ONCE,
+                  left = l.weight.num_outputs - tile * TILE;
         const size_t columns = (size_t)(left < tiles * TILE ? left : tiles * TILE);
         multiply(l.weight, l.x, num_rows, tile, tile + tiles, {rows, COLUMNS_AT_ONCE, tile, l.weight.num_outputs});
         for (int row = 0; row < num_rows; row++)

@@ -64,7 +64,8 @@ static inline void multiply_group_on(const uint8_t *quants, const uint8_t *x, co
 
 // total += scale_w · scale_x · sum (- minimum · scale_x · Σx), with a group's sums and the panel's numbers for it.
 template <int FORMAT, int R>
-static inline void add_group(F (&total)[R], const int32_t *sums, const uint8_t *halves, const uint8_t *numbers, int mr) {
+static inline void add_group(F (&total)[R], const int32_t *sums, const uint8_t *halves, const uint8_t *numbers,
+                             int mr) {
     const float *scales = (const float *)numbers, *scaled_sums = scales + mr;
     const int32_t *offsets = (const int32_t *)numbers + (FORMAT == SL_W8 ? 3 : 2) * mr;
     const F scale = load_half(halves), minimum = FORMAT == SL_W4_MIN ? load_half(halves + 2 * TILE) : scale;
@@ -94,8 +95,7 @@ template <int FORMAT, int R>
 static void tiled_product_of(const TiledProduct &p) {
     F total[R];
     SL_UNROLL
-    for (int m = 0; m < R; m++)
-        total[m] = p.adds && m < p.panel_rows ? load(p.out + m * p.out_stride) : set(0);
+    for (int m = 0; m < R; m++) total[m] = p.adds && m < p.panel_rows ? load(p.out + m * p.out_stride) : set(0);
     alignas(64) int32_t ring[SUMS_RING][TILE * TILE], start[TILE];
     store_int(start, set_int(SUMS_START));
     const uint8_t *w = p.blocks, *numbers = p.panel + GROUP * p.panel_rows;

@@ -42,7 +42,8 @@ static inline void add_block(I (&sums)[R][T], const Product &p, const uint8_t *w
         SL_UNROLL
         for (int m = 0; m < R; m++) {
             SL_UNROLL
-            for (int t = 0; t < T; t++) sums[m][t] = _mm512_dpbusd_epi32(sums[m][t], second[t], set_int(words[8 * m + 1]));
+            for (int t = 0; t < T; t++)
+                sums[m][t] = _mm512_dpbusd_epi32(sums[m][t], second[t], set_int(words[8 * m + 1]));
         }
     }
 }

@@ -21,8 +21,7 @@ static I block_sums(const uint8_t *w, const uint8_t *x, int32_t offset) {
     I sums = set_int(FORMAT == SL_W4_MIN ? 0 : offset);
     for (int dword = 0; dword < GROUP / 4; dword++) {
         for (int output = 0; output < TILE; output++) {
-            for (int i = 0; i < 4; i++)
-                sums.v[output] += quant<FORMAT>(w, dword, output, i) * (int8_t)x[dword * 4 + i];
+            for (int i = 0; i < 4; i++) sums.v[output] += quant<FORMAT>(w, dword, output, i) * (int8_t)x[dword * 4 + i];
         }
     }
     return sums;

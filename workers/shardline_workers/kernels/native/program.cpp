@@ -20,7 +20,7 @@ namespace {
 constexpr int32_t MAX_THREADS = 256;
 constexpr int64_t MAX_OPS = 1 << 20;
 constexpr int64_t SCRATCH_COLUMNS = 64;  // of linear.h
-constexpr int64_t MAX_PARTIALS = 4096;  // of 12 KB
+constexpr int64_t MAX_PARTIALS = 4096;   // of 12 KB
 
 // Memory that starts on a cache line and is not touched before it is used.
 template <class T>
