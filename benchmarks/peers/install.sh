@@ -22,9 +22,7 @@ unpack_llama() {
   local archive
   archive=$(find "$dir/downloads" -name 'llama_cpp_python-*.tar.gz' | head -1)
   if [ -z "$archive" ]; then
-    "$dir/tools/bin/pip" download --quiet --no-deps --no-build-isolation --no-binary :all: \
-      -d "$dir/downloads" "$LLAMA" 2>/dev/null ||
-      "$dir/tools/bin/pip" download --quiet --no-deps --no-binary :all: -d "$dir/downloads" "$LLAMA"
+    "$dir/tools/bin/pip" download --quiet --no-deps --no-binary llama-cpp-python -d "$dir/downloads" "$LLAMA"
     archive=$(find "$dir/downloads" -name 'llama_cpp_python-*.tar.gz' | head -1)
   fi
   mkdir -p "$dir/source"

@@ -1,5 +1,7 @@
 """Bars: who is the rival, what is the ratio, is it enough."""
 
+from functools import partial
+
 import pytest
 
 from benchmarks.compare.bars import BARS, Bar, Rivals, Sense, judge, verdict_lines
@@ -61,8 +63,8 @@ def test_where_less_is_better_the_quickest_peer_is_the_rival() -> None:
 
 @pytest.mark.parametrize(("ours", "met"), [(19.8, False), (19.95, True), (20.05, True), (20.2, False)])
 def test_perplexity_may_be_off_to_both_sides(ours: float, met: bool) -> None:
-    told = {"part": "perplexity", "point": "fixed text", "figure": "perplexity"}
-    samples = [*samples_of("shardline", [ours], **told), *samples_of("llama.cpp", [20.0], **told)]
+    told = partial(samples_of, part="perplexity", point="fixed text", figure="perplexity")
+    samples = [*told("shardline", [ours]), *told("llama.cpp", [20.0])]
 
     (verdict,) = judge(samples)
 

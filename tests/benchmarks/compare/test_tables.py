@@ -1,5 +1,7 @@
 """Tables for people."""
 
+from functools import partial
+
 from benchmarks.compare.tables import all_tables
 from tests.benchmarks.compare.samples_of import samples_of
 
@@ -17,11 +19,8 @@ def test_only_what_was_measured_has_a_table_and_ours_comes_first() -> None:
 
 
 def test_servers_stand_by_number_of_streams_with_all_their_figures() -> None:
-    told = {"part": "servers", "format_name": "BF16"}
-    samples = [
-        *samples_of("vllm", [50.0], point="streams 4", **told),
-        *samples_of("vllm", [12.0], point="streams 4", figure="first_token_p50_ms", **told),
-    ]
+    told = partial(samples_of, "vllm", part="servers", point="streams 4", format_name="BF16")
+    samples = [*told([50.0]), *told([12.0], figure="first_token_p50_ms")]
 
     lines = all_tables(samples).splitlines()
 
