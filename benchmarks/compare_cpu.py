@@ -137,7 +137,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--formats", type=_formats, default=tuple(FORMAT_TO_PRECISION), help="default Q4_0,Q4_1,Q8_0,BF16"
     )
     parser.add_argument(
-        "--part", action="append", type=Part, help="engines, servers, perplexity or memory; default all"
+        "--part", action="append", type=Part, metavar="PART", help="engines, servers, perplexity or memory; default all"
     )
     parser.add_argument("--quick", action="store_true", help="short measurements: a look whether everything works")
     parser.add_argument("--seed", type=int, help="of prompts; by default another one each time")
