@@ -45,8 +45,8 @@ class PerplexityPart:
             tool = self.folder.llama("llama-perplexity")
             command = llama_tools.perplexity_command(tool, model, TEXT, threads=self.threads, chunk_tokens=CHUNK_TOKENS)
             theirs, chunks = tool_result(command, llama_tools.perplexity)
-            if chunks != ours["chunks"]:
-                raise ChunksDifferError(f"{name}: ours are {ours['chunks']} chunks, llama.cpp's {chunks}")
+            if chunks != ours["num_chunks"]:
+                raise ChunksDifferError(f"{name}: ours are {ours['num_chunks']} chunks, llama.cpp's {chunks}")
             yield _sample(name, OURS, ours["perplexity"])
             yield _sample(name, LLAMA, theirs)
 
