@@ -15,6 +15,7 @@ import argparse
 import json
 import os
 import random
+import signal
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -47,7 +48,8 @@ def part_samples(part: Part, arguments: argparse.Namespace, *, seed: int) -> Ite
         case Part.MEMORY:
             return MemoryPart(folder, formats, threads, seed).samples()
         case Part.ENGINES:
-            return EnginePart(folder, formats, rounds, effort, threads, seed).samples()
+            part_of_engines = EnginePart(folder, formats, rounds=rounds, effort=effort, threads=threads, seed=seed)
+            return part_of_engines.samples()
         case Part.SERVERS:
             return ServerPart(folder, formats, rounds, effort, threads, seed).samples()
 
@@ -135,7 +137,7 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         "--formats", type=_formats, default=tuple(FORMAT_TO_PRECISION), help="default Q4_0,Q4_1,Q8_0,BF16"
     )
     parser.add_argument(
-        "--part", action="append", type=Part, help="engines, servers, perplexity or memory; default all"
+        "--part", action="append", type=Part, metavar="PART", help="engines, servers, perplexity or memory; default all"
     )
     parser.add_argument("--quick", action="store_true", help="short measurements: a look whether everything works")
     parser.add_argument("--seed", type=int, help="of prompts; by default another one each time")
@@ -163,10 +165,19 @@ def _formats(text: str) -> tuple[str, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def _end_tidily(number: int, _frame: object) -> None:
+    """Told to end, every server and engine is ended too: the blocks that started them are left in order."""
+    sys.exit(128 + number)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Measures, or shows what was measured."""
     arguments = parse_arguments(argv)
-    samples = measure(arguments) if arguments.table is None else read_samples(arguments.table)
+    if arguments.table is None:
+        signal.signal(signal.SIGTERM, _end_tidily)
+        samples = measure(arguments)
+    else:
+        samples = read_samples(arguments.table)
     print(all_tables(samples))
     print()
     print("\n".join(verdict_lines(judge(samples))))

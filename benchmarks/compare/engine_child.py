@@ -13,7 +13,7 @@ import random
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from dataclasses import asdict
 from typing import Any
 
 from benchmarks.compare.points import ENGINE_DECODE_TOKENS, KV_CACHE_TOKENS, MAX_MODEL_LEN, MAX_SEQS, PROMPT_TOKENS
@@ -22,8 +22,8 @@ from benchmarks.compare.prompt_perplexity import prompt_perplexity
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.replica.replica_process import prefer_steps
 from shardline_workers.engine import Engine, EngineRequest, Sampling
-from shardline_workers.files.model_source import resolve_model
-from shardline_workers.sharded_engine import EngineConfig, load_engine
+from shardline_workers.files.model_source import ModelFiles, resolve_model
+from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
 from shardline_workers.text.load_text_model import load_text_model
 
 _LEAST_ID = 1000  # ordinary tokens of a vocabulary lie above its special ones
@@ -56,8 +56,8 @@ class Workbench:
             self._engine.step()
 
     def _decode_once(self, size: int) -> tuple[int, float]:
-        waiting = {self._add(PROMPT_TOKENS, max_tokens=ENGINE_DECODE_TOKENS + _SLACK_TOKENS) for _ in range(size)}
-        running = set(waiting)
+        running = [self._add(PROMPT_TOKENS, max_tokens=ENGINE_DECODE_TOKENS + _SLACK_TOKENS) for _ in range(size)]
+        waiting = set(running)
         while waiting:
             waiting -= {step.request_id for step in self._engine.step().sequences if step.token_ids}
         began = time.perf_counter()
@@ -65,6 +65,9 @@ class Workbench:
         for _ in range(ENGINE_DECODE_TOKENS):
             num_tokens += sum(len(step.token_ids) for step in self._engine.step().sequences)
         took_s = time.perf_counter() - began
+        assert num_tokens == size * ENGINE_DECODE_TOKENS, (
+            f"only {num_tokens} tokens: not all sequences ran all the time"
+        )
         for request_id in running:
             self._engine.cancel(request_id)
         return num_tokens, took_s
@@ -96,45 +99,53 @@ def _rate(once: Callable[[], tuple[int, float]], least_s: float) -> float:
 def main() -> None:
     """Loads, and answers until standard input ends."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("model", help="as for `shardline serve`")
+    parser.add_argument("--seed", type=int, default=0, help="of prompts")
     parser.add_argument("--block-size", type=int, help="of the KV cache; by default what the kernels like best")
     arguments = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")  # whatever else prints goes to standard error
     os.dup2(2, 1)
     prefer_steps()
     before_mib = pss_mib([os.getpid()])
-    files = resolve_model(str(arguments.model), cache_folder=default_cache_folder(), report=_to_stderr)
-    config = EngineConfig(
-        files=files,
-        max_model_len=MAX_MODEL_LEN,
-        max_num_seqs=MAX_SEQS,
-        kv_cache_tokens=KV_CACHE_TOKENS,
-        block_size=arguments.block_size,
-    )
-    engine = load_engine(config, report=_to_stderr)
-    workbench = Workbench(engine, arguments.seed)
-
-    def perplexity(text: str, chunk_tokens: int) -> dict[str, Any]:
-        tokenizer = load_text_model(files, name="text", chat_template=None).tokenizer
-        found = prompt_perplexity(engine, tokenizer.encode(text, add_special_tokens=False), chunk_tokens=chunk_tokens)
-        return {"perplexity": found.perplexity, "chunks": found.num_chunks, "tokens": found.num_tokens}
-
-    def memory() -> dict[str, Any]:
-        workbench.fill()
-        return {"before_mib": before_mib, "filled_mib": pss_mib([os.getpid()])}
-
-    tasks: Mapping[str, Callable[..., dict[str, Any]]] = {
-        "decode": lambda **numbers: {"tokens_per_s": workbench.decode(**numbers)},
-        "prefill": lambda **numbers: {"tokens_per_s": workbench.prefill(**numbers)},
-        "memory": memory,
-        "perplexity": perplexity,
-    }
+    files = resolve_model(arguments.model, cache_folder=default_cache_folder(), report=_to_stderr)
+    engine = _load(files, block_size=arguments.block_size)
+    tasks = _tasks(engine, files, workbench=Workbench(engine, arguments.seed), before_mib=before_mib)
     print(json.dumps(engine.description.details), file=answers, flush=True)
     for line in sys.stdin:
         asked = json.loads(line)
         print(json.dumps(tasks[asked.pop("task")](**asked)), file=answers, flush=True)
     engine.close()
+
+
+def _load(files: ModelFiles, *, block_size: int | None) -> ShardedEngine:
+    config = EngineConfig(
+        files=files,
+        max_model_len=MAX_MODEL_LEN,
+        max_num_seqs=MAX_SEQS,
+        kv_cache_tokens=KV_CACHE_TOKENS,
+        block_size=block_size,
+    )
+    return load_engine(config, report=_to_stderr)
+
+
+def _tasks(
+    engine: ShardedEngine, files: ModelFiles, *, workbench: Workbench, before_mib: float
+) -> Mapping[str, Callable[..., dict[str, Any]]]:
+    def memory() -> dict[str, Any]:
+        workbench.fill()
+        return {"before_mib": before_mib, "filled_mib": pss_mib([os.getpid()])}
+
+    def perplexity(text: str, chunk_tokens: int) -> dict[str, Any]:
+        tokenizer = load_text_model(files, name="text", chat_template=None).tokenizer
+        token_ids = tokenizer.encode(text, add_special_tokens=False)
+        return asdict(prompt_perplexity(engine, token_ids, chunk_tokens=chunk_tokens))
+
+    return {
+        "decode": lambda **numbers: {"tokens_per_s": workbench.decode(**numbers)},
+        "prefill": lambda **numbers: {"tokens_per_s": workbench.prefill(**numbers)},
+        "memory": memory,
+        "perplexity": perplexity,
+    }
 
 
 def _to_stderr(line: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from benchmarks.compare.llama_tools import system_info
 
 _MODEL = "model.{format}.gguf"
+LLAMA_BUILDS = ("llama", "llama-noamx")  # the second is optional: some formats are faster without AMX
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +29,18 @@ class PeerFolder:
         """The same weights in bf16, for vLLM."""
         return self.path / "models" / "bf16"
 
-    def llama(self, tool: str) -> Path:
+    @property
+    def llama_builds(self) -> tuple[str, ...]:
+        """Which builds of llama.cpp there are."""
+        return tuple(build for build in LLAMA_BUILDS if (self.path / build / "bin").is_dir())
+
+    def llama(self, tool: str, build: str = LLAMA_BUILDS[0]) -> Path:
         """One of llama.cpp's programs.
 
         Raises:
             FileNotFoundError: it was not built.
         """
-        return _existing(self.path / "llama" / "bin" / tool)
+        return _existing(self.path / build / "bin" / tool)
 
     @property
     def vllm_python(self) -> Path:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.compare import llama_tools
-from benchmarks.compare.engine_part import tool_output
+from benchmarks.compare.engine_part import tool_result
 from benchmarks.compare.engine_process import engine_process
 from benchmarks.compare.peer_folder import PeerFolder
 from benchmarks.compare.points import LLAMA, OURS, Part
@@ -44,9 +44,9 @@ class PerplexityPart:
                 ours = engine.ask("perplexity", text=text, chunk_tokens=CHUNK_TOKENS)
             tool = self.folder.llama("llama-perplexity")
             command = llama_tools.perplexity_command(tool, model, TEXT, threads=self.threads, chunk_tokens=CHUNK_TOKENS)
-            theirs, chunks = llama_tools.perplexity(tool_output(command))
-            if chunks != ours["chunks"]:
-                raise ChunksDifferError(f"{name}: ours are {ours['chunks']} chunks, llama.cpp's {chunks}")
+            theirs, chunks = tool_result(command, llama_tools.perplexity)
+            if chunks != ours["num_chunks"]:
+                raise ChunksDifferError(f"{name}: ours are {ours['num_chunks']} chunks, llama.cpp's {chunks}")
             yield _sample(name, OURS, ours["perplexity"])
             yield _sample(name, LLAMA, theirs)
 

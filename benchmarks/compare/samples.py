@@ -17,6 +17,7 @@ class Sample:
     round: int
     figures: Mapping[str, float]
     noise: Mapping[str, float] = field(default_factory=dict)  # what else the machine did meanwhile
+    build: str = ""  # of a contender that has several
 
     def to_json(self) -> dict[str, object]:
         """As the result file holds it."""

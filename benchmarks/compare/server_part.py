@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from benchmarks.compare.effort import Effort
 from benchmarks.compare.peer_folder import PeerFolder
-from benchmarks.compare.points import SERVER_POINTS, Part, Point, rotated
+from benchmarks.compare.points import CONCURRENCIES, SERVER_POINTS, Part, Point, rotated
 from benchmarks.compare.process_trees import NoiseWatch
 from benchmarks.compare.samples import Sample
-from benchmarks.compare.servers import RunningServer, llama_server, our_server, running, vllm_server
+from benchmarks.compare.servers import RunningServer, ServerPlan, llama_server, our_server, running, vllm_server
 from benchmarks.compare.stream_load import load_once
 
 
@@ -41,15 +41,23 @@ class ServerPart:
                 yield from self._format(name, lasting, first_round=block * self.rounds)
 
     def _format(self, name: str, lasting: Sequence[RunningServer], *, first_round: int) -> Iterator[Sample]:
-        with (
-            running(our_server(self.folder, name)) as ours,
-            running(llama_server(self.folder, name, threads=self.threads)) as llama,
-        ):
+        llama_plan = self._best_llama(name)
+        with running(our_server(self.folder, name)) as ours, running(llama_plan) as llama:
             servers = [ours, llama, *lasting]
             for number in range(first_round, first_round + self.rounds):
                 for point in SERVER_POINTS:
                     for server in rotated(servers, number):
                         yield self._sample(server, point, number)
+
+    def _best_llama(self, name: str) -> ServerPlan:
+        """The build of llama.cpp that answers most streams at once the fastest, tried before anything is measured."""
+        builds = self.folder.llama_builds
+        plans = [llama_server(self.folder, name, threads=self.threads, build=build) for build in builds]
+        return plans[0] if len(plans) == 1 else max(plans, key=self._trial_tokens_per_s)
+
+    def _trial_tokens_per_s(self, plan: ServerPlan) -> float:
+        with running(plan) as server, server.turn():
+            return load_once(server, random.Random(self.seed), size=CONCURRENCIES[-1], laps=1)["tokens_per_s"]
 
     def _sample(self, server: RunningServer, point: Point, number: int) -> Sample:
         rng = random.Random(f"{self.seed} {number} {point} {server.plan.contender}")
@@ -65,4 +73,5 @@ class ServerPart:
             round=number,
             figures={name: round(value, 3) for name, value in figures.items()},
             noise=noise,
+            build=server.plan.build,
         )

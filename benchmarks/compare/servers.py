@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.compare.peer_folder import PeerFolder
+from benchmarks.compare.peer_folder import LLAMA_BUILDS, PeerFolder
 from benchmarks.compare.points import KV_CACHE_TOKENS, LLAMA, MAX_MODEL_LEN, MAX_SEQS, OURS, VLLM
 from benchmarks.compare.process_trees import signal_tree, tree
 from shardline_cluster.cli.run_file import read_run_file
@@ -41,6 +41,7 @@ class ServerPlan:
     command: Sequence[str]
     environment: Mapping[str, str] = field(default_factory=dict)
     port: int | None = None  # None: ours tells its address by itself
+    build: str = ""  # of a contender that has several
     pauses: bool = True  # stopped by a signal while others play; ours holds leases, which would run out
 
 
@@ -131,7 +132,7 @@ def our_server(folder: PeerFolder, format_name: str) -> ServerPlan:
     )
 
 
-def llama_server(folder: PeerFolder, format_name: str, *, threads: int) -> ServerPlan:
+def llama_server(folder: PeerFolder, format_name: str, *, threads: int, build: str = LLAMA_BUILDS[0]) -> ServerPlan:
     """llama.cpp's server: a slot for each sequence, continuous batching, flash attention where it helps (auto)."""
     port = free_port()
     flags = {
@@ -145,8 +146,8 @@ def llama_server(folder: PeerFolder, format_name: str, *, threads: int) -> Serve
         "-c": KV_CACHE_TOKENS,
         "--cache-ram": 0,  # prompts never repeat here; saving them would only cost time
     }
-    command = [str(folder.llama("llama-server")), *_flat(flags), "--no-ui", "--no-cache-prompt"]
-    return ServerPlan(contender=LLAMA, format=format_name, command=command, port=port)
+    command = [str(folder.llama("llama-server", build)), *_flat(flags), "--no-ui", "--no-cache-prompt"]
+    return ServerPlan(contender=LLAMA, format=format_name, command=command, port=port, build=build)
 
 
 def vllm_server(folder: PeerFolder, *, threads: int) -> ServerPlan:
