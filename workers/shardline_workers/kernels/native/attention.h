@@ -31,18 +31,18 @@ static int head_of(const sl_attention &a, const AttentionItem &item, int i) {
 // The query heads of an item in the format that its page's keys are multiplied by.
 static void gather_queries(const sl_attention &a, const Work &work, AttentionItem &item) {
     const int size = a.cache.head_dim;
-    const sl_panels panels = {SL_INT8, size, item.queries};
+    const sl_panels panels = {SL_INT8, size, item.panel};
     for (int i = 0; i < item.count; i++) {
         const int64_t token = token_of(a, work, item, i), head = head_of(a, item, i);
         const uint16_t *query = a.queries + (token * a.num_heads + head) * size;
         if (a.cache.format == SL_KV_BF16) {
-            memcpy(item.queries + i * size * 2, query, sizeof(uint16_t) * (size_t)size);
+            for (int d = 0; d < size; d += TILE) put_row_values(item.rows + i * size + d, query + d);
             continue;
         }
         alignas(64) float wide[HEAD_DIM_MAX];
         for (int d = 0; d < size; d += TILE) store(wide + d, load_bf16(query + d));
         for (int64_t d = 0; d < size; d += GROUP)
-            put_some(panels, {item.queries, item.count, i}, d / GROUP, wide + d, size - d);
+            put_some(panels, {item.panel, item.count, i}, d / GROUP, wide + d, size - d);
     }
 }
 

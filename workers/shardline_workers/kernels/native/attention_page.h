@@ -3,7 +3,7 @@
 #pragma once
 #include "attention_scratch.h"
 #include "exponential.h"
-#include "product.h"
+#include "row_product.h"
 
 namespace shardline {
 namespace SL_TARGET {
@@ -14,10 +14,12 @@ constexpr int PAGE_TILES = BLOCK_SIZE_MAX / TILE;
 // Rows first … first + count - 1 of a sequence's (token, query head) pairs, on one key head.
 struct AttentionItem {
     int sequence, kv_head, first, count;
-    int from[PANEL_ROWS], last[PANEL_ROWS];  // positions that each row sees, both included
-    int begin, end;                          // least and greatest of them
-    // [count, head_dim] bfloat16; for an INT8 cache an SL_INT8 panel of count rows
-    alignas(64) uint8_t queries[PANEL_ROWS * HEAD_DIM_MAX * 2];
+    int from[PANEL_ROWS], last[PANEL_ROWS];                    // positions that each row sees, both included
+    int begin, end;                                            // least and greatest of them
+    union {                                                    // queries
+        alignas(64) RowValue rows[PANEL_ROWS * HEAD_DIM_MAX];  // [count, head_dim]
+        alignas(64) uint8_t panel[PANEL_ROWS * HEAD_DIM_MAX / GROUP * 2 * 48];  // of an INT8 cache: SL_INT8
+    };
 };
 
 // One head's part of a block, and of the block that follows in the context (the last one follows itself).

@@ -26,7 +26,7 @@ static void multiply_int8_keys(const sl_attention &a, const AttentionItem &item,
     Product p{};
     p.tiles = page.keys;
     p.tile_stride = (ptrdiff_t)key_tile_bytes(a.cache);
-    p.panel = item.queries;
+    p.panel = item.panel;
     p.panel_rows = item.count;
     p.num_blocks = (int)ceil_div(a.cache.head_dim, GROUP);
     p.out = products;

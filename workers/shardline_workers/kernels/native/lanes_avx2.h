@@ -59,7 +59,9 @@ static inline __m256i dot_half(__m256i sum, __m256i small, __m256i bytes) {
     return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(small, bytes), _mm256_set1_epi16(1)));
 }
 #endif
-static inline I dot(I x, I small, I bytes) { return {dot_half(x.a, small.a, bytes.a), dot_half(x.b, small.b, bytes.b)}; }
+static inline I dot(I x, I small, I bytes) {
+    return {dot_half(x.a, small.a, bytes.a), dot_half(x.b, small.b, bytes.b)};
+}
 
 static inline I bits(F x) { return {_mm256_castps_si256(x.a), _mm256_castps_si256(x.b)}; }
 static inline F from_bits(I x) { return {_mm256_castsi256_ps(x.a), _mm256_castsi256_ps(x.b)}; }

@@ -148,21 +148,6 @@ static void bf16_product(const Product &p, int first_row) {
     for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, total[m]);
 }
 
-template <int R>
-static void some_rows_product(const Product &p, int first_row, int num_pairs, ptrdiff_t row_step) {
-    F total[R];
-    SL_UNROLL
-    for (int m = 0; m < R; m++) total[m] = set(0);
-    const uint8_t *w = p.tiles;
-    const int32_t *x = (const int32_t *)p.panel + first_row * row_step;
-    for (int pair = 0; pair < num_pairs; pair++, w += LINE, x++) {
-        if (first_row == 0) prefetch_far(w + p.ahead);
-        add_pair(total, w, x, row_step);
-    }
-    SL_UNROLL
-    for (int m = 0; m < R; m++) store(p.out + (first_row + m) * p.out_stride, total[m]);
-}
-
 template <int FORMAT, int R>
 static void product_of(const Product &p, int first_row) {
     if constexpr (FORMAT == SL_BF16) bf16_product<R>(p, first_row);
@@ -186,22 +171,6 @@ static void product(const Product &p) {
     Product rest = p;
     rest.last_line = rest.first_line = 0;  // the first rows have prefetched
     product_rows<FORMAT>(rest, first, p.panel_rows - first);
-}
-
-static void row_product_rows(const Product &p, int first_row, int rows, int num_pairs, ptrdiff_t row_step) {
-    switch (rows) {
-        case 1: return some_rows_product<1>(p, first_row, num_pairs, row_step);
-        case 2: return some_rows_product<2>(p, first_row, num_pairs, row_step);
-        default: return some_rows_product<3>(p, first_row, num_pairs, row_step);
-    }
-}
-
-// Plain rows of pairs, row_step apart, as attention has them: every line is prefetched `ahead`.
-template <int>
-static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
-    const int first = p.panel_rows > PRODUCT_ROWS ? (p.panel_rows + 1) / 2 : p.panel_rows;
-    row_product_rows(p, 0, first, num_pairs, row_step);
-    if (p.panel_rows > first) row_product_rows(p, first, p.panel_rows - first, num_pairs, row_step);
 }
 
 }  // namespace SL_TARGET

@@ -165,25 +165,6 @@ static void bf16_product(const Product &p) {
     store_all(p, total);
 }
 
-// The same on R plain rows of pairs, row_step apart, as attention has them: every line is prefetched `ahead`.
-template <int R, int T>
-static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
-    F total[R][T];
-    SL_UNROLL
-    for (int m = 0; m < R; m++) {
-        SL_UNROLL
-        for (int t = 0; t < T; t++) total[m][t] = set(0);
-    }
-    const uint8_t *w = p.tiles;
-    const int32_t *x = (const int32_t *)p.panel;
-    for (int pair = 0; pair < num_pairs; pair++, w += LINE, x++) {
-        SL_UNROLL
-        for (int t = 0; t < T; t++) prefetch_far(w + p.tile_stride * t + p.ahead);
-        add_pair(total, p, w, x, row_step);
-    }
-    store_all(p, total);
-}
-
 template <int FORMAT, int R, int T>
 static void product_of(const Product &p) {
     if constexpr (FORMAT == SL_BF16) bf16_product<R, T>(p);
@@ -199,18 +180,6 @@ static void product(const Product &p) {
         case 4: return product_of<FORMAT, 4, T>(p);
         case 5: return product_of<FORMAT, 5, T>(p);
         default: return product_of<FORMAT, 6, T>(p);
-    }
-}
-
-template <int T>
-static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
-    switch (p.panel_rows) {
-        case 1: return row_product<1, T>(p, num_pairs, row_step);
-        case 2: return row_product<2, T>(p, num_pairs, row_step);
-        case 3: return row_product<3, T>(p, num_pairs, row_step);
-        case 4: return row_product<4, T>(p, num_pairs, row_step);
-        case 5: return row_product<5, T>(p, num_pairs, row_step);
-        default: return row_product<6, T>(p, num_pairs, row_step);
     }
 }
 

@@ -179,20 +179,6 @@ static void bf16_product(const Product &p, int first_row) {
     store_rows(p, first_row, total);
 }
 
-// Plain rows of pairs, row_step apart: every line is prefetched `ahead`.
-template <int R>
-static void some_rows_product(const Product &p, int first_row, int num_pairs, ptrdiff_t row_step) {
-    F total[R];
-    clear(total);
-    const uint8_t *w = p.tiles;
-    const int32_t *x = (const int32_t *)p.panel + first_row * row_step;
-    for (int pair = 0; pair < num_pairs; pair++, w += LINE, x++) {
-        if (first_row == 0) prefetch_far(w + p.ahead);
-        add_pair(total, w, x, row_step);
-    }
-    store_rows(p, first_row, total);
-}
-
 template <int FORMAT, int R>
 static void product_of(const Product &p, int first_row) {
     if constexpr (FORMAT == SL_BF16) bf16_product<R>(p, first_row);
@@ -205,14 +191,6 @@ static void product_rows(const Product &p, int first_row, int rows) {
         case 1: return product_of<FORMAT, 1>(p, first_row);
         case 2: return product_of<FORMAT, 2>(p, first_row);
         default: return product_of<FORMAT, 3>(p, first_row);
-    }
-}
-
-static void row_product_rows(const Product &p, int first_row, int rows, int num_pairs, ptrdiff_t row_step) {
-    switch (rows) {
-        case 1: return some_rows_product<1>(p, first_row, num_pairs, row_step);
-        case 2: return some_rows_product<2>(p, first_row, num_pairs, row_step);
-        default: return some_rows_product<3>(p, first_row, num_pairs, row_step);
     }
 }
 
@@ -229,14 +207,6 @@ static void product(const Product &p) {
     Product rest = p;
     rest.last_line = rest.first_line = 0;  // the first rows have prefetched
     product_rows<FORMAT>(rest, first, p.panel_rows - first);
-}
-
-// Plain rows of pairs, row_step apart, as attention has them.
-template <int>
-static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
-    const int first = first_rows(p);
-    row_product_rows(p, 0, first, num_pairs, row_step);
-    if (p.panel_rows > first) row_product_rows(p, first, p.panel_rows - first, num_pairs, row_step);
 }
 
 }  // namespace SL_TARGET

@@ -71,14 +71,5 @@ static void product(const Product &p) {
     }
 }
 
-// Plain rows of pairs, row_step apart, as attention has them.
-template <int>
-static void row_product(const Product &p, int num_pairs, ptrdiff_t row_step) {
-    for (int row = 0; row < p.panel_rows; row++) {
-        const int32_t *x = (const int32_t *)p.panel + row * row_step;
-        store(p.out + row * p.out_stride, pair_row(set(0), p.tiles, x, num_pairs));
-    }
-}
-
 }  // namespace SL_TARGET
 }  // namespace shardline
