@@ -20,13 +20,19 @@ _ROLES = (
     ("replica_keeper", "keeper"),
     ("router_process", "router"),
     ("replica_process", "replica"),
+    ("ray::ReplicaActor", "replica"),
+    ("ray::ControllerActor", "controller"),
     ("ray_controller_process", "controller"),
     ("controller_process", "controller"),
     ("template_child", "chat template"),
     ("redis-server", "redis"),
     ("valkey-server", "redis"),
     ("serve_load", "client"),
-    (" serve ", "serve"),
+    ("shardline serve ", "serve"),
+    ("cli.main serve ", "serve"),
+    ("ray::", "ray"),
+    ("/ray/", "ray"),  # its servers and monitors
+    ("process_tree", "ray"),  # around them
 )
 OWN_PROCESS = "client"
 

@@ -37,7 +37,7 @@ def test_the_whole_tree_below_a_process_is_read_and_nothing_beside_it(tmp_path: 
 
 
 def test_where_the_scheduler_keeps_no_books_the_clock_ticks_count(tmp_path: Path) -> None:
-    add_process(tmp_path, 10, 1, "python -m x serve y", {"python": 1.0})
+    add_process(tmp_path, 10, 1, "shardline serve y", {"python": 1.0})
     task = tmp_path / "10" / "task" / "10"
     (task / "schedstat").unlink()
     ticks_per_s = os.sysconf("SC_CLK_TCK")
@@ -50,7 +50,13 @@ def test_a_keeper_is_told_from_the_replica_that_its_command_names() -> None:
     assert role_of("python replica_keeper.py x 1 python -m shardline_cluster.replica.replica_process", 2) == "keeper"
     assert role_of("python -m shardline_cluster.replica.replica_process", 2) == "replica"
     assert role_of("anything", os.getpid()) == "client"
-    assert role_of("/usr/bin/raylet --x", 7) == "raylet 7"
+    assert role_of("/usr/bin/stranger --x", 7) == "stranger 7"
+
+
+def test_what_ray_runs_beside_the_replica_is_rays() -> None:
+    assert role_of("ray::ReplicaActor.ended", 2) == "replica"
+    assert role_of("ray::DashboardAgent", 2) == "ray"
+    assert role_of("/venv/site-packages/ray/core/src/ray/gcs/gcs_server --x", 2) == "ray"
 
 
 def test_a_report_divides_what_was_used_meanwhile_by_the_tokens() -> None:
