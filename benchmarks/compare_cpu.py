@@ -1,6 +1,6 @@
 """Ours beside llama.cpp and vLLM on this machine's CPU: in turns, in one call, with the same prompts' lengths.
 
-    python -m benchmarks.compare_cpu --peers DIR --out result.json                  # everything, about half an hour
+    python -m benchmarks.compare_cpu --peers DIR --out result.json                  # everything, about 35 minutes
     python -m benchmarks.compare_cpu --peers DIR --out result.json --quick          # one short round: does it all work?
     python -m benchmarks.compare_cpu --peers DIR --out e.json --part engines --formats Q4_0,BF16
     python -m benchmarks.compare_cpu --table result.json --plot result.png          # measure nothing, show

@@ -36,7 +36,8 @@ class MemoryPart:
                 told = engine.ask("memory")
             yield _sample(_ENGINE, name, OURS, told["filled_mib"] - told["before_mib"])
             yield _sample(_SYSTEM, name, OURS, self._system(our_server(self.folder, name)))
-            llama = self._system(llama_server(self.folder, name, threads=self.threads))
+            # Without mapping the file: it packs weights anew, and a mapped file would stay beside them.
+            llama = self._system(llama_server(self.folder, name, threads=self.threads, load_mode="none"))
             yield _sample(_ENGINE, name, LLAMA, llama)
             yield _sample(_SYSTEM, name, LLAMA, llama)
         if self.folder.has_vllm:

@@ -132,7 +132,14 @@ def our_server(folder: PeerFolder, format_name: str) -> ServerPlan:
     )
 
 
-def llama_server(folder: PeerFolder, format_name: str, *, threads: int, build: str = LLAMA_BUILDS[0]) -> ServerPlan:
+def llama_server(
+    folder: PeerFolder,
+    format_name: str,
+    *,
+    threads: int,
+    build: str = LLAMA_BUILDS[0],
+    load_mode: str = "auto",
+) -> ServerPlan:
     """llama.cpp's server: a slot for each sequence, continuous batching, flash attention where it helps (auto)."""
     port = free_port()
     flags = {
@@ -142,6 +149,7 @@ def llama_server(folder: PeerFolder, format_name: str, *, threads: int, build: s
         "-a": SERVED_NAME,
         "-t": threads,
         "-tb": threads,
+        "--load-mode": load_mode,
         "-np": MAX_SEQS,
         "-c": KV_CACHE_TOKENS,
         "--cache-ram": 0,  # prompts never repeat here; saving them would only cost time
