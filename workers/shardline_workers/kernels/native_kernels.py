@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from shardline_workers.kernels import native_api as api
 from shardline_workers.kernels.kernels import NumericFormats, RunTimes
@@ -64,7 +66,7 @@ class NativeProgram:
     def __init__(self, library: NativeLibrary, pool: NativePool, recording: Recording, *, isa: int) -> None:
         self._library = library
         self._pool = pool
-        self._recording = recording  # keeps alive what the program has addresses of
+        self.recording = recording  # keeps alive what the program has addresses of
         self._step = _step_of(recording.step)
         ops = (api.Op * len(recording.ops))(*recording.ops)
         limits = _limits_of(recording.step)
@@ -75,13 +77,18 @@ class NativeProgram:
         self._step_pointer = ctypes.byref(self._step)
         self._wall_ns = 0
 
-    def run(self, num_threads: int) -> RunTimes:
+    def run(self, num_threads: int, *, operation_ns: NDArray[np.int64] | None = None) -> RunTimes:
         """See `StepProgram.run`.
+
+        Args:
+            num_threads: that take part.
+            operation_ns: [operations], to each the calling thread's time in it is added; or None.
 
         Raises:
             NativeError: the step does not fit what it was recorded for.
         """
-        self._library.checked(self._run(self._handle, self._pool.handle, self._step_pointer, num_threads, None))
+        pointer = None if operation_ns is None else operation_ns.ctypes.data_as(ctypes.POINTER(ctypes.c_int64))
+        self._library.checked(self._run(self._handle, self._pool.handle, self._step_pointer, num_threads, pointer))
         before_ns, self._wall_ns = self._wall_ns, self._pool.stats().wall_ns
         return RunTimes((self._wall_ns - before_ns) * _NANO)
 

@@ -12,8 +12,8 @@ SMALLEST = np.float32(2.0**-126)  # anything nearer to zero counts as zero
 def tile_product(x: Floats, weight: Floats) -> Floats:
     """x [rows, inputs] · weight [outputs, inputs] transposed, as TDPBF16PS adds it up, group by group.
 
-    Of 32 inputs the even ones are summed from zero, each product rounded once with its sum; so are the odd ones; the sum
-    of both is added to the total (Intel, Software Developer's Manual, volume 2).
+    Of 32 inputs the even ones are summed from zero, each product rounded once with its sum; so are the odd ones; their
+    sum is added to the total (Intel, Software Developer's Manual, volume 2).
     """
     padding = ((0, 0), (0, -x.shape[1] % GROUP))
     rows, outputs = (np.pad(without_denormals(rounded_to_bf16(matrix)), padding) for matrix in (x, weight))

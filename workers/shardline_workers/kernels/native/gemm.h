@@ -88,7 +88,7 @@ static void multiply_format(const sl_weight &weight, const sl_panels &x, int num
 // Columns of tiles begin … end - 1 of x · weight transposed.
 static void multiply(const sl_weight &weight, const sl_panels &x, int num_rows, int begin, int end, const Columns &to) {
 #ifdef SL_AMX
-    if (is_tiled(x.kind, num_rows)) return multiply_by_tiles(weight, x, num_rows, begin, end, to);
+    if (is_tiled(x.kind)) return multiply_by_tiles(weight, x, num_rows, begin, end, to);
 #endif
     switch (weight.format) {
         case SL_BF16: return multiply_format<SL_BF16>(weight, x, num_rows, begin, end, to);

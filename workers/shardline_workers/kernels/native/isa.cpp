@@ -72,11 +72,11 @@ bool has_avx_vnni() {
     return has_avx2() && (a >> 4 & 1);
 }
 
-// CPUID leaf 7, EDX bits 22, 24, 25: bfloat16, tiles, int8.
+// CPUID leaf 7, EDX bits 22 and 24: bfloat16, tiles.
 bool processor_has_amx() {
     uint32_t a = 7, b, c = 0, d;
     asm("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    return (d >> 22 & 1) && (d >> 24 & 1) && (d >> 25 & 1);
+    return (d >> 22 & 1) && (d >> 24 & 1);
 }
 
 #ifdef __linux__

@@ -48,24 +48,22 @@ constexpr int64_t PANEL_SLACK = 1024;
 
 constexpr int panel_kind(int format) { return format == SL_BF16 ? SL_PAIRS : SL_INT8; }
 
-// Whether rows are multiplied by matrix instructions: int8 where there are so many that this is the faster way, bfloat16
-// always, as its sums have an order of their own there.
+// Whether matrix instructions multiply: they take up to 16 rows at once.
 #ifdef SL_AMX
-constexpr int TILED_ROWS = 14;
-constexpr bool is_tiled(int kind, int num_rows) { return kind == SL_PAIRS || num_rows >= TILED_ROWS; }
+constexpr bool is_tiled(int kind) { return kind == SL_PAIRS; }
 #else
-constexpr bool is_tiled(int, int) { return false; }
+constexpr bool is_tiled(int) { return false; }
 #endif
 
 // Most rows of a panel.
-constexpr int panel_rows(int kind, int num_rows) { return is_tiled(kind, num_rows) ? TILE : PANEL_ROWS; }
+constexpr int panel_rows(int kind) { return is_tiled(kind) ? TILE : PANEL_ROWS; }
 
 // How num_rows rows are spread over panels: as evenly as possible, larger panels first (16 → 6, 5, 5).
 struct PanelSplit {
     int num_panels, small, num_large;
 
     PanelSplit(int kind, int num_rows)
-        : num_panels((int)ceil_div(num_rows, panel_rows(kind, num_rows))),
+        : num_panels((int)ceil_div(num_rows, panel_rows(kind))),
           small(num_panels ? num_rows / num_panels : 0),
           num_large(num_panels ? num_rows % num_panels : 0) {}
 

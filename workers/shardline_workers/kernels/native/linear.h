@@ -31,7 +31,7 @@ static void linear(const sl_op &op, Work &work) {
     const int num_rows = work.count(op.rows), tiles = (int)num_tiles(l.weight.num_outputs),
               unit = num_rows == 1 ? 1 : 2;
     const int begin = work.begin(tiles, unit), end = work.end(tiles, unit);
-    if (is_tiled(l.x.kind, num_rows)) return linear_by_tiles(l, num_rows, begin, end, work.scratch.rows);
+    if (is_tiled(l.x.kind)) return linear_by_tiles(l, num_rows, begin, end, work.scratch.rows);
     multiply(l.weight, l.x, num_rows, begin, end,
              {l.out + (int64_t)begin * TILE, l.out_stride, begin, l.weight.num_outputs});
 }

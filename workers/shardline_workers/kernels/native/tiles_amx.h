@@ -1,4 +1,4 @@
-// The eight tile registers of AMX, each at most 16 rows of 64 bytes. Written as assembly, since GCC's intrinsics take the
+// The eight tile registers of AMX, each 16 rows of 64 bytes. Written as assembly, since GCC's intrinsics take the
 // registers' numbers as text only.
 #pragma once
 #include "lanes_avx512.h"
@@ -18,29 +18,30 @@ template <int REGISTER>
 static inline void tile_zero() {
     asm volatile("tilezero %%tmm%c0" : : "i"(REGISTER));
 }
-// SUMS += A · B, signed bytes times unsigned ones, to int32
-template <int SUMS, int A, int B>
-static inline void tile_dot_int8() {
-    asm volatile("tdpbsud %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUMS), "i"(A), "i"(B));
-}
 // SUMS += A · B, pairs of bfloat16 to float32, see product_amx.h
 template <int SUMS, int A, int B>
 static inline void tile_dot_bf16() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUMS), "i"(A), "i"(B));
 }
 
-// Shapes of the eight registers, for this thread and while it lives.
+// Gives this thread its eight tile registers, all of 16 rows of 64 bytes, while it lives.
 class TileShapes {
 public:
+    TileShapes() {
+        Shapes shapes;
+        for (int i = 0; i < 8; i++) shapes.rows[i] = TILE, shapes.row_bytes[i] = 64;
+        asm volatile("ldtilecfg %0" : : "m"(shapes));
+    }
+    ~TileShapes() { asm volatile("tilerelease"); }
+    TileShapes(const TileShapes &) = delete;
+    TileShapes &operator=(const TileShapes &) = delete;
+
+private:
     struct alignas(64) Shapes {  // as ldtilecfg reads them
         uint8_t palette = 1, start_row = 0, reserved[14] = {};
         uint16_t row_bytes[16] = {};
         uint8_t rows[16] = {};
     };
-    explicit TileShapes(const Shapes &shapes) { asm volatile("ldtilecfg %0" : : "m"(shapes)); }
-    ~TileShapes() { asm volatile("tilerelease"); }
-    TileShapes(const TileShapes &) = delete;
-    TileShapes &operator=(const TileShapes &) = delete;
 };
 
 }  // namespace SL_TARGET
