@@ -50,5 +50,7 @@ GGML_TYPES: Mapping[int, GgmlType] = MappingProxyType(
         34: GgmlType("TQ1_0", 256, 54),
         35: GgmlType("TQ2_0", 256, 66),
         39: GgmlType("MXFP4", 32, 17),
+        40: GgmlType("NVFP4", 64, 36),
+        41: GgmlType("Q1_0", 128, 18),
     }
 )

@@ -1,12 +1,6 @@
-"""From ggml's packed blocks to float32, vectorised. The layouts are those of ggml's block structs (ggml-common.h).
+"""From ggml's packed types to float32, chunk by chunk. How each type packs: block_quants and k_quants."""
 
-    Q8_0   | scale f16 | 32 × int8 |                        weight = scale · q
-    Q4_0   | scale f16 | 16 bytes of two nibbles |          weight = scale · (q - 8)
-    Q4_1   | scale f16 | min f16 | 16 bytes of two nibbles | weight = scale · q + min
-
-Low nibbles are weights 0 … 15 of a block, high nibbles 16 … 31.
-"""
-
+import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
@@ -14,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shardline_workers.files.ggml_types import GGML_TYPES
+from shardline_workers.weights import block_quants, k_quants
+from shardline_workers.weights.block_quants import Bytes, Floats
 
-Floats = NDArray[np.float32]
-Bytes = NDArray[np.uint8]
+_CHUNK_WEIGHTS = 1 << 18  # intermediate arrays stay within a few MiB, and within the cache
 
 
 class UnsupportedGgmlTypeError(ValueError):
@@ -24,7 +19,7 @@ class UnsupportedGgmlTypeError(ValueError):
 
 
 def dequantise(packed: memoryview, ggml_type: int, shape: tuple[int, ...]) -> Floats:
-    """A tensor's weights as a new float32 array of `shape`, row-major.
+    """A tensor's weights as a new float32 array of `shape`, row-major. Needs little memory beside the result.
 
     Raises:
         UnsupportedGgmlTypeError: the type is none of those that can be read; the text names them.
@@ -36,7 +31,11 @@ def dequantise(packed: memoryview, ggml_type: int, shape: tuple[int, ...]) -> Fl
             f"GGUF type {kind.name} cannot be read yet; take a file whose tensors are {', '.join(_READERS)}"
         )
     blocks = np.frombuffer(packed, dtype=np.uint8).reshape(-1, kind.block_bytes)
-    return reader(blocks).reshape(shape)
+    weights = np.empty((math.prod(shape) // kind.block_weights, kind.block_weights), np.float32)
+    step = _CHUNK_WEIGHTS // kind.block_weights
+    for start in range(0, len(blocks), step):
+        weights[start : start + step] = reader(blocks[start : start + step])
+    return weights.reshape(shape)
 
 
 def readable_types() -> tuple[str, ...]:
@@ -50,7 +49,7 @@ def bfloat16_to_float32(bits: NDArray[np.uint16]) -> Floats:
 
 
 def _read_f32(blocks: Bytes) -> Floats:
-    return blocks.view("<f4").astype(np.float32)
+    return blocks.view("<f4")
 
 
 def _read_f16(blocks: Bytes) -> Floats:
@@ -61,35 +60,20 @@ def _read_bf16(blocks: Bytes) -> Floats:
     return bfloat16_to_float32(blocks.view("<u2"))
 
 
-def _read_q8_0(blocks: Bytes) -> Floats:
-    return _half(blocks, 0) * blocks[:, 2:].view(np.int8).astype(np.float32)
-
-
-def _read_q4_0(blocks: Bytes) -> Floats:
-    return _half(blocks, 0) * (_nibbles(blocks[:, 2:]) - np.float32(8))
-
-
-def _read_q4_1(blocks: Bytes) -> Floats:
-    return _half(blocks, 0) * _nibbles(blocks[:, 4:]) + _half(blocks, 2)
-
-
-def _half(blocks: Bytes, offset: int) -> Floats:
-    """The float16 at a byte offset of each block, [num_blocks, 1]."""
-    return np.ascontiguousarray(blocks[:, offset : offset + 2]).view("<f2").astype(np.float32)
-
-
-def _nibbles(pairs: Bytes) -> Floats:
-    """0 … 15, [num_blocks, 32] from [num_blocks, 16]."""
-    return np.concatenate([pairs & 0x0F, pairs >> 4], axis=1).astype(np.float32)
-
-
 _READERS: Mapping[str, Callable[[Bytes], Floats]] = MappingProxyType(
     {
         "F32": _read_f32,
         "F16": _read_f16,
         "BF16": _read_bf16,
-        "Q8_0": _read_q8_0,
-        "Q4_0": _read_q4_0,
-        "Q4_1": _read_q4_1,
+        "Q8_0": block_quants.read_q8_0,
+        "Q4_0": block_quants.read_q4_0,
+        "Q4_1": block_quants.read_q4_1,
+        "Q5_0": block_quants.read_q5_0,
+        "Q5_1": block_quants.read_q5_1,
+        "Q2_K": k_quants.read_q2_k,
+        "Q3_K": k_quants.read_q3_k,
+        "Q4_K": k_quants.read_q4_k,
+        "Q5_K": k_quants.read_q5_k,
+        "Q6_K": k_quants.read_q6_k,
     }
 )
