@@ -4,9 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from gguf import GGMLQuantizationType
 from torch import Tensor
 
+from shardline_workers.files.ggml_types import GGML_TYPES
 from shardline_workers.files.stored_tensor import StoredTensor
+from shardline_workers.weights.gguf_types import dequantise
+from tests.workers.ggml_blocks import any_blocks
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,13 @@ class BlockMatrix:
         return StoredTensor(self.kind, self.shape, memoryview(self.blocks))
 
     def dequantised(self) -> Tensor:
-        from shardline_workers.files.ggml_types import GGML_TYPES
-        from shardline_workers.weights.gguf_types import dequantise
-
-        number = next(number for number, kind in GGML_TYPES.items() if kind.name == self.kind)
+        number = GGMLQuantizationType[self.kind]
         return torch.from_numpy(dequantise(memoryview(self.blocks), number, self.shape).astype(np.float64))
 
 
 def random_blocks(kind: str, num_rows: int, num_columns: int, *, seed: int = 0) -> BlockMatrix:
     """A matrix of one of ggml's types: any bits are quants, scales are small numbers of both signs."""
-    generator = np.random.default_rng(seed)
-    num_halves = 2 if kind == "Q4_1" else 1
-    num_quants = 32 if kind == "Q8_0" else 16
-    num_blocks = num_rows * num_columns // 32
-    halves = generator.normal(scale=0.02, size=(num_blocks, num_halves)).astype("<f2")
-    quants = generator.integers(0, 256, size=(num_blocks, num_quants), dtype=np.uint8)
-    return BlockMatrix(kind, (num_rows, num_columns), np.concatenate([halves.view(np.uint8), quants], axis=1).tobytes())
+    ggml_type = GGMLQuantizationType[kind]
+    num_blocks = num_rows * num_columns // GGML_TYPES[ggml_type].block_weights
+    blocks = any_blocks(ggml_type, num_blocks, seed=seed, scale=0.02)
+    return BlockMatrix(kind, (num_rows, num_columns), blocks.tobytes())

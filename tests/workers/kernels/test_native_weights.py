@@ -15,7 +15,7 @@ from shardline_workers.kernels.operands import MatrixSource, PackedLinear
 from shardline_workers.kernels.packed_store import PackedStore
 from tests.workers.kernels.matrices import BlockMatrix, FloatMatrix, random, random_blocks
 
-QUANTISED = ("Q4_0", "Q4_1", "Q8_0")
+QUANTISED = ("Q4_0", "Q4_1", "Q5_0", "Q8_0")
 
 
 @pytest.fixture
@@ -53,6 +53,20 @@ def test_blocks_of_a_file_are_packed_as_they_are(
     assert (packed.num_outputs, packed.num_inputs) == (num_rows, 96)
     assert panel_kind(packed) is PanelKind.INT8
     torch.testing.assert_close(whole(native_library, packed), matrix.dequantised(), rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["Q5_1", "Q2_K", "Q3_K", "Q4_K", "Q5_K", "Q6_K"])
+def test_other_blocks_of_a_file_are_packed_with_less_loss_than_eight_bits(
+    native_library: NativeLibrary, packer: WeightPacker, kind: str
+) -> None:
+    matrix = random_blocks(kind, 40, 512)
+
+    packed = packer.pack([matrix])
+
+    assert [segment.format for segment in segments(packed)] == [Format.W4_MIN if kind == "Q4_K" else Format.W8]
+    groups, found = (rows.view(-1, 32) for rows in (matrix.dequantised(), whole(native_library, packed)))
+    errors, largest = (found - groups).abs().amax(dim=1), groups.abs().amax(dim=1)
+    assert bool((errors <= largest / 175).all())
 
 
 @pytest.mark.parametrize("num_rows", [8, 48])

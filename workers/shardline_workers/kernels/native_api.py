@@ -37,6 +37,13 @@ class Source(IntEnum):
     Q4_0 = 3
     Q4_1 = 4
     Q8_0 = 5
+    Q5_0 = 6
+    Q5_1 = 7
+    Q2_K = 8
+    Q3_K = 9
+    Q4_K = 10
+    Q5_K = 11
+    Q6_K = 12
 
 
 class PanelKind(IntEnum):

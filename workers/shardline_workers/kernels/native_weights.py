@@ -1,7 +1,8 @@
 """Packs matrices for the native kernels, straight from the file's own blocks and by all threads at once.
 
-Each format of a file has one packed format that holds it exactly; floats wider than bfloat16 are rounded to it. Parts
-of one matrix that differ in format stay apart, in segments.
+Each format of a file has one packed format that holds it exactly, or with less loss than the int8 of its inputs (see
+sl_pack in api.h); floats wider than bfloat16 are rounded to it. Parts of one matrix that differ in format stay apart,
+in segments.
 """
 
 import ctypes
@@ -35,6 +36,13 @@ _SOURCES = MappingProxyType(
         "Q4_0": (Source.Q4_0, Format.W4),
         "Q4_1": (Source.Q4_1, Format.W4_MIN),
         "Q8_0": (Source.Q8_0, Format.W8),
+        "Q5_0": (Source.Q5_0, Format.W8),
+        "Q5_1": (Source.Q5_1, Format.W8),
+        "Q2_K": (Source.Q2_K, Format.W8),
+        "Q3_K": (Source.Q3_K, Format.W8),
+        "Q4_K": (Source.Q4_K, Format.W4_MIN),
+        "Q5_K": (Source.Q5_K, Format.W8),
+        "Q6_K": (Source.Q6_K, Format.W8),
     }
 )
 

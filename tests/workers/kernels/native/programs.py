@@ -120,7 +120,7 @@ class Machine:
         source = NUMPY_SOURCES[rows.dtype] if source is None else source
         num_inputs = rows.shape[1]
         if source >= api.Source.Q4_0:
-            num_inputs = rows.shape[1] * 32 // self.library.source_bytes(source, 1, 32)
+            num_inputs = rows.shape[1] * 256 // self.library.source_bytes(source, 1, 256)
         tiles = aligned(self.library.weight_bytes(kind, len(rows), num_inputs))
         self.pack_into(tiles, kind, rows, source=source, num_inputs=num_inputs)
         return PackedMatrix(kind, len(rows), num_inputs, tiles)

@@ -2,12 +2,14 @@
 
 import numpy as np
 import pytest
+from gguf import GGMLQuantizationType as GgmlType
 from numpy.typing import NDArray
 
 from shardline_workers.files.ggml_types import GGML_TYPES
 from shardline_workers.kernels.native_api import Format, Source
 from shardline_workers.kernels.native_library import NativeError
 from shardline_workers.weights.gguf_types import dequantise
+from tests.workers.ggml_blocks import HALVES, any_blocks
 from tests.workers.kernels.native.programs import Machine, PackedMatrix, aligned, bf16_bits, rounded_to_bf16
 
 GGML_IDS = {kind.name: number for number, kind in GGML_TYPES.items()}
@@ -15,18 +17,24 @@ GGML_IDS = {kind.name: number for number, kind in GGML_TYPES.items()}
 
 def file_blocks(name: str, rows: int, inputs: int) -> NDArray[np.uint8]:
     """Random bytes of a file's rows, with scales that are numbers."""
-    generator = np.random.default_rng(3)
-    kind = GGML_TYPES[GGML_IDS[name]]
-    blocks = generator.integers(0, 256, (rows, inputs // 32, kind.block_bytes), dtype=np.uint8)
-    num_halves = 2 if name == "Q4_1" else 1
-    halves = generator.standard_normal((rows, inputs // 32, num_halves)).astype(np.float16)
-    blocks[:, :, : 2 * num_halves] = halves.view(np.uint8)
-    return blocks.reshape(rows, -1)
+    kind = GgmlType[name]
+    num_blocks = rows * inputs // GGML_TYPES[kind].block_weights
+    return any_blocks(kind, num_blocks, seed=3).reshape(rows, -1)
+
+
+def file_weights(name: str, blocks: NDArray[np.uint8], inputs: int) -> NDArray[np.float32]:
+    return dequantise(memoryview(blocks.tobytes()), GGML_IDS[name], (len(blocks), inputs))
 
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    [("Q4_0", Format.W4), ("Q4_0", Format.W4_MIN), ("Q4_1", Format.W4_MIN), ("Q8_0", Format.W8)],
+    [
+        ("Q4_0", Format.W4),
+        ("Q4_0", Format.W4_MIN),
+        ("Q4_1", Format.W4_MIN),
+        ("Q5_0", Format.W8),
+        ("Q8_0", Format.W8),
+    ],
 )
 @pytest.mark.parametrize("rows", [16, 37])
 def test_what_fits_is_taken_over_exactly(machine: Machine, name: str, kind: Format, rows: int) -> None:
@@ -34,18 +42,87 @@ def test_what_fits_is_taken_over_exactly(machine: Machine, name: str, kind: Form
 
     unpacked = machine.unpack(machine.pack(kind, blocks, source=Source[name]))
 
-    expected = dequantise(memoryview(blocks.tobytes()), GGML_IDS[name], (rows, 96))
-    assert np.array_equal(unpacked, expected)
+    assert np.array_equal(unpacked, file_weights(name, blocks, 96))
 
 
-@pytest.mark.parametrize("name", ["Q4_0", "Q4_1", "Q8_0"])
+def test_quants_of_q4_k_are_taken_over_and_their_scales_become_float16(machine: Machine) -> None:
+    blocks = file_blocks("Q4_K", 37, 512)
+
+    unpacked = machine.unpack(machine.pack(Format.W4_MIN, blocks, source=Source.Q4_K))
+
+    expected = file_weights("Q4_K", blocks, 512)
+    groups, found = expected.reshape(-1, 32), unpacked.reshape(-1, 32)
+    span = groups.max(axis=1) - groups.min(axis=1)
+    # Of scale · q and of the minimum, each by 2^-11 of itself, and both are at most the group's ends together.
+    bound = (span + np.abs(groups).max(axis=1)) * 2.0**-11
+    assert (np.abs(found - groups).max(axis=1) <= bound * (1 + 1e-3)).all()
+    assert np.abs(found - groups).max() > 0
+
+
+@pytest.mark.parametrize(("name", "quant_bytes"), [("Q6_K", 192), ("Q3_K", 96)])
+def test_the_half_of_a_group_with_the_larger_scale_keeps_its_quants(
+    machine: Machine, name: str, quant_bytes: int
+) -> None:
+    blocks = file_blocks(name, 37, 512)
+    blocks.reshape(37 * 2, -1)[:, 0:quant_bytes:16] = 0  # every half has its lowest quant
+
+    unpacked = machine.unpack(machine.pack(Format.W8, blocks, source=Source[name]))
+
+    halves = file_weights(name, blocks, 512).reshape(-1, 2, 16)
+    errors = np.abs(unpacked.reshape(-1, 2, 16) - halves).max(axis=2)
+    largest = np.abs(halves).max(axis=(1, 2))
+    exact = errors.min(axis=1) <= largest * 2.0**-11 * (1 + 1e-3)
+    assert exact.mean() > 0.95  # all but halves of opposite signs and nearly equal scales
+    assert (errors.max(axis=1) <= largest * (0.5 / 127 + 2.0**-11)).all()
+
+
+@pytest.mark.parametrize("name", ["Q5_1", "Q2_K", "Q5_K"])
+def test_what_does_not_fit_moves_by_half_a_step_of_eight_bits(machine: Machine, name: str) -> None:
+    blocks = file_blocks(name, 37, 512)
+
+    unpacked = machine.unpack(machine.pack(Format.W8, blocks, source=Source[name]))
+
+    groups = file_weights(name, blocks, 512).reshape(-1, 32)
+    errors = np.abs(unpacked.reshape(-1, 32) - groups).max(axis=1)
+    largest = np.abs(groups).max(axis=1)
+    assert (errors <= largest * (0.5 / 127 + 2.0**-11)).all()
+    assert errors.max() > 0
+
+
+def test_halves_of_opposite_signs_and_equal_scales_are_rounded_and_not_cut(machine: Machine) -> None:
+    blocks = file_blocks("Q6_K", 16, 256)
+    blocks[:, :192] = 0  # all quants are the lowest: -32
+    blocks[:, 192:208] = np.array([100, 156], dtype=np.uint8).repeat(8).reshape(2, 8).T.reshape(-1)  # 100, -100, …
+
+    unpacked = machine.unpack(machine.pack(Format.W8, blocks, source=Source.Q6_K))
+
+    np.testing.assert_allclose(unpacked, file_weights("Q6_K", blocks, 256), rtol=2.0**-8)
+
+
+def test_a_scale_that_is_no_number_leaves_no_number(machine: Machine) -> None:
+    blocks = file_blocks("Q6_K", 16, 256)
+    blocks[3, 208:] = 0x7F  # NaN
+
+    unpacked = machine.unpack(machine.pack(Format.W8, blocks, source=Source.Q6_K))
+
+    assert np.isnan(unpacked[3]).all()
+    assert np.isfinite(np.delete(unpacked, 3, axis=0)).all()
+
+
+@pytest.mark.parametrize("name", HALVES)
 def test_other_pairs_go_through_floats(machine: Machine, name: str) -> None:
-    blocks = file_blocks(name, 16, 64)
+    blocks = file_blocks(name, 16, 512)
 
     unpacked = machine.unpack(machine.pack(Format.BF16, blocks, source=Source[name]))
 
-    expected = dequantise(memoryview(blocks.tobytes()), GGML_IDS[name], (16, 64))
-    assert np.array_equal(unpacked, rounded_to_bf16(expected))
+    assert np.array_equal(unpacked, rounded_to_bf16(file_weights(name, blocks, 512)))
+
+
+def test_rows_of_half_a_block_are_refused(machine: Machine) -> None:
+    tiles = aligned(machine.library.weight_bytes(Format.W8, 16, 128))
+
+    with pytest.raises(NativeError, match="num_inputs is 128; blocks want a multiple of 256"):
+        machine.pack_into(tiles, Format.W8, file_blocks("Q6_K", 16, 256), source=Source.Q6_K, num_inputs=128)
 
 
 def test_floats_become_bfloat16_to_nearest_even(machine: Machine) -> None:

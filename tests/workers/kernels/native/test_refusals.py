@@ -253,7 +253,7 @@ def test_pools_of_no_or_too_many_threads_are_refused(machine: Machine, num_threa
 def test_every_source_of_every_format_can_be_packed(machine: Machine) -> None:
     for source in Source:
         for kind in Format:
-            rows = np.zeros((16, machine.library.source_bytes(source, 1, 64)), dtype=np.uint8)
-            tiles = aligned(machine.library.weight_bytes(kind, 16, 64))
+            rows = np.zeros((16, machine.library.source_bytes(source, 1, 256)), dtype=np.uint8)
+            tiles = aligned(machine.library.weight_bytes(kind, 16, 256))
 
-            machine.pack_into(tiles, kind, rows, source=source, num_inputs=64)
+            machine.pack_into(tiles, kind, rows, source=source, num_inputs=256)

@@ -82,8 +82,8 @@ SL_API const char *sl_isa_name(int32_t isa);
 
 enum sl_format { SL_BF16 = 0, SL_W4_MIN = 1, SL_W8 = 2, SL_W4 = 3, SL_FORMAT_COUNT = 4 };
 
-// What weights are packed from, always row-major [num_rows, num_inputs]. Q types are ggml's blocks of 32 along a row;
-// their num_inputs is a multiple of 32.
+// What weights are packed from, always row-major [num_rows, num_inputs]. Q types are ggml's blocks along a row, of 32
+// inputs, with K of 256; their num_inputs is a multiple of that.
 enum sl_source {
     SL_FROM_F32 = 0,
     SL_FROM_F16 = 1,
@@ -91,7 +91,14 @@ enum sl_source {
     SL_FROM_Q4_0 = 3,
     SL_FROM_Q4_1 = 4,
     SL_FROM_Q8_0 = 5,
-    SL_SOURCE_COUNT = 6,
+    SL_FROM_Q5_0 = 6,
+    SL_FROM_Q5_1 = 7,
+    SL_FROM_Q2_K = 8,
+    SL_FROM_Q3_K = 9,
+    SL_FROM_Q4_K = 10,
+    SL_FROM_Q5_K = 11,
+    SL_FROM_Q6_K = 12,
+    SL_SOURCE_COUNT = 13,
 };
 
 // Bytes of a packed matrix, or SL_BAD_ARGUMENT. sl_weight_bytes(format, 16, num_inputs) is the size of one tile.
@@ -112,8 +119,16 @@ typedef struct sl_packing {
     int64_t packed_bytes;  // of it: no tile beyond is written
 } sl_packing;
 
-// Packs rows into tiles. Exact for Q4_0 → W4 or W4_MIN, Q4_1 → W4_MIN, Q8_0 → W8, BF16 → BF16. Every other pair is
-// rounded: to bfloat16 to nearest even, to the others as ggml's reference quantisation of Q4_0, Q4_1 and Q8_0 does.
+// Packs rows into tiles.
+// - Exact: Q4_0 → W4 or W4_MIN, Q4_1 → W4_MIN, Q5_0 → W8, Q8_0 → W8, BF16 → BF16.
+// - Q4_K → W4_MIN: quants as they are; a group's scale and minimum, products of a float16 and six bits, are rounded to
+//   float16, so by 2^-11 of themselves at most.
+// - Q3_K, Q6_K → W8, whose groups are twice as long: the half with the larger scale keeps its quants (times 32 and 4),
+//   the other one is rounded to that grid, by a 180th of their largest weight at most. Rounded as below where a group
+//   is closer to it so.
+// - Every other pair is rounded: to bfloat16 to nearest even, to the others as ggml's reference quantisation of Q4_0,
+//   Q4_1 and Q8_0 does. So Q5_1, Q2_K and Q5_K → W8 move by a 254th of their group's largest weight at most: as much as
+//   the inputs do, which become int8 as well.
 // One thread does all of it: split the rows at multiples of 16 (each piece with its own first_tile) for more.
 SL_API int sl_pack(const sl_packing *packing);
 // The reverse, for tests and fallbacks: packed tiles to float32 rows [num_rows, num_inputs]. The source's fields do not

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "half.h"
+#include "k_quants.h"
 #include "layout.h"
 
 namespace shardline {
@@ -18,15 +19,14 @@ struct Group {
 
 // ---- sources ----
 
-constexpr int64_t source_block_bytes(int source) {  // of 32 inputs
-    return source == SL_FROM_F32                             ? 128
-           : source == SL_FROM_F16 || source == SL_FROM_BF16 ? 64
-           : source == SL_FROM_Q4_0                          ? 18
-           : source == SL_FROM_Q4_1                          ? 20
-                                                             : 34;
-}
-
 constexpr bool is_blocked(int source) { return source >= SL_FROM_Q4_0; }
+
+constexpr int source_block_inputs(int source) { return source >= SL_FROM_Q2_K ? 256 : GROUP; }
+
+constexpr int64_t source_block_bytes(int source) {  // of so many inputs
+    constexpr int64_t bytes[SL_SOURCE_COUNT] = {128, 64, 64, 18, 20, 34, 22, 24, 84, 110, 144, 176, 210};
+    return bytes[source];
+}
 
 inline uint16_t read_half(const uint8_t *bytes) { return (uint16_t)(bytes[0] | bytes[1] << 8); }
 
@@ -46,32 +46,85 @@ inline void read_floats(int source, const uint8_t *bytes, int count, float *out)
     }
 }
 
-inline void read_blocked(int source, const uint8_t *bytes, float *out) {
-    const float scale = half_to_float(read_half(bytes));
-    uint8_t q[GROUP];
-    if (source == SL_FROM_Q8_0) {
-        for (int i = 0; i < GROUP; i++) out[i] = scale * (float)(int8_t)bytes[2 + i];
-        return;
-    }
-    read_nibbles(bytes + (source == SL_FROM_Q4_0 ? 2 : 4), q);
-    const float minimum = source == SL_FROM_Q4_0 ? 0 : half_to_float(read_half(bytes + 2));
-    for (int i = 0; i < GROUP; i++) out[i] = scale * (float)(q[i] - (source == SL_FROM_Q4_0 ? 8 : 0)) + minimum;
+// Bit i of the four bytes is the fifth bit of q[i].
+inline void read_fives(const uint8_t *bytes, uint8_t *q) {
+    read_nibbles(bytes + 4, q);
+    for (int i = 0; i < GROUP; i++) q[i] = (uint8_t)(q[i] | (bytes[i / 8] >> i % 8 & 1) << 4);
 }
 
-// Takes a block over as it is. False where the format cannot hold it exactly.
-inline bool take_exactly(int source, int format, const uint8_t *bytes, Group &group) {
+// Quants of a block of 32, less what lies in their middle: weight = scale · q + minimum.
+inline float read_quants(int source, const uint8_t *bytes, int8_t *q) {
+    uint8_t raw[GROUP];
+    const bool has_minimum = source == SL_FROM_Q4_1 || source == SL_FROM_Q5_1;
+    const uint8_t *quants = bytes + (has_minimum ? 4 : 2);
+    if (source == SL_FROM_Q8_0) memcpy(raw, quants, GROUP);
+    else if (source == SL_FROM_Q5_0 || source == SL_FROM_Q5_1) read_fives(quants, raw);
+    else read_nibbles(quants, raw);
+    const int middle = source == SL_FROM_Q4_0 ? 8 : source == SL_FROM_Q5_0 ? 16 : 0;
+    for (int i = 0; i < GROUP; i++) q[i] = (int8_t)(raw[i] - middle);
+    return has_minimum ? half_to_float(read_half(bytes + 2)) : 0;
+}
+
+// Group `part` of a block as numbers.
+inline void read_blocked(int source, const uint8_t *bytes, int part, float *out) {
+    if (source_block_inputs(source) > GROUP) return weights_of(read_k_group(source, bytes, part), out);
+    int8_t q[GROUP];
+    const float minimum = read_quants(source, bytes, q), scale = half_to_float(read_half(bytes));
+    for (int i = 0; i < GROUP; i++) out[i] = scale * (float)q[i] + minimum;
+}
+
+// ---- taking quants over ----
+
+// Onto the grid of the half with the larger scale, `steps` of it for one of the file's: that half is exact. False where
+// rounding all 32 to eight bits has the smaller error: the grid is coarse beside the largest weight that is there, or
+// ends before a weight of the other half (whose scale is as large, of the other sign).
+inline bool take_halves(const KGroup &from, int steps, Group &group) {
+    float values[GROUP], largest = 0;
+    weights_of(from, values);
+    for (int i = 0; i < GROUP; i++) largest = std::fmax(largest, std::fabs(values[i]));
+    const int larger = std::fabs(from.scale[1]) > std::fabs(from.scale[0]);
+    group.scale = float_to_half(from.scale[larger] / (float)steps);
+    const float scale = half_to_float(group.scale), inverse = scale != 0 ? 1 / scale : 0;
+    if (!(std::fabs(scale) <= 1.41f / 127 * largest)) return false;
+    for (int i = 0; i < GROUP; i++) {
+        const bool keeps = i / HALF_GROUP == larger;
+        const float q = keeps ? (float)(from.q[i] * steps) : std::round(values[i] * inverse);
+        if (!(q >= -128 && q <= 127)) return false;
+        group.q[i] = (uint8_t)((int)q + 128);
+    }
+    return true;
+}
+
+inline bool take_k_group(int source, int format, const uint8_t *bytes, int part, Group &group) {
+    const KGroup from = read_k_group(source, bytes, part);
+    if (source == SL_FROM_Q4_K && format == SL_W4_MIN) {
+        group.scale = float_to_half(from.scale[0]);
+        group.minimum = float_to_half(from.minimum[0]);
+        for (int i = 0; i < GROUP; i++) group.q[i] = (uint8_t)from.q[i];
+        return true;
+    }
+    if (format != SL_W8) return false;
+    if (source == SL_FROM_Q6_K) return take_halves(from, 4, group);
+    return source == SL_FROM_Q3_K && take_halves(from, 32, group);
+}
+
+// Takes a group over with its quants. False where the format has no place for them.
+inline bool take_quants(int source, int format, const uint8_t *bytes, int part, Group &group) {
+    if (source_block_inputs(source) > GROUP) return take_k_group(source, format, bytes, part, group);
+    int8_t q[GROUP];
+    read_quants(source, bytes, q);
     group.scale = read_half(bytes);
-    if (source == SL_FROM_Q8_0 && format == SL_W8) {
-        for (int i = 0; i < GROUP; i++) group.q[i] = (uint8_t)(bytes[2 + i] ^ 0x80);  // -128 … 127 → 0 … 255
+    if (format == SL_W8 && (source == SL_FROM_Q8_0 || source == SL_FROM_Q5_0)) {
+        for (int i = 0; i < GROUP; i++) group.q[i] = (uint8_t)(q[i] + 128);
         return true;
     }
     if (source == SL_FROM_Q4_0 && (format == SL_W4 || format == SL_W4_MIN)) {
-        read_nibbles(bytes + 2, group.q);
+        for (int i = 0; i < GROUP; i++) group.q[i] = (uint8_t)(q[i] + 8);
         group.minimum = float_to_half(8 * half_to_float(group.scale));
         return true;
     }
     if (source == SL_FROM_Q4_1 && format == SL_W4_MIN) {
-        read_nibbles(bytes + 4, group.q);
+        for (int i = 0; i < GROUP; i++) group.q[i] = (uint8_t)q[i];
         group.minimum = read_half(bytes + 2) ^ 0x8000;
         return true;
     }
@@ -83,9 +136,12 @@ inline bool take_exactly(int source, int format, const uint8_t *bytes, Group &gr
 inline uint8_t at_most_15(float value) { return value >= 15 ? 15 : value > 0 ? (uint8_t)value : 0; }
 
 inline void quantise_w8(const float *values, Group &group) {
-    float largest = 0;
-    for (int i = 0; i < GROUP; i++) largest = std::fmax(largest, std::fabs(values[i]));
-    const float scale = largest / 127, inverse = scale > 0 ? 1 / scale : 0;
+    float largest = 0, broken = 0;  // NaN once a value is none: then the whole group is, and passes for no number
+    for (int i = 0; i < GROUP; i++) {
+        largest = std::fmax(largest, std::fabs(values[i]));
+        broken += values[i] * 0;
+    }
+    const float scale = largest / 127 + broken, inverse = scale > 0 ? 1 / scale : 0;
     group.scale = float_to_half(scale);
     for (int i = 0; i < GROUP; i++)
         group.q[i] = (uint8_t)((int)std::fmin(std::fmax(std::round(values[i] * inverse), -128), 127) + 128);

@@ -9,8 +9,9 @@ bool is_size(int64_t size) { return size >= 1 && size < SIZE_MAX_ALLOWED; }
 
 int check_source(const sl_packing &p) {
     if (p.source < 0 || p.source >= SL_SOURCE_COUNT) return refuse(SL_BAD_ARGUMENT, "source %d is unknown", p.source);
-    if (is_blocked(p.source) && p.num_inputs % GROUP)
-        return refuse(SL_BAD_ARGUMENT, "num_inputs is %lld; blocks want a multiple of 32", (long long)p.num_inputs);
+    if (is_blocked(p.source) && p.num_inputs % source_block_inputs(p.source))
+        return refuse(SL_BAD_ARGUMENT, "num_inputs is %lld; blocks want a multiple of %d", (long long)p.num_inputs,
+                      source_block_inputs(p.source));
     const int64_t needed = sl_source_bytes(p.source, p.num_rows, p.num_inputs);
     if (!p.rows || p.rows_bytes < needed)
         return refuse(SL_BAD_ARGUMENT, "rows have %lld bytes; %lld are needed", (long long)p.rows_bytes,
@@ -35,13 +36,14 @@ int check_tiles(const sl_packing &p) {
 
 // 32 weights of a row into a block; inputs beyond the row's end are zero.
 void pack_group(const sl_packing &p, const uint8_t *row, int64_t number, uint8_t *block, int output) {
-    const uint8_t *bytes = row + number * source_block_bytes(p.source);
+    const int groups = source_block_inputs(p.source) / GROUP, part = (int)(number % groups);
+    const uint8_t *bytes = row + number / groups * source_block_bytes(p.source);
     Group group;
-    if (is_blocked(p.source) && take_exactly(p.source, p.format, bytes, group))
+    if (is_blocked(p.source) && take_quants(p.source, p.format, bytes, part, group))
         return put_group(p.format, block, output, group);
     float values[GROUP] = {};
     const int64_t left = p.num_inputs - number * GROUP;
-    if (is_blocked(p.source)) read_blocked(p.source, bytes, values);
+    if (is_blocked(p.source)) read_blocked(p.source, bytes, part, values);
     else read_floats(p.source, bytes, left < GROUP ? (int)left : GROUP, values);
     if (p.format == SL_BF16) return put_bf16(block, output, values);
     quantise(p.format, values, group);
@@ -86,7 +88,8 @@ int64_t sl_source_bytes(int32_t source, int64_t num_rows, int64_t num_inputs) {
     if (source < 0 || source >= SL_SOURCE_COUNT || !is_size(num_rows) || !is_size(num_inputs))
         return refuse(SL_BAD_ARGUMENT, "no source %d is [%lld, %lld]", source, (long long)num_rows,
                       (long long)num_inputs);
-    if (is_blocked(source)) return num_rows * ceil_div(num_inputs, GROUP) * source_block_bytes(source);
+    if (is_blocked(source))
+        return num_rows * ceil_div(num_inputs, source_block_inputs(source)) * source_block_bytes(source);
     return num_rows * num_inputs * (source == SL_FROM_F32 ? 4 : 2);
 }
 
