@@ -14,7 +14,9 @@ from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.kernels.native_kernels import NativeKernels
 from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.kernels.operands import (
+    Activation,
     AttentionShape,
+    HeadNorms,
     KvCache,
     LinearInput,
     PackedLinear,
@@ -114,6 +116,16 @@ def assert_rows(out: Tensor, expected: Tensor, tolerance: float) -> None:
     assert (out[len(expected) :] == UNTOUCHED).all(), "rows beyond the header's count were written"
 
 
+def test_an_embedding_may_be_scaled(case: Case) -> None:
+    table, out, batch = random(40, HIDDEN), case.untouched(MAX_TOKENS, HIDDEN), step()
+    batch.token_ids[:3] = torch.tensor([39, 0, 39])
+    packed = case.packed(table)
+
+    case.run(lambda operations: operations.embedding(out, packed, scale=2.5, step=batch))
+
+    assert_rows(out, 2.5 * table[[39, 0, 39]], case.exact)
+
+
 def test_embedding_looks_tokens_up(case: Case) -> None:
     table, out, batch = random(40, HIDDEN), case.untouched(MAX_TOKENS, HIDDEN), step()
     batch.token_ids[:3] = torch.tensor([39, 0, 39])
@@ -169,6 +181,32 @@ def test_the_norm_of_sampled_rows_gathers_them_and_leaves_the_residual(case: Cas
     assert_rows(out, rms((residual + delta)[[2, 0]]) * weight, case.rounded)
 
 
+@pytest.mark.parametrize("rows", [Rows.TOKENS, Rows.SAMPLED])
+def test_a_delta_with_a_weight_is_normed_before_it_is_added(case: Case, rows: Rows) -> None:
+    residual, delta = random(MAX_TOKENS, HIDDEN), 9 * random(MAX_TOKENS, HIDDEN, seed=1)
+    weight, delta_weight = random(HIDDEN), random(HIDDEN, seed=2)
+    x, batch = case.floats(residual), step(tokens=3, sampled=3)
+    batch.sampled_rows[:3] = torch.tensor([2, 1, 0])
+    normed, identity = case.linear_input(HIDDEN)
+    out, given = case.untouched(MAX_TOKENS, HIDDEN), case.floats(delta)
+    scale, delta_scale = case.floats(weight), case.floats(delta_weight)
+
+    def calls(operations: Operations) -> None:
+        operations.rms_norm(
+            normed, x, given, scale, delta_weight=delta_scale, epsilon=0.5, rows=rows, reader=identity, step=batch
+        )
+        operations.linear(out, normed, identity, rows=rows, step=batch)
+
+    case.run(calls)
+
+    summed = residual[:3] + rms(delta[:3]) * delta_weight
+    expected = rms(summed) * weight
+    assert_rows(out, expected if rows is Rows.TOKENS else expected.flip(0), case.rounded)
+    left = summed if rows is Rows.TOKENS else residual[:3]
+    torch.testing.assert_close(x[:3].double(), left, rtol=case.exact, atol=case.exact)
+    assert torch.equal(given, case.floats(delta))
+
+
 def test_linear_multiplies_so_many_rows_as_the_header_says(case: Case) -> None:
     weight, batch = random(40, HIDDEN), step()
     packed, out = case.packed(weight), case.untouched(MAX_TOKENS, 40)
@@ -199,7 +237,8 @@ def test_parts_of_a_matrix_stand_one_after_the_other(case: Case) -> None:
     assert_rows(out, rms(ROWS[:3]) @ torch.cat(parts).T, case.rounded)
 
 
-def test_gated_linear_is_silu_of_the_gate_times_up(case: Case) -> None:
+@pytest.mark.parametrize("activation", Activation)
+def test_gated_linear_is_the_activated_gate_times_up(case: Case, activation: Activation) -> None:
     gate, up, batch = random(24, HIDDEN) / 4, random(24, HIDDEN, seed=1), step()
     packed = case.kernels.pack_gated(FloatMatrix(gate), FloatMatrix(up))
     out, (activated, identity) = case.untouched(MAX_TOKENS, 24), case.linear_input(24)
@@ -207,13 +246,17 @@ def test_gated_linear_is_silu_of_the_gate_times_up(case: Case) -> None:
 
     def calls(operations: Operations) -> None:
         normed(operations, batch)
-        operations.gated_linear(activated, x, packed, reader=identity, step=batch)
+        operations.gated_linear(activated, x, packed, activation=activation, reader=identity, step=batch)
         operations.linear(out, activated, identity, rows=Rows.TOKENS, step=batch)
 
     case.run(calls)
 
     rows = rms(ROWS[:3])
-    assert_rows(out, functional.silu(rows @ gate.T) * (rows @ up.T), 2 * case.rounded)
+    turned_gate = {
+        Activation.SILU: functional.silu(rows @ gate.T),
+        Activation.GELU_TANH: functional.gelu(rows @ gate.T, approximate="tanh"),
+    }[activation]
+    assert_rows(out, turned_gate * (rows @ up.T), 2 * case.rounded)
 
 
 @pytest.mark.parametrize("pairing", RotaryPairing)
@@ -230,6 +273,44 @@ def test_pairs_of_queries_and_keys_turn_by_their_positions_angle(case: Case, pai
     expected = turned(row.view(-1, SHAPE.head_dim)[: SHAPE.num_heads], position=5, pairing=pairing)
     torch.testing.assert_close(queries[0].double(), expected.flatten(), rtol=case.rounded, atol=case.rounded)
     assert (queries[1:] == UNTOUCHED).all()
+
+
+def test_heads_of_queries_and_keys_are_normed_before_they_turn(case: Case) -> None:
+    batch, rotary = step(tokens=1), rotary_table(case, RotaryPairing.HALVES)
+    batch.positions[0] = 5
+    batch.context_lengths[0] = 1
+    heads = 7 * random(SHAPE.num_heads + 2 * SHAPE.num_kv_heads, SHAPE.head_dim)
+    weights = random(2, SHAPE.head_dim, seed=4)
+    norms = HeadNorms(queries=case.floats(weights[0]), keys=case.floats(weights[1]), epsilon=0.5)
+    before = heads.clone()
+    before[: SHAPE.num_heads] = rms(heads[: SHAPE.num_heads]) * weights[0]
+    before[SHAPE.num_heads : -SHAPE.num_kv_heads] = rms(heads[SHAPE.num_heads : -SHAPE.num_kv_heads]) * weights[1]
+    stored = []
+    for rows, given in ((heads, norms), (before, None)):
+        qkv, queries, kv_cache = case.floats(rows.flatten()).repeat(MAX_TOKENS, 1), queries_buffer(case), cache(case)
+        for tensor in kv_cache.tensors:
+            tensor.zero_()
+        store = partial(rotate, queries=queries, qkv=qkv, kv_cache=kv_cache, rotary=rotary, norms=given, batch=batch)
+        case.run(store)
+        stored.append((queries[0].double(), [tensor.clone() for tensor in kv_cache.tensors]))
+
+    torch.testing.assert_close(stored[0][0], stored[1][0], rtol=case.rounded, atol=case.rounded)
+    for normed, expected in zip(stored[0][1], stored[1][1], strict=True):
+        if normed.is_floating_point():
+            torch.testing.assert_close(normed, expected, rtol=case.rounded, atol=case.rounded)
+
+
+def rotate(
+    operations: Operations,
+    *,
+    queries: Tensor,
+    qkv: Tensor,
+    kv_cache: KvCache,
+    rotary: RotaryTable,
+    norms: HeadNorms | None,
+    batch: StepBuffers,
+) -> None:
+    operations.rotate_and_store(queries, qkv, kv_cache, rotary, norms=norms, shape=SHAPE, step=batch)
 
 
 def test_dimensions_beyond_the_rotary_ones_stay(case: Case) -> None:

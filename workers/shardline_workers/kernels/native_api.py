@@ -67,6 +67,13 @@ class KvFormat(IntEnum):
     INT8 = 1
 
 
+class Activation(IntEnum):
+    """enum sl_activation."""
+
+    SILU = 0
+    GELU_TANH = 1
+
+
 class OpKind(IntEnum):
     """enum sl_op_kind."""
 
@@ -158,7 +165,13 @@ class Limits(ctypes.Structure):
 class Embedding(ctypes.Structure):
     """sl_embedding."""
 
-    _fields_ = (("table", Weight), ("out", c_void_p), ("out_stride", c_int64))
+    _fields_ = (
+        ("table", Weight),
+        ("out", c_void_p),
+        ("out_stride", c_int64),
+        ("scale", c_float),
+        ("reserved", c_int32),
+    )
 
 
 class Norm(ctypes.Structure):
@@ -172,6 +185,7 @@ class Norm(ctypes.Structure):
         ("panels", Panels),
         ("width", c_int32),
         ("epsilon", c_float),
+        ("delta_weight", c_void_p),
     )
 
 
@@ -190,13 +204,26 @@ class Linear(ctypes.Structure):
 class GatedLinear(ctypes.Structure):
     """sl_gated_linear."""
 
-    _fields_ = (("x", Panels), ("weight", Weight), ("panels", Panels))
+    _fields_ = (
+        ("x", Panels),
+        ("weight", Weight),
+        ("panels", Panels),
+        ("activation", c_int32),
+        ("reserved", c_int32),
+    )
 
 
 class GatedActivation(ctypes.Structure):
     """sl_gated_activation."""
 
-    _fields_ = (("gate_up", c_void_p), ("out", c_void_p), ("panels", Panels), ("size", c_int64))
+    _fields_ = (
+        ("gate_up", c_void_p),
+        ("out", c_void_p),
+        ("panels", Panels),
+        ("size", c_int64),
+        ("activation", c_int32),
+        ("reserved", c_int32),
+    )
 
 
 class RotateStore(ctypes.Structure):
@@ -213,6 +240,10 @@ class RotateStore(ctypes.Structure):
         ("pairing", c_int32),
         ("num_heads", c_int32),
         ("cache", Cache),
+        ("query_norm", c_void_p),
+        ("key_norm", c_void_p),
+        ("epsilon", c_float),
+        ("reserved", c_int32),
     )
 
 

@@ -8,7 +8,9 @@ from torch import Tensor
 from shardline_workers.kernels import native_api as api
 from shardline_workers.kernels.native_weights import Segment, panel_kind, segments
 from shardline_workers.kernels.operands import (
+    Activation,
     AttentionShape,
+    HeadNorms,
     KvCache,
     LinearInput,
     PackedLinear,
@@ -21,6 +23,7 @@ from shardline_workers.kernels.sampling_buffers import SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers
 
 _PAIRINGS = {RotaryPairing.HALVES: api.Pairing.HALVES, RotaryPairing.NEIGHBOURS: api.Pairing.NEIGHBOURS}
+_ACTIVATIONS = {Activation.SILU: api.Activation.SILU, Activation.GELU_TANH: api.Activation.GELU_TANH}
 _PANEL_WIDTH = 32  # inputs; attention writes panels only where heads fill them
 
 
@@ -46,7 +49,7 @@ class NativeRecorder:
         assert self._step is not None, "a program without operations"
         return Recording(tuple(self._ops), self._step, tuple(self._kept))
 
-    def embedding(self, out: Tensor, table: PackedLinear, *, step: StepBuffers) -> None:
+    def embedding(self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, step: StepBuffers) -> None:
         """See `Operations.embedding`."""
         (segment,) = segments(table)
         self._add(
@@ -54,7 +57,10 @@ class NativeRecorder:
             api.OpKind.EMBEDDING,
             Rows.TOKENS,
             embedding=api.Embedding(
-                table=self._weight(segment, table.num_inputs), out=self._floats(out), out_stride=out.stride(0)
+                table=self._weight(segment, table.num_inputs),
+                out=self._floats(out),
+                out_stride=out.stride(0),
+                scale=scale,
             ),
         )
 
@@ -65,6 +71,7 @@ class NativeRecorder:
         delta: Tensor | None,
         weight: Tensor,
         *,
+        delta_weight: Tensor | None = None,
         epsilon: float,
         rows: Rows,
         reader: PackedLinear,
@@ -78,6 +85,7 @@ class NativeRecorder:
             panels=self._panels(out, reader),
             width=out.num_inputs,
             epsilon=epsilon,
+            delta_weight=None if delta_weight is None else self._floats(delta_weight),
         )
         self._add(step, api.OpKind.NORM, rows, norm=norm)
 
@@ -95,7 +103,14 @@ class NativeRecorder:
             first_column += segment.num_outputs
 
     def gated_linear(
-        self, out: LinearInput, x: LinearInput, weight: PackedLinear, *, reader: PackedLinear, step: StepBuffers
+        self,
+        out: LinearInput,
+        x: LinearInput,
+        weight: PackedLinear,
+        *,
+        activation: Activation = Activation.SILU,
+        reader: PackedLinear,
+        step: StepBuffers,
     ) -> None:
         """See `Operations.gated_linear`."""
         (segment,) = segments(weight)
@@ -103,6 +118,7 @@ class NativeRecorder:
             x=self._panels(x, weight),
             weight=self._weight(segment, weight.num_inputs),
             panels=self._panels(out, reader),
+            activation=_ACTIVATIONS[activation],
         )
         self._add(step, api.OpKind.GATED_LINEAR, Rows.TOKENS, gated_linear=gated)
 
@@ -113,6 +129,7 @@ class NativeRecorder:
         cache: KvCache,
         rotary: RotaryTable,
         *,
+        norms: HeadNorms | None = None,
         shape: AttentionShape,
         step: StepBuffers,
     ) -> None:
@@ -129,6 +146,10 @@ class NativeRecorder:
             num_heads=shape.num_heads,
             cache=self._cache(cache, shape),
         )
+        if norms is not None:
+            rotate.query_norm = self._floats(norms.queries)
+            rotate.key_norm = self._floats(norms.keys)
+            rotate.epsilon = norms.epsilon
         self._add(step, api.OpKind.ROTATE_STORE, Rows.TOKENS, rotate_store=rotate)
 
     def attention(

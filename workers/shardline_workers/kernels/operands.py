@@ -25,6 +25,13 @@ class RotaryPairing(Enum):
     NEIGHBOURS = "neighbours"  # 2i and 2i + 1: the layout of GGUF's llama architecture
 
 
+class Activation(Enum):
+    """What the gate of an MLP is turned by."""
+
+    SILU = "silu"
+    GELU_TANH = "gelu_tanh"  # GELU by its approximation with tanh
+
+
 class MatrixSource(Protocol):
     """A weight matrix [num_outputs, num_inputs] that still lies in its checkpoint."""
 
@@ -97,6 +104,15 @@ class ScoreRule:
             raise ValueError(f"an attention window is {self.window}; it must be 1 to {2**31 - 1} tokens, or None")
         if self.softcap is not None and not (math.isfinite(self.softcap) and self.softcap > 0):
             raise ValueError(f"a softcap of scores is {self.softcap}; it must be a number above 0, or None")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadNorms:
+    """Each head of queries and keys becomes head / rms(head) · weight before it turns."""
+
+    queries: Tensor  # [head_dim], dtype of the activations
+    keys: Tensor  # [head_dim], dtype of the activations
+    epsilon: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,9 @@ from typing import Protocol
 from torch import Tensor
 
 from shardline_workers.kernels.operands import (
+    Activation,
     AttentionShape,
+    HeadNorms,
     KvCache,
     LinearInput,
     PackedLinear,
@@ -27,8 +29,8 @@ from shardline_workers.kernels.step_buffers import StepBuffers
 class Operations(Protocol):
     """What a step can be made of. Each operation sees all that earlier ones wrote."""
 
-    def embedding(self, out: Tensor, table: PackedLinear, *, step: StepBuffers) -> None:
-        """out[token] = table[token_ids[token]]; out [max_tokens, hidden], table [vocab, hidden]."""
+    def embedding(self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, step: StepBuffers) -> None:
+        """out[token] = scale · table[token_ids[token]]; out [max_tokens, hidden], table [vocab, hidden]."""
         ...
 
     def rms_norm(
@@ -38,6 +40,7 @@ class Operations(Protocol):
         delta: Tensor | None,
         weight: Tensor,
         *,
+        delta_weight: Tensor | None = None,
         epsilon: float,
         rows: Rows,
         reader: PackedLinear,
@@ -45,6 +48,7 @@ class Operations(Protocol):
     ) -> None:
         """residual += delta where there is one, then out = residual / rms(residual) · weight; all [rows, hidden].
 
+        With a `delta_weight`, delta / rms(delta) · delta_weight is added in delta's place.
         With `Rows.SAMPLED`, row r reads residual and delta at sampled_rows[r] and leaves the residual as it was.
         """
         ...
@@ -54,9 +58,16 @@ class Operations(Protocol):
         ...
 
     def gated_linear(
-        self, out: LinearInput, x: LinearInput, weight: PackedLinear, *, reader: PackedLinear, step: StepBuffers
+        self,
+        out: LinearInput,
+        x: LinearInput,
+        weight: PackedLinear,
+        *,
+        activation: Activation = Activation.SILU,
+        reader: PackedLinear,
+        step: StepBuffers,
     ) -> None:
-        """out [max_tokens, size] = silu(x · gate) · (x · up), for a weight of `Kernels.pack_gated`."""
+        """out [max_tokens, size] = activation(x · gate) · (x · up), for a weight of `Kernels.pack_gated`."""
         ...
 
     def rotate_and_store(
@@ -66,10 +77,11 @@ class Operations(Protocol):
         cache: KvCache,
         rotary: RotaryTable,
         *,
+        norms: HeadNorms | None = None,
         shape: AttentionShape,
         step: StepBuffers,
     ) -> None:
-        """Turns queries and keys of qkv [max_tokens, qkv_size] by the angles of their positions.
+        """Turns queries and keys of qkv [max_tokens, qkv_size] by the angles of their positions, once they are normed.
 
         Queries go to `queries` [max_tokens, query_size], keys and values into the cache at `cache_places`.
         """

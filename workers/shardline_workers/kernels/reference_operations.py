@@ -6,7 +6,9 @@ from torch.nn import functional
 
 from shardline_workers.kernels import reference_attention, reference_kv_cache, reference_sampling
 from shardline_workers.kernels.operands import (
+    Activation,
     AttentionShape,
+    HeadNorms,
     KvCache,
     LinearInput,
     PackedLinear,
@@ -22,10 +24,12 @@ from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
 class ReferenceOperations:
     """Implements `Operations`. Packed weights and linear inputs are plain matrices."""
 
-    def embedding(self, out: Tensor, table: PackedLinear, *, step: StepBuffers) -> None:
+    def embedding(self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, step: StepBuffers) -> None:
         """See `Operations.embedding`."""
         num_tokens = _count(step, StepCount.TOKENS)
         torch.index_select(table.tensors[0], 0, step.token_ids[:num_tokens], out=out[:num_tokens])
+        if scale != 1.0:
+            out[:num_tokens] *= scale
 
     def rms_norm(
         self,
@@ -34,6 +38,7 @@ class ReferenceOperations:
         delta: Tensor | None,
         weight: Tensor,
         *,
+        delta_weight: Tensor | None = None,
         epsilon: float,
         rows: Rows,
         reader: PackedLinear,
@@ -41,14 +46,12 @@ class ReferenceOperations:
     ) -> None:
         """See `Operations.rms_norm`."""
         count = _count(step, StepCount(rows))
-        if rows is Rows.SAMPLED:
-            sampled = step.sampled_rows[:count]
-            summed = residual[sampled] if delta is None else residual[sampled] + delta[sampled]
-        else:
-            summed = residual[:count]
-            if delta is not None:
-                summed += delta[:count]
-        out.rows[:count] = functional.rms_norm(summed, weight.shape, weight, epsilon)
+        chosen = step.sampled_rows[:count] if rows is Rows.SAMPLED else slice(count)
+        summed = residual[chosen]  # a view of all tokens, a copy of sampled ones
+        if delta is not None:
+            added = delta[chosen]
+            summed += added if delta_weight is None else _rms_norm(added, delta_weight, epsilon)
+        out.rows[:count] = _rms_norm(summed, weight, epsilon)
 
     def linear(self, out: Tensor, x: LinearInput, weight: PackedLinear, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.linear`."""
@@ -56,12 +59,19 @@ class ReferenceOperations:
         torch.mm(x.rows[:num_rows], weight.tensors[0].t(), out=out[:num_rows])
 
     def gated_linear(
-        self, out: LinearInput, x: LinearInput, weight: PackedLinear, *, reader: PackedLinear, step: StepBuffers
+        self,
+        out: LinearInput,
+        x: LinearInput,
+        weight: PackedLinear,
+        *,
+        activation: Activation = Activation.SILU,
+        reader: PackedLinear,
+        step: StepBuffers,
     ) -> None:
         """See `Operations.gated_linear`."""
         num_tokens = _count(step, StepCount.TOKENS)
         gate, up = torch.mm(x.rows[:num_tokens], weight.tensors[0].t()).chunk(2, dim=-1)
-        torch.mul(functional.silu(gate), up, out=out.rows[:num_tokens])
+        torch.mul(_activated(gate, activation), up, out=out.rows[:num_tokens])
 
     def rotate_and_store(
         self,
@@ -70,16 +80,22 @@ class ReferenceOperations:
         cache: KvCache,
         rotary: RotaryTable,
         *,
+        norms: HeadNorms | None = None,
         shape: AttentionShape,
         step: StepBuffers,
     ) -> None:
         """See `Operations.rotate_and_store`."""
         num_tokens = _count(step, StepCount.TOKENS)
         heads = qkv[:num_tokens].view(num_tokens, -1, shape.head_dim)
-        num_rotated = shape.num_heads + shape.num_kv_heads
-        turned = _rotated(heads[:, :num_rotated], rotary, step.positions[:num_tokens])
-        queries[:num_tokens] = turned[:, : shape.num_heads].flatten(1)
-        new_keys, new_values = turned[:, shape.num_heads :], heads[:, num_rotated:]
+        new_queries, new_keys, new_values = torch.split(
+            heads, [shape.num_heads, shape.num_kv_heads, shape.num_kv_heads], dim=1
+        )
+        if norms is not None:
+            new_queries = _rms_norm(new_queries, norms.queries, norms.epsilon)
+            new_keys = _rms_norm(new_keys, norms.keys, norms.epsilon)
+        positions = step.positions[:num_tokens]
+        queries[:num_tokens] = _rotated(new_queries, rotary, positions).flatten(1)
+        new_keys = _rotated(new_keys, rotary, positions)
         reference_kv_cache.store(cache, step.cache_places[:num_tokens], new_keys, new_values)
 
     def attention(
@@ -140,6 +156,16 @@ class ReferenceOperations:
 
 def _count(step: StepBuffers, count: StepCount) -> int:
     return int(step.header[count])
+
+
+def _rms_norm(x: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    return functional.rms_norm(x, weight.shape, weight, epsilon)
+
+
+def _activated(gate: Tensor, activation: Activation) -> Tensor:
+    if activation is Activation.GELU_TANH:
+        return functional.gelu(gate, approximate="tanh")
+    return functional.silu(gate)
 
 
 def _rotated(heads: Tensor, rotary: RotaryTable, positions: Tensor) -> Tensor:

@@ -54,4 +54,4 @@ def _nibbles(pairs: Bytes) -> Bytes:
 def _fives(quants: Bytes) -> Bytes:
     """0 … 31, [num_blocks, 32] from 4 bytes of fifth bits and 16 of nibbles."""
     fifth_bits = np.unpackbits(quants[:, :4], axis=1, bitorder="little")
-    return _nibbles(quants[:, 4:]) | fifth_bits << 4
+    return _nibbles(quants[:, 4:]) | fifth_bits << np.uint8(4)

@@ -21,7 +21,7 @@ from shardline_workers.weights.block_quants import Bytes, Floats, half
 def read_q2_k(blocks: Bytes) -> Floats:
     """[num_blocks, 256]"""
     scales, quants = blocks[:, :16], _across(blocks[:, 16:80], bits=2, run=32)
-    return _scaled(quants, half(blocks, 80) * _floats(scales & 15), minima=half(blocks, 82) * _floats(scales >> 4))
+    return _scaled(quants, half(blocks, 80) * _floats(scales & np.uint8(15)), minima=half(blocks, 82) * _floats(scales >> np.uint8(4)))
 
 
 def read_q3_k(blocks: Bytes) -> Floats:
@@ -76,7 +76,7 @@ def _scales_and_minima(blocks: Bytes) -> tuple[Floats, Floats]:
 
 def _q3_k_scales(packed: Bytes) -> Bytes:
     """0 … 63, [num_blocks, 16]: lower four bits are nibbles of 8 bytes, upper two lie in the 4 bytes behind them."""
-    return _across(packed[:, :8], bits=4, run=8) | _across(packed[:, 8:], bits=2, run=4) << 4
+    return _across(packed[:, :8], bits=4, run=8) | _across(packed[:, 8:], bits=2, run=4) << np.uint8(4)
 
 
 def _floats(numbers: Bytes) -> Floats:

@@ -1,13 +1,14 @@
-"""Embedding, norm, gated activation and gather: against float64, and panels against the panels of plain rows."""
+"""Embedding, norms, gated activations and gather: against float64, and panels against the panels of plain rows."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from shardline_workers.kernels import native_api as api
-from shardline_workers.kernels.native_api import Format, OpKind, PanelKind
+from shardline_workers.kernels.native_api import Activation, Format, OpKind, PanelKind
 from shardline_workers.kernels.step_buffers import StepCount
 from tests.workers.kernels.native.programs import (
     NO_PANELS,
@@ -35,6 +36,22 @@ def silu(x: Floats) -> NDArray[np.float64]:
     return exact
 
 
+def gelu_tanh(x: Floats) -> NDArray[np.float64]:
+    wide = x.astype(np.float64).clip(-20, None)  # below, it is -0 in float32 as in float64
+    inner = np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)
+    exact: NDArray[np.float64] = wide / (1 + np.exp(-2 * inner))  # 0.5 · x · (1 + tanh(inner)), without cancellation
+    return exact
+
+
+ACTIVATIONS = {Activation.SILU: silu, Activation.GELU_TANH: gelu_tanh}
+
+
+def normalised(x: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    wide = x.astype(np.float64)
+    rows: NDArray[np.float64] = wide / np.sqrt((wide**2).mean(axis=-1, keepdims=True) + 1e-5)
+    return rows
+
+
 def panels_of(machine: Machine, kind: PanelKind, rows: Floats, *, isa: int | None = None) -> PanelBuffer:
     """Panels for this instruction set: each has its own number of rows in a panel."""
     panels = machine.panels(kind, *rows.shape)
@@ -44,15 +61,16 @@ def panels_of(machine: Machine, kind: PanelKind, rows: Floats, *, isa: int | Non
     return panels
 
 
+@pytest.mark.parametrize("scale", [1, 25.25])
 @pytest.mark.parametrize("kind", list(Format))
-def test_an_embedding_is_a_row_of_the_table(machine: Machine, kind: Format) -> None:
+def test_an_embedding_is_a_row_of_the_table_times_the_scale(machine: Machine, kind: Format, scale: float) -> None:
     table = machine.pack(kind, random(50, 100))
     ids = [0, 49, 17, 17, 31]
-    expected = machine.unpack(table)[ids]
+    expected = machine.unpack(table)[ids] * np.float32(scale)
 
     for isa in machine.library.available_isas().values():
         out = np.full((6, 101), -77, dtype=np.float32)
-        embedding = api.Embedding(table.operand(), address(out), 101)
+        embedding = api.Embedding(table.operand(), address(out), 101, scale)
         machine.run([op(OpKind.EMBEDDING, embedding)], Batch(token_ids=ids), isa=isa, num_threads=2)
 
         assert np.array_equal(out[:5, :100], expected)
@@ -78,6 +96,36 @@ def test_norm_adds_and_normalises(machine: Machine, width: int, with_delta: bool
     exact = wide / np.sqrt((wide**2).mean(axis=-1, keepdims=True) + 1e-5) * weight
     assert np.abs(out[:8] - exact).max() <= 1e-6 * np.abs(exact).max()
     assert (out[8] == 0).all()
+    assert len(bits) == 1
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize("rows", [StepCount.TOKENS, StepCount.SAMPLED])
+def test_a_delta_with_a_weight_is_normalised_before_it_is_added(machine: Machine, width: int, rows: StepCount) -> None:
+    residual, delta = random(8, width), random(8, width, seed=1) * np.float32(30)
+    weight, delta_weight = random(width, seed=2), random(width, seed=3)
+    bits = set()
+    for isa in machine.library.available_isas().values():
+        x, out = residual.copy(), np.zeros_like(residual)
+        norm = api.Norm(
+            address(x),
+            address(delta),
+            address(weight),
+            address(out),
+            NO_PANELS,
+            width,
+            1e-5,
+            address(delta_weight),
+        )
+        batch = Batch(num_tokens=8, sampled_rows=list(range(8)))
+        machine.run([op(OpKind.NORM, norm, rows=rows)], batch, isa=isa, num_threads=2)
+        bits.add((x.tobytes(), out.tobytes()))
+
+    total = residual + normalised(delta) * delta_weight
+    expected_residual = residual if rows is StepCount.SAMPLED else total
+    np.testing.assert_allclose(x, expected_residual, rtol=1e-5, atol=2e-6)
+    exact = normalised(total) * weight
+    assert np.abs(out - exact).max() <= 2e-6 * np.abs(exact).max()
     assert len(bits) == 1
 
 
@@ -115,25 +163,30 @@ def test_gathered_rows_are_copies(machine: Machine) -> None:
 
 @pytest.mark.parametrize("size", [16, 40, 96])
 @pytest.mark.parametrize("kind", list(PanelKind))
-def test_gated_activation_of_plain_rows(machine: Machine, size: int, kind: PanelKind) -> None:
+@pytest.mark.parametrize("by", ACTIVATIONS)
+def test_gated_activation_of_plain_rows(machine: Machine, size: int, kind: PanelKind, by: Activation) -> None:
     gate_up = random(11, 2 * size) * np.float32(4)
     gate_up[0, :4] = [0, -200, 200, -88.5]
     bits = set()
     for isa in machine.library.available_isas().values():
         out, panels = np.zeros((11, size), dtype=np.float32), machine.panels(kind, 11, size)
-        activation = api.GatedActivation(address(gate_up), address(out), panels.operand(), size)
+        activation = api.GatedActivation(address(gate_up), address(out), panels.operand(), size, by)
         machine.run([op(OpKind.GATED_ACTIVATION, activation)], Batch(num_tokens=11), isa=isa, num_threads=2)
         bits.add(out.tobytes())
         assert panels.room.tobytes() == panels_of(machine, kind, out, isa=isa).room.tobytes()
 
-    exact = silu(gate_up[:, :size]) * gate_up[:, size:]
-    np.testing.assert_allclose(out, exact, rtol=1e-6, atol=1e-30)
+    exact = ACTIVATIONS[by](gate_up[:, :size]) * gate_up[:, size:]
+    # The exponent of GELU, which is large where the result is next to nothing, has a rounding of its own.
+    np.testing.assert_allclose(out, exact, rtol=1e-6 if by is Activation.SILU else 2e-5, atol=1e-30)
     assert len(bits) == 1
 
 
 @pytest.mark.parametrize("kind", list(Format))
 @pytest.mark.parametrize("size", [16, 40, 96])
-def test_a_gated_linear_layer_is_linear_then_activation(machine: Machine, kind: Format, size: int) -> None:
+@pytest.mark.parametrize("by", ACTIVATIONS)
+def test_a_gated_linear_layer_is_linear_then_activation(
+    machine: Machine, kind: Format, size: int, by: Activation
+) -> None:
     gate, up, x = random(size, 64), random(size, 64, seed=1), random(19, 64, seed=2)
     matrix = machine.pack_gated(kind, gate, up)
     identity = machine.pack(kind, np.eye(size, dtype=np.float32))
@@ -142,7 +195,7 @@ def test_a_gated_linear_layer_is_linear_then_activation(machine: Machine, kind: 
         for isa, num_threads in itertools.product(family, (1, 2)):
             inputs = panels_of(machine, panel_kind(kind), x, isa=isa)
             panels, out = machine.panels(panel_kind(kind), 19, size), np.zeros((19, size), dtype=np.float32)
-            layer = api.GatedLinear(inputs.operand(), matrix.operand(), panels.operand())
+            layer = api.GatedLinear(inputs.operand(), matrix.operand(), panels.operand(), by)
             linear = api.Linear(panels.operand(), identity.operand(), address(out), size)
             ops = [op(OpKind.GATED_LINEAR, layer), op(OpKind.LINEAR, linear)]
             machine.run(ops, Batch(num_tokens=19), isa=isa, num_threads=num_threads)
@@ -150,7 +203,7 @@ def test_a_gated_linear_layer_is_linear_then_activation(machine: Machine, kind: 
 
     gate, up = (machine.unpack(matrix, first_tile=first, tile_step=2, num_rows=size) for first in (0, 1))
     products = [(quantised_inputs(kind, x) @ part.astype(np.float64).T).astype(np.float32) for part in (gate, up)]
-    expected = quantised_inputs(kind, (silu(products[0]) * products[1]).astype(np.float32))
+    expected = quantised_inputs(kind, (ACTIVATIONS[by](products[0]) * products[1]).astype(np.float32))
     step = np.abs(expected).max() / (
         127 if kind is not Format.BF16 else 256
     )  # a value on the edge may round either way

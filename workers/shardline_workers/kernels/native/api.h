@@ -252,16 +252,19 @@ enum sl_op_kind {
     SL_OP_KIND_COUNT = 12,
 };
 
-// out[row] = table[token_ids[row]], from any format (so a tied output matrix is its own table).
+// out[row] = scale · table[token_ids[row]], from any format (so a tied output matrix is its own table).
 typedef struct sl_embedding {
     sl_weight table;  // num_outputs is the vocabulary, num_inputs the width
     float *out;       // [max_tokens, out_stride]
     int64_t out_stride;
+    float scale;
+    int32_t reserved;  // 0
 } sl_embedding;
 
 // residual += delta (where there is one), then y = residual / rms(residual) · weight, rms² = mean(residual²) + epsilon.
 // y goes to out, to panels, or to both. With rows = SL_SAMPLED, row r reads residual and delta at sampled_rows[r] and
-// leaves the residual as it was: final norm and gather in one.
+// leaves the residual as it was: final norm and gather in one. Where there is a delta_weight, delta / rms(delta) ·
+// delta_weight is added in delta's place.
 typedef struct sl_norm {
     float *residual;      // [max_tokens, width]
     const float *delta;   // [max_tokens, width] or NULL
@@ -270,6 +273,7 @@ typedef struct sl_norm {
     sl_panels panels;     // num_inputs = width
     int32_t width;
     float epsilon;
+    const float *delta_weight;  // [width] or NULL
 } sl_norm;
 
 // Panels of x.
@@ -287,13 +291,20 @@ typedef struct sl_linear {
     int64_t out_stride;
 } sl_linear;
 
-// out = silu(gate) · up, where gate and up come from one weight whose tiles alternate: gate's tile 0, up's tile 0,
+// What a gate is turned by:
+//   SL_SILU       x / (1 + e^-x)
+//   SL_GELU_TANH  x / 2 · (1 + tanh(sqrt(2 / pi) · (x + 0.044715 · x³)))
+enum sl_activation { SL_SILU = 0, SL_GELU_TANH = 1, SL_ACTIVATION_COUNT = 2 };
+
+// out = activation(gate) · up, where gate and up come from one weight whose tiles alternate: gate's tile 0, up's tile 0,
 // gate's tile 1, … Each half is filled up to whole tiles by itself, so the weight has 2 · ceil(size / 16) tiles, and
 // weight.num_outputs is 32 · ceil(size / 16).
 typedef struct sl_gated_linear {
     sl_panels x;
     sl_weight weight;
-    sl_panels panels;  // result, num_inputs = size
+    sl_panels panels;    // result, num_inputs = size
+    int32_t activation;  // enum sl_activation
+    int32_t reserved;    // 0
 } sl_gated_linear;
 
 // The same on float32 rows: gate_up [rows, 2 · size], gate before up. Goes to out, to panels, or to both.
@@ -302,12 +313,15 @@ typedef struct sl_gated_activation {
     float *out;        // [rows, size] or NULL
     sl_panels panels;  // num_inputs = size
     int64_t size;
+    int32_t activation;  // enum sl_activation
+    int32_t reserved;    // 0
 } sl_gated_activation;
 
 enum sl_pairing { SL_HALVES = 0, SL_NEIGHBOURS = 1 };
 
 // Turns queries and keys by the angles of their positions. Queries go to `queries`, keys and values into the cache at
 // cache_places. A row of qkv: num_heads queries, then num_kv_heads keys, then as many values, each head_dim long.
+// Before it turns, a head of queries or keys becomes head / rms(head) · weight where a weight is given.
 typedef struct sl_rotate_store {
     const float *qkv;  // [max_tokens, qkv_stride]
     int64_t qkv_stride;
@@ -319,6 +333,10 @@ typedef struct sl_rotate_store {
     int32_t pairing;       // enum sl_pairing
     int32_t num_heads;     // a multiple of the cache's num_kv_heads: neighbouring query heads share a key head
     sl_kv_cache cache;
+    const float *query_norm;  // [head_dim] or NULL
+    const float *key_norm;    // [head_dim] or NULL
+    float epsilon;            // of both
+    int32_t reserved;         // 0
 } sl_rotate_store;
 
 // Causal attention of each token to its sequence's cache, itself included. A score is query · key · scale, after softcap.

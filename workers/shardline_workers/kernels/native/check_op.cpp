@@ -51,6 +51,7 @@ int check_embedding(const Check &c) {
     if (int s = c.want(e.out && e.out_stride >= e.table.num_inputs && is_size(e.out_stride),
                        "out is NULL or its stride too small"))
         return s;
+    if (int s = c.want(std::isfinite(e.scale), "scale is no number")) return s;
     if (int s = c.want(c.op.rows == SL_TOKENS, "rows must be SL_TOKENS")) return s;
     c.needs.token_ids = true;
     if (e.table.num_outputs < c.needs.vocab_size) c.needs.vocab_size = e.table.num_outputs;
@@ -67,6 +68,7 @@ int check_norm(const Check &c) {
     if (int s = c.want(n.out != n.residual || (!n.delta && c.op.rows == SL_TOKENS),
                        "out may be residual only without delta and gather"))
         return s;
+    if (int s = c.want(n.delta || !n.delta_weight, "delta_weight is there without delta")) return s;
     c.needs.sampled_rows |= c.op.rows == SL_SAMPLED;
     return check_optional_panels(c, n.panels, n.width);
 }
@@ -87,8 +89,13 @@ int check_linear(const Check &c) {
                   "out is NULL or its stride too small");
 }
 
+int check_activation(const Check &c, int32_t activation) {
+    return c.want(activation >= 0 && activation < SL_ACTIVATION_COUNT, "activation is unknown");
+}
+
 int check_gated_linear(const Check &c) {
     const sl_gated_linear &g = c.op.gated_linear;
+    if (int s = check_activation(c, g.activation)) return s;
     if (int s = check_input(c, g.x, g.weight)) return s;
     if (int s = check_panels(c, g.panels, g.panels.num_inputs)) return s;
     c.needs.linear = true;
@@ -99,6 +106,7 @@ int check_gated_linear(const Check &c) {
 int check_gated_activation(const Check &c) {
     const sl_gated_activation &g = c.op.gated_activation;
     if (int s = c.want(g.gate_up && is_size(g.size), "gate_up is NULL, or size not 1 … 2^30 - 1")) return s;
+    if (int s = check_activation(c, g.activation)) return s;
     if (int s = c.want(g.out || g.panels.bytes, "neither out nor panels are wanted")) return s;
     return check_optional_panels(c, g.panels, g.size);
 }
@@ -129,6 +137,7 @@ int check_rotate_store(const Check &c) {
         return s;
     const bool is_even = r.rotary_dim >= 2 && r.rotary_dim % 2 == 0 && r.rotary_dim <= r.cache.head_dim;
     if (int s = c.want(is_even, "rotary_dim is not even and from 2 to head_dim")) return s;
+    if (int s = c.want(std::isfinite(r.epsilon) && r.epsilon >= 0, "epsilon is no number from 0")) return s;
     c.needs.places = true;
     if (r.max_len < c.needs.max_len) c.needs.max_len = r.max_len;
     return c.want(r.pairing == SL_HALVES || r.pairing == SL_NEIGHBOURS, "pairing is unknown");

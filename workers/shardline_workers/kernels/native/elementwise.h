@@ -2,7 +2,7 @@
 #pragma once
 #include <cmath>
 
-#include "exponential.h"
+#include "activation.h"
 #include "groups.h"
 #include "quantise.h"
 #include "work.h"
@@ -22,7 +22,7 @@ static void embedding(const sl_op &op, Work &work) {
         float *out = e.out + row * e.out_stride;
         for (int i = 0; i < width; i++) {
             if (i && i % GROUP == 0) block += block_bytes(e.table.format);
-            out[i] = weight_at(e.table.format, block, (int)(id % TILE), i % GROUP);
+            out[i] = e.scale * weight_at(e.table.format, block, (int)(id % TILE), i % GROUP);
         }
     }
 }
@@ -43,30 +43,57 @@ static inline void store_some(float *p, F a, int64_t count) {
     memcpy(p, filled, sizeof(float) * (size_t)count);
 }
 
-// sum = x + delta (to `sum`, where given); gives 1 / rms.
-static float add_and_measure(const sl_norm &n, const float *x, const float *delta, float *sum) {
+static inline float inverse_rms(F squares, int width, float epsilon) {
+    return 1.f / std::sqrt(reduce_add(squares) / (float)width + epsilon);
+}
+
+// What is to be added to a row: nothing, or delta, which is multiplied by `inverse` and delta_weight where there is one.
+struct Delta {
+    const float *row;
+    float inverse;
+};
+
+static Delta measured_delta(const sl_norm &n, int64_t source) {
+    if (!n.delta) return {nullptr, 1};
+    const float *row = n.delta + source * n.width;
+    if (!n.delta_weight) return {row, 1};
     F squares = set(0);
     for (int i = 0; i < n.width; i += TILE) {
-        F v = load_some(x + i, n.width - i);
-        if (delta) v = add(v, load_some(delta + i, n.width - i));
+        const F v = load_some(row + i, n.width - i);
+        squares = fma(v, v, squares);
+    }
+    return {row, inverse_rms(squares, n.width, n.epsilon)};
+}
+
+static inline F summed(const sl_norm &n, const float *x, const Delta &delta, int i) {
+    const F v = load_some(x + i, n.width - i);
+    if (!delta.row) return v;
+    F d = load_some(delta.row + i, n.width - i);
+    if (n.delta_weight) d = mul(mul(d, set(delta.inverse)), load_some(n.delta_weight + i, n.width - i));
+    return add(v, d);
+}
+
+// sum = x + delta (to `sum`, where given); gives 1 / rms.
+static float add_and_measure(const sl_norm &n, const float *x, const Delta &delta, float *sum) {
+    F squares = set(0);
+    for (int i = 0; i < n.width; i += TILE) {
+        const F v = summed(n, x, delta, i);
         if (sum) store_some(sum + i, v, n.width - i);
         squares = fma(v, v, squares);
     }
-    return 1.f / std::sqrt(reduce_add(squares) / (float)n.width + n.epsilon);
+    return inverse_rms(squares, n.width, n.epsilon);
 }
 
-static inline F normed(const sl_norm &n, const float *x, const float *delta, int i, float inverse) {
+static inline F normed(const sl_norm &n, const float *x, const Delta &delta, int i, float inverse) {
     if (i >= n.width) return set(0);
-    F v = load_some(x + i, n.width - i);
-    if (delta) v = add(v, load_some(delta + i, n.width - i));
-    return mul(mul(v, set(inverse)), load_some(n.weight + i, n.width - i));
+    return mul(mul(summed(n, x, delta, i), set(inverse)), load_some(n.weight + i, n.width - i));
 }
 
 static void norm_row(const sl_norm &n, const PanelSplit &split, int row, int64_t source, bool updates) {
     float *x = n.residual + source * n.width;
-    const float *delta = n.delta ? n.delta + source * n.width : nullptr;
-    const float inverse = add_and_measure(n, x, delta, updates && delta ? x : nullptr);
-    if (updates) delta = nullptr;  // x has it now
+    Delta delta = measured_delta(n, source);
+    const float inverse = add_and_measure(n, x, delta, updates && delta.row ? x : nullptr);
+    if (updates) delta.row = nullptr;  // x has it now
     PanelPlace place{};
     if (n.panels.bytes) place = panel_place(n.panels, split, row);
     float *out = n.out ? n.out + (int64_t)row * n.width : nullptr;
@@ -116,7 +143,7 @@ static void gated_activation(const sl_op &op, Work &work) {
             F v[2];
             for (int h = 0; h < 2; h++) {
                 const int64_t at = i + h * TILE, left = g.size - at;
-                v[h] = left > 0 ? mul(silu(load_some(gate + at, left)), load_some(up + at, left)) : set(0);
+                v[h] = left > 0 ? gated(g.activation, load_some(gate + at, left), load_some(up + at, left)) : set(0);
                 if (g.out && left > 0) store_some(g.out + row * g.size + at, v[h], left);
             }
             if (g.panels.bytes) put_group(g.panels, place, i / GROUP, v[0], v[1]);

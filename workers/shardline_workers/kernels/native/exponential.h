@@ -1,4 +1,4 @@
-// 2^x in float32 lanes, for softmax and SiLU.
+// 2^x in float32 lanes, for softmax and activations.
 #pragma once
 #include "layout.h"
 
@@ -27,14 +27,6 @@ static inline float exp2(float x) {
     alignas(64) float lanes[TILE];
     store(lanes, exp2(set(x)));
     return lanes[0];
-}
-
-// x / (1 + e^-x)
-static inline F silu(F x) {
-    // e^-x of very negative x would leave exp2's range; there the result is 0 as it is.
-    const F minus = max(mul(set(-LOG2_E), set(88.f)), mul(x, set(-LOG2_E)));
-    const F limited = select(less(set(126.f), minus), set(126.f), minus);
-    return div(x, add(set(1.f), exp2(limited)));
 }
 
 }  // namespace SL_TARGET

@@ -1,6 +1,6 @@
 // Linear layers: their tiles are spread over threads.
 #pragma once
-#include "exponential.h"
+#include "activation.h"
 #include "gemm.h"
 #include "quantise.h"
 #include "work.h"
@@ -40,8 +40,8 @@ static void activate(const sl_gated_linear &g, const PanelSplit &split, int num_
                      int tiles) {
     for (int row = 0; row < num_rows; row++) {
         const float *v = rows + (int64_t)row * COLUMNS_AT_ONCE;
-        const F a = mul(silu(load(v)), load(v + TILE));
-        const F b = tiles == TILES_AT_ONCE ? mul(silu(load(v + 2 * TILE)), load(v + 3 * TILE)) : set(0);
+        const F a = gated(g.activation, load(v), load(v + TILE));
+        const F b = tiles == TILES_AT_ONCE ? gated(g.activation, load(v + 2 * TILE), load(v + 3 * TILE)) : set(0);
         put_group(g.panels, panel_place(g.panels, split, row), group, a, b);
     }
 }

@@ -1,5 +1,8 @@
-// Rotary position embedding, on the way of queries to attention and of keys and values into the cache. Tokens are spread over threads.
+// Rotary position embedding, on the way of queries to attention and of keys and values into the cache. Tokens are
+// spread over threads.
 #pragma once
+#include <cmath>
+
 #include "kv_store.h"
 #include "work.h"
 
@@ -17,7 +20,20 @@ static void rotate_pairs(const float *x, const float *cosines, const float *sine
     }
 }
 
-static void rotate_head(const sl_rotate_store &r, const float *x, int64_t position, float *turned) {
+// The head itself, or where it has a weight, head / rms · weight in `room`.
+static const float *normed_head(const sl_rotate_store &r, const float *x, const float *weight, float *room) {
+    if (!weight) return x;
+    F squares = set(0);
+    for (int i = 0; i < r.cache.head_dim; i += TILE) squares = fma(load(x + i), load(x + i), squares);
+    const F inverse = set(1.f / std::sqrt(reduce_add(squares) / (float)r.cache.head_dim + r.epsilon));
+    for (int i = 0; i < r.cache.head_dim; i += TILE) store(room + i, mul(mul(load(x + i), inverse), load(weight + i)));
+    return room;
+}
+
+static void rotate_head(const sl_rotate_store &r, const float *head, const float *weight, int64_t position,
+                        float *turned) {
+    alignas(64) float room[HEAD_DIM_MAX];
+    const float *x = normed_head(r, head, weight, room);
     const int half = r.rotary_dim / 2;
     const float *cosines = r.cosines + position * half, *sines = r.sines + position * half;
     if (r.pairing == SL_HALVES) rotate_pairs(x, cosines, sines, half, 1, half, turned);
@@ -27,7 +43,7 @@ static void rotate_head(const sl_rotate_store &r, const float *x, int64_t positi
 
 static void store_query(const sl_rotate_store &r, const float *x, int64_t position, uint16_t *out) {
     alignas(64) float turned[HEAD_DIM_MAX];
-    rotate_head(r, x, position, turned);
+    rotate_head(r, x, r.query_norm, position, turned);
     for (int i = 0; i < r.cache.head_dim; i += TILE) store_bf16(out + i, load(turned + i));
 }
 
@@ -39,7 +55,7 @@ static void store_token(const sl_rotate_store &r, const Work &work, int row, con
     alignas(64) float key[HEAD_DIM_MAX];
     for (int k = 0; k < cache.num_kv_heads; k++) {
         const KvPlace to = {block + k * head_bytes(cache), (int)(place % cache.block_size)};
-        rotate_head(r, keys + k * cache.head_dim, work.step.positions[row], key);
+        rotate_head(r, keys + k * cache.head_dim, r.key_norm, work.step.positions[row], key);
         store_key(cache, to, key);
         store_value(cache, to, keys + (cache.num_kv_heads + k) * cache.head_dim, !follows);
     }
