@@ -359,6 +359,19 @@ def test_a_ragged_batch_attends_each_sequence_to_its_own_blocks(kv_case: Case, r
     assert_rows(out, expected, case.rounded)
 
 
+def test_a_soft_cap_bends_so_many_rows_as_the_header_says(case: Case) -> None:
+    values, batch = 50 * random(MAX_SEQS, HIDDEN), step(sampled=2)
+    values[0, 0], values[1, 1] = torch.inf, torch.nan
+    capped = case.floats(values)
+
+    case.run(lambda operations: operations.soft_cap(capped, cap=30.0, rows=Rows.SAMPLED, step=batch))
+
+    expected = (values[:2] / 30).tanh() * 30
+    expected[0, 0] = torch.nan
+    torch.testing.assert_close(capped[:2].double(), expected, rtol=case.exact, atol=case.exact, equal_nan=True)
+    assert torch.equal(capped[2:], case.floats(values[2:]))
+
+
 def test_greedy_draws_and_logprobs_touch_their_own_rows_only(case: Case) -> None:
     sampling = SamplingBuffers.allocate(max_seqs=MAX_SEQS, max_logprobs=2, device=CPU)
     sampling.chosen_ids[:] = 99

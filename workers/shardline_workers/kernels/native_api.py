@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 
 class Status(IntEnum):
@@ -89,6 +89,7 @@ class OpKind(IntEnum):
     CHOOSE_GREEDY = 9
     CHOOSE_DRAWN = 10
     LOGPROBS = 11
+    SOFT_CAP = 12
 
 
 class Packing(ctypes.Structure):
@@ -292,6 +293,18 @@ class Choice(ctypes.Structure):
     )
 
 
+class SoftCap(ctypes.Structure):
+    """sl_soft_cap."""
+
+    _fields_ = (
+        ("x", c_void_p),
+        ("x_stride", c_int64),
+        ("width", c_int64),
+        ("cap", c_float),
+        ("reserved", c_int32),
+    )
+
+
 class Operands(ctypes.Union):
     """The union in sl_op."""
 
@@ -306,6 +319,7 @@ class Operands(ctypes.Union):
         ("attention", Attention),
         ("gather", Gather),
         ("choice", Choice),
+        ("soft_cap", SoftCap),
     )
 
 

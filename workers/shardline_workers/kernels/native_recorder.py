@@ -183,6 +183,11 @@ class NativeRecorder:
         self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
         self._add(step, api.OpKind.QUANTISE, Rows.TOKENS, quantise=quantise)
 
+    def soft_cap(self, values: Tensor, *, cap: float, rows: Rows, step: StepBuffers) -> None:
+        """See `Operations.soft_cap`."""
+        capped = api.SoftCap(x=self._floats(values), x_stride=values.stride(0), width=values.shape[1], cap=cap)
+        self._add(step, api.OpKind.SOFT_CAP, rows, soft_cap=capped)
+
     def choose_greedy(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """See `Operations.choose_greedy`."""
         self._choose(api.OpKind.CHOOSE_GREEDY, sampling, logits, step)

@@ -105,6 +105,10 @@ class Operations(Protocol):
         """
         ...
 
+    def soft_cap(self, values: Tensor, *, cap: float, rows: Rows, step: StepBuffers) -> None:
+        """values [rows, width] = cap · tanh(values / cap), in place; what is infinite becomes NaN and no number."""
+        ...
+
     def choose_greedy(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """Writes `chosen_ids`, the likeliest token of each sampled row, ties to the lowest id, and `usable`."""
         ...

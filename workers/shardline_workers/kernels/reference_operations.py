@@ -120,6 +120,11 @@ class ReferenceOperations:
             keys, values = reference_kv_cache.gather(cache, block_ids, context, dtype=query.dtype)
             out.rows[begin:end] = reference_attention.attend(query, keys, values, scores=scores)
 
+    def soft_cap(self, values: Tensor, *, cap: float, rows: Rows, step: StepBuffers) -> None:
+        """See `Operations.soft_cap`."""
+        chosen = values[: _count(step, StepCount(rows))]
+        chosen.copy_(torch.where(chosen.isfinite(), (chosen / cap).tanh() * cap, torch.nan))
+
     def choose_greedy(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """See `Operations.choose_greedy`."""
         num_sampled = _count(step, StepCount.SAMPLED)

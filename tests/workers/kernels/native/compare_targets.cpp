@@ -60,7 +60,7 @@ Result embedding(const Target &target, int format) {
     const Matrix table(format, VOCABULARY, WIDTH, 5);
     const Buffer<float> out(ROWS * WIDTH);
     sl_op op = op_of(SL_OP_EMBEDDING);
-    op.embedding = {table.weight, out.data(), WIDTH};
+    op.embedding = {table.weight, out.data(), WIDTH, 2.5f, 0};
     run(target, {op}, Batch(ROWS));
     Result result;
     result.add(out);

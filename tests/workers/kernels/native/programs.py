@@ -219,7 +219,7 @@ def op(kind: api.OpKind, operands: ctypes.Structure, *, rows: StepCount = StepCo
     """An operation of its operands."""
     name = (
         "choice"
-        if kind >= api.OpKind.CHOOSE_GREEDY
+        if api.OpKind.CHOOSE_GREEDY <= kind <= api.OpKind.LOGPROBS
         else "gather"
         if kind == api.OpKind.GATHER_SAMPLED
         else kind.name.lower()

@@ -110,6 +110,7 @@ OPERATIONS: dict[str, tuple[OpKind, Callable[[], ctypes.Structure], StepCount]] 
     "greedy": (OpKind.CHOOSE_GREEDY, choice, StepCount.SAMPLED),
     "drawn": (OpKind.CHOOSE_DRAWN, choice, StepCount.SAMPLED),
     "logprobs": (OpKind.LOGPROBS, choice, StepCount.SAMPLED),
+    "soft cap": (OpKind.SOFT_CAP, lambda: api.SoftCap(ROOM_AT, 64, 64, 30), StepCount.SAMPLED),
 }
 NOTHING = Batch(num_tokens=0, num_sampled=0)
 
@@ -229,6 +230,32 @@ def test_rules_of_attention_that_make_no_sense_are_refused(
 
     with pytest.raises(NativeError, match=text):
         machine.run([op(OpKind.ATTENTION, attention)], NOTHING)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value", "text"),
+    [
+        ("embedding", "scale", float("inf"), "scale is no number"),
+        ("norm", "delta", None, "delta_weight is there without delta"),
+        ("gated linear", "activation", 2, "activation is unknown"),
+        ("activation", "activation", -1, "activation is unknown"),
+        ("rotate", "epsilon", float("nan"), "epsilon is no number from 0"),
+        ("soft cap", "cap", 0, "cap is no number above 0"),
+        ("soft cap", "cap", float("nan"), "cap is no number above 0"),
+        ("soft cap", "width", 65, "the stride too small"),
+    ],
+)
+def test_operands_that_make_no_sense_are_refused(
+    machine: Machine, name: str, field: str, value: float | None, text: str
+) -> None:
+    kind, operands, rows = OPERATIONS[name]
+    spoilt = operands()
+    if name == "norm":
+        spoilt.delta_weight = ROOM_AT
+    setattr(spoilt, field, value)
+
+    with pytest.raises(NativeError, match=text):
+        machine.run([op(kind, spoilt, rows=rows)], NOTHING)
 
 
 @pytest.mark.parametrize("form", [-1, 2])

@@ -150,6 +150,34 @@ def test_norm_of_sampled_rows_goes_to_panels_and_leaves_the_residual(
     assert panels.room.tobytes() == panels_of(machine, kind, out).room.tobytes()
 
 
+@pytest.mark.parametrize("num_threads", [1, 2])
+@pytest.mark.parametrize("width", [7, 100])
+def test_a_soft_cap_bends_rows_in_place(machine: Machine, width: int, num_threads: int) -> None:
+    before = random(9, width + 1) * np.float32(50)
+    before[0, :5] = [0, 1e-3, -1e9, 1e9, 3]
+    bits = set()
+    for isa in machine.library.available_isas().values():
+        x = before.copy()
+        cap = api.SoftCap(address(x), width + 1, width, 30)
+        batch = Batch(token_ids=[0] * 9, sampled_rows=list(range(8)))
+        machine.run([op(OpKind.SOFT_CAP, cap, rows=StepCount.SAMPLED)], batch, isa=isa, num_threads=num_threads)
+        bits.add(x.tobytes())
+
+    exact = 30 * np.tanh(before[:8, :width].astype(np.float64) / 30)
+    np.testing.assert_allclose(x[:8, :width], exact, rtol=0, atol=1e-5)
+    assert np.array_equal(x[8], before[8]) and np.array_equal(x[:, width], before[:, width])
+    assert len(bits) == 1
+
+
+def test_a_soft_cap_makes_no_numbers_of_what_are_none(machine: Machine) -> None:
+    x = np.array([[np.nan, np.inf, -np.inf, 4]], dtype=np.float32)
+
+    cap = api.SoftCap(address(x), 4, 4, 30)
+    machine.run([op(OpKind.SOFT_CAP, cap)], Batch(num_tokens=1))
+
+    assert np.isnan(x[0, :3]).all() and np.isfinite(x[0, 3])
+
+
 def test_gathered_rows_are_copies(machine: Machine) -> None:
     x, out = random(9, 50), np.zeros((3, 50), dtype=np.float32)
     gather = api.Gather(address(x), address(out), 50)

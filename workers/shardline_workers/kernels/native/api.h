@@ -30,7 +30,7 @@ extern "C" {
 // and, for a file whose first line is "// flags: …" or "// arm64 flags: …", these flags as well. They name its
 // instruction set: such files are left out on processors other than x86-64, or other than 64-bit ARM. No -march besides,
 // no -ffast-math: both would change results.
-#define SL_ABI_VERSION 2
+#define SL_ABI_VERSION 3
 #define SL_API __attribute__((visibility("default")))
 
 enum sl_status {
@@ -249,7 +249,8 @@ enum sl_op_kind {
     SL_OP_CHOOSE_GREEDY = 9,
     SL_OP_CHOOSE_DRAWN = 10,
     SL_OP_LOGPROBS = 11,
-    SL_OP_KIND_COUNT = 12,
+    SL_OP_SOFT_CAP = 12,
+    SL_OP_KIND_COUNT = 13,
 };
 
 // out[row] = scale · table[token_ids[row]], from any format (so a tied output matrix is its own table).
@@ -385,6 +386,15 @@ typedef struct sl_choice {
     double *top_logprobs;         // [max_seqs, num_top]
 } sl_choice;
 
+// x = cap · tanh(x / cap), in place; what is infinite becomes NaN, so that it does not pass for a number.
+typedef struct sl_soft_cap {
+    float *x;  // [rows, x_stride]
+    int64_t x_stride;
+    int64_t width;  // columns that count
+    float cap;
+    int32_t reserved;  // 0
+} sl_soft_cap;
+
 typedef struct sl_op {
     int32_t kind;  // enum sl_op_kind: which member of the union counts
     int32_t rows;  // SL_TOKENS or SL_SAMPLED
@@ -399,6 +409,7 @@ typedef struct sl_op {
         sl_attention attention;
         sl_gather gather;
         sl_choice choice;
+        sl_soft_cap soft_cap;
     };
 } sl_op;
 

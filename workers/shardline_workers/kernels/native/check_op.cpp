@@ -186,6 +186,14 @@ int check_choice(const Check &c) {
     return c.want(!v.num_top || (v.top_ids && v.top_logprobs), "top_ids or top_logprobs is NULL");
 }
 
+int check_soft_cap(const Check &c) {
+    const sl_soft_cap &s = c.op.soft_cap;
+    if (int status = c.want(s.x && is_size(s.width) && s.x_stride >= s.width && is_size(s.x_stride),
+                            "x is NULL, width not 1 … 2^30 - 1, or the stride too small"))
+        return status;
+    return c.want(std::isfinite(s.cap) && s.cap > 0, "cap is no number above 0");
+}
+
 int check_kind(const Check &c) {
     switch (c.op.kind) {
         case SL_OP_EMBEDDING: return check_embedding(c);
@@ -200,6 +208,7 @@ int check_kind(const Check &c) {
         case SL_OP_CHOOSE_GREEDY:
         case SL_OP_CHOOSE_DRAWN:
         case SL_OP_LOGPROBS: return check_choice(c);
+        case SL_OP_SOFT_CAP: return check_soft_cap(c);
         default: return c.refuse_op("its kind is unknown");
     }
 }

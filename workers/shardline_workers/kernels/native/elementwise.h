@@ -129,6 +129,26 @@ static void gather_sampled(const sl_op &op, Work &work) {
         memcpy(g.out + row * g.width, g.x + work.step.sampled_rows[row] * g.width, sizeof(float) * (size_t)g.width);
 }
 
+// ---- soft cap ----
+
+// (e^2y - 1) / (e^2y + 1) is tanh(y): to 1e-7 of the cap.
+static inline F soft_capped(F x, float cap) {
+    const F y = mul(x, set(2 * LOG2_E / cap)), e = exp2(select(less(set(126.f), y), set(126.f), y));
+    const F capped = mul(div(sub(e, set(1)), add(e, set(1))), set(cap));
+    return add(capped, sub(x, x));  // 0, or NaN where x is infinite
+}
+
+// A row is as wide as a vocabulary, and there may be only one: columns are spread over threads.
+static void soft_cap(const sl_op &op, Work &work) {
+    const sl_soft_cap &s = op.soft_cap;
+    const int end = work.end((int)s.width, TILE);
+    for (int row = 0; row < work.count(op.rows); row++) {
+        float *x = s.x + row * s.x_stride;
+        for (int i = work.begin((int)s.width, TILE); i < end; i += TILE)
+            store_some(x + i, soft_capped(load_some(x + i, end - i), s.cap), end - i);
+    }
+}
+
 // ---- gated activation of plain rows ----
 
 static void gated_activation(const sl_op &op, Work &work) {

@@ -25,6 +25,7 @@ const Operations operations = {{
     choose_greedy,     // SL_OP_CHOOSE_GREEDY
     choose_drawn,      // SL_OP_CHOOSE_DRAWN
     logprobs,          // SL_OP_LOGPROBS
+    soft_cap,          // SL_OP_SOFT_CAP
 }};
 
 }  // namespace SL_TARGET
