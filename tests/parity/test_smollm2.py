@@ -14,7 +14,7 @@ from shardline_workers.sharded_engine import EngineConfig
 from tests.parity.greedy_runs import compare, run_greedily
 from tests.parity.smollm2_file import smollm2_gguf
 from tests.parity.smollm2_oracle import smollm2_in_transformers, smollm2_tokenizer
-from tests.parity.transformers_llama import reference_logits
+from tests.parity.tiny_transformers import reference_logits
 from tests.workers.tiny_checkpoint import model_files
 
 NUM_TOKENS = 64

@@ -15,10 +15,9 @@ from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.memory_budget import MIB, HostResources, read_host_resources, thread_count
 from shardline_workers.models.checkpoint import open_checkpoint
-from shardline_workers.models.decoder import Activations, Decoder
+from shardline_workers.models.decoder import Activations, Decoder, rotary_tables
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.decoder_weights import DecoderWeights, load_decoder_weights
-from shardline_workers.models.rotary import rotary_table
 from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.ranks.thread_governor import ThreadGovernor
 from shardline_workers.scheduling.scheduler import Scheduler
@@ -267,13 +266,7 @@ def _build(
         used_bytes=weights.num_bytes() + activations.num_bytes(),
     )
     report(kv_cache_line(limits, block_bytes=block_bytes, dtype=formats.kv_cache))
-    rotary = rotary_table(
-        shape.rotary,
-        limits.max_model_len,
-        dtype=formats.activations,
-        device=device,
-        factors=weights.rotary_factors,
-    )
+    rotary = rotary_tables(shape, weights, limits.max_model_len, dtype=formats.activations, device=device)
     decoder = Decoder(shape, weights, rotary=rotary, activations=activations)
     return ShardedEngine(
         Scheduler(limits),

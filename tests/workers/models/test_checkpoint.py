@@ -11,12 +11,13 @@ from shardline_workers.engine import EngineRequest, Sampling
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.kernels.operands import RotaryPairing
 from shardline_workers.models.checkpoint import Checkpoint, open_checkpoint
-from shardline_workers.models.rotary import LinearScaling
+from shardline_workers.models.decoder_shape import DecoderShape
+from shardline_workers.models.rotary_scaling import LinearScaling
 from shardline_workers.sharded_engine import EngineConfig, load_engine
 from shardline_workers.weights.tensor_names import GGUF_LLAMA, HUGGING_FACE_LLAMA
 from tests.workers import tiny_checkpoint as tiny
 
-Metadata = Mapping[str, int | float | str | list[int]]
+Metadata = Mapping[str, int | float | str | list[int] | list[bool]]
 METADATA: Metadata = {
     "block_count": tiny.NUM_LAYERS,
     "context_length": tiny.MAX_LEN,
@@ -54,11 +55,15 @@ def write_gguf(
     metadata: Metadata = METADATA,
     tensors: Mapping[str, np.ndarray] | None = None,
     architecture: str = "llama",
+    kind: str = "model",
 ) -> Path:
     writer = GGUFWriter(path, architecture)
+    writer.add_type(kind)
     for key, value in metadata.items():
         name = f"{architecture}.{key}"
         match value:
+            case int() if value < 0:
+                writer.add_int32(name, value)
             case int():
                 writer.add_uint32(name, value)
             case float():
@@ -139,7 +144,9 @@ def test_factors_of_a_gguf_file_stretch_the_angles(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"expert_count": 8}, "llama.expert_count: found 8, expected 0: nothing else is supported for llama yet"),
-        ({"rope.scaling.type": "yarn"}, "llama.rope.scaling.type: found 'yarn', expected none or linear"),
+        ({"rope.scaling.type": "longrope"}, "rope.scaling.type: found 'longrope', expected none, linear or yarn"),
+        ({"rope.scaling.type": "yarn"}, "llama.rope.scaling.original_context_length: found None"),
+        ({"rope.scaling.yarn_ext_factor": 0.5}, "yarn_ext_factor: found 0.5, expected 1.0, -1.0"),
         ({"attention.head_count": [4, 4]}, r"head_count: found \(4, 4\), expected an integer, the same for all layers"),
         ({"rope.freq_base": "high"}, "llama.rope.freq_base: found 'high', expected a number"),
         ({"attention.head_count_kv": 3}, "m.gguf: 4 heads cannot share 3"),
@@ -153,6 +160,83 @@ def test_metadata_that_is_not_supported_is_refused_by_name(
 
     with pytest.raises(ModelFileError, match=message):
         greedy_tokens(path)
+
+
+GEMMA3: Metadata = {
+    **METADATA,
+    "attention.sliding_window": 512,
+    "attention.key_length": 8,
+}
+
+
+def gemma3_shape(tmp_path: Path, **changes: int | float | list[bool]) -> DecoderShape:
+    metadata = {**GEMMA3, **{key.replace("__", "."): value for key, value in changes.items()}}
+    return opened(write_gguf(tmp_path / "m.gguf", metadata=metadata, architecture="gemma3")).shape
+
+
+def test_gemma_3_sees_everything_in_every_sixth_layer_unless_told_otherwise(tmp_path: Path) -> None:
+    shape = gemma3_shape(tmp_path, block_count=7, rope__freq_base=1e6)
+
+    assert [shape.window_of(layer) for layer in range(7)] == [512] * 5 + [None, 512]
+    assert (shape.rotary_of(5).theta, shape.rotary_of(6).theta) == (1e6, 1e4)
+    assert (shape.norm_offset, shape.embedding_scale) == (0, float(np.float32(32**0.5)))
+    assert (shape.score_divisor, shape.score_softcap, shape.logit_softcap) == (None, None, None)
+
+
+def test_stretched_angles_of_gemma_3_are_those_of_layers_that_see_everything(tmp_path: Path) -> None:
+    metadata = {**GEMMA3, "block_count": 6, "rope.scaling.type": "linear", "rope.scaling.factor": 8.0}
+    shape = opened(write_gguf(tmp_path / "m.gguf", metadata=metadata, architecture="gemma3")).shape
+
+    assert (shape.rotary_of(5).scaling, shape.rotary_of(0).scaling) == (LinearScaling(factor=8.0), None)
+
+
+def test_what_else_a_file_of_gemma_3_may_say_is_read(tmp_path: Path) -> None:
+    shape = gemma3_shape(
+        tmp_path,
+        attention__sliding_window_pattern=[True, False],
+        rope__freq_base_swa=3e4,
+        attn_logit_softcapping=50.0,
+        final_logit_softcapping=30.0,
+    )
+
+    assert [shape.window_of(layer) for layer in range(2)] == [512, None]
+    assert shape.rotary_of(0).theta == 3e4
+    assert (shape.score_softcap, shape.logit_softcap) == (50, 30)
+
+
+def test_scores_of_the_deepest_gemma_3_are_scaled_by_its_width(tmp_path: Path) -> None:
+    assert gemma3_shape(tmp_path, block_count=62).score_divisor == 8
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"attention.sliding_window_pattern": [True]},
+            r"sliding_window_pattern: found \(True,\), expected a number, or",
+        ),
+        ({"attention.sliding_window_pattern": [1, 0]}, "sliding_window_pattern: found"),
+        ({"attention.sliding_window_pattern": 0}, "every 0th layer sees all tokens"),
+        ({"attention.sliding_window": -3}, "m.gguf: the attention window is -3"),
+        ({"final_logit_softcapping": -1.0}, "m.gguf: the softcap of logits is -1.0"),
+        ({"embedding_length": -32}, "m.gguf: hidden_size is -32"),
+        ({"block_count": 1 << 31}, "m.gguf: num_layers is 2147483648"),
+    ],
+    ids=str,
+)
+def test_metadata_of_gemma_3_that_make_no_sense_are_refused(tmp_path: Path, changes: Metadata, message: str) -> None:
+    path = write_gguf(tmp_path / "m.gguf", metadata={**GEMMA3, **changes}, architecture="gemma3")
+
+    with pytest.raises(ModelFileError, match=message):
+        opened(path)
+
+
+@pytest.mark.parametrize("kind", ["adapter", "mmproj"])
+def test_what_belongs_to_a_model_and_is_none_is_refused_by_its_kind(tmp_path: Path, kind: str) -> None:
+    path = write_gguf(tmp_path / "m.gguf", kind=kind)
+
+    with pytest.raises(ModelFileError, match=rf"general.type: found '{kind}', expected model: LoRA adapters and image"):
+        opened(path)
 
 
 def test_an_unknown_architecture_is_refused_with_the_list(tmp_path: Path) -> None:

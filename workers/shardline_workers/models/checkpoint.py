@@ -40,7 +40,7 @@ def open_checkpoint(files: ModelFiles) -> Iterator[Checkpoint]:
             with closing(SafetensorsFolder.open(files.path)) as folder:
                 yield Checkpoint(
                     shape=config.decoder_shape(family),
-                    names=family.hugging_face_names,
+                    names=family.hugging_face.names,
                     source=SafetensorsTensorSource(files.path, folder),
                 )
 
@@ -48,4 +48,4 @@ def open_checkpoint(files: ModelFiles) -> Iterator[Checkpoint]:
 def _gguf_checkpoint(file: GgufFile) -> Checkpoint:
     config = GgufConfig(file)
     family = config.family()
-    return Checkpoint(shape=config.decoder_shape(family), names=family.gguf_names, source=GgufTensorSource(file))
+    return Checkpoint(shape=config.decoder_shape(family), names=family.gguf.names, source=GgufTensorSource(file))

@@ -1,8 +1,11 @@
 """The decoder: a Llama-like stack of layers as one sequence of kernel calls, the same for every step.
 
 residual ─▶ norm ─▶ qkv ─▶ rotate, store ─▶ attention ─▶ output ─▶ (+) norm ─▶ gate_up, act ─▶ down ─▶ (+)
+
+Some families norm heads before they rotate, and what comes to each (+) before it is added.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 import torch
@@ -14,6 +17,7 @@ from shardline_workers.kernels.operations import Operations
 from shardline_workers.kernels.step_buffers import StepBuffers
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.decoder_weights import DecoderWeights, LayerWeights
+from shardline_workers.models.rotary import RotarySpec, rotary_table
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,17 +72,37 @@ class Activations:
         return sum(buffer.rows.nbytes if isinstance(buffer, LinearInput) else buffer.nbytes for buffer in buffers)
 
 
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """What a half layer has left to be added to the residual, and the norm that it gets before, if any."""
+
+    rows: Tensor  # [max_tokens, hidden]
+    norm: Tensor | None  # [hidden]
+
+
 class Decoder:
     """Weights, buffers and the order of calls. It holds no state of a step but its activations."""
 
     def __init__(
-        self, shape: DecoderShape, weights: DecoderWeights, *, rotary: RotaryTable, activations: Activations
+        self,
+        shape: DecoderShape,
+        weights: DecoderWeights,
+        *,
+        rotary: Mapping[RotarySpec, RotaryTable],
+        activations: Activations,
     ) -> None:
+        """Takes all parts.
+
+        Args:
+            shape: sizes and constants.
+            weights: of that shape.
+            rotary: a table for each of `shape.rotaries`, see `rotary_tables`.
+            activations: buffers.
+        """
         self.shape = shape
         self.activations = activations
         self._weights = weights
         self._rotary = rotary
-        self._scores = ScoreRule(scale=shape.attention.head_dim**-0.5)
 
     def forward(self, operations: Operations, step: StepBuffers, caches: tuple[KvCache, ...]) -> None:
         """Computes the step's tokens: keys and values into the caches, logits of sampled rows into the activations.
@@ -89,54 +113,104 @@ class Decoder:
             caches: one for each layer.
         """
         buffers, weights = self.activations, self._weights
-        operations.embedding(buffers.residual, weights.embedding, step=step)
-        delta = None  # what the last half layer has left to be added to the residual
-        for layer, cache in zip(weights.layers, caches, strict=True):
+        operations.embedding(buffers.residual, weights.embedding, scale=self.shape.embedding_scale, step=step)
+        delta = None
+        for number, (layer, cache) in enumerate(zip(weights.layers, caches, strict=True)):
             self._norm(operations, delta, layer.attention_norm, reader=layer.qkv, step=step)
-            self._attention(operations, layer, cache, step)
-            delta = buffers.delta
+            self._attention(operations, number, cache, step)
+            delta = Delta(buffers.delta, layer.attention_delta_norm)
             self._norm(operations, delta, layer.mlp_norm, reader=layer.gate_up, step=step)
             self._mlp(operations, layer, step)
+            delta = Delta(buffers.delta, layer.mlp_delta_norm)
         self._head(operations, delta, step)
 
-    def _attention(self, operations: Operations, layer: LayerWeights, cache: KvCache, step: StepBuffers) -> None:
-        buffers, shape, output = self.activations, self.shape.attention, layer.attention_output
+    def _attention(self, operations: Operations, number: int, cache: KvCache, step: StepBuffers) -> None:
+        buffers, shape, layer = self.activations, self.shape.attention, self._weights.layers[number]
         operations.linear(buffers.qkv, buffers.normed, layer.qkv, rows=Rows.TOKENS, step=step)
-        operations.rotate_and_store(buffers.queries, buffers.qkv, cache, self._rotary, shape=shape, step=step)
+        operations.rotate_and_store(
+            buffers.queries,
+            buffers.qkv,
+            cache,
+            self._rotary[self.shape.rotary_of(number)],
+            norms=layer.head_norms,
+            shape=shape,
+            step=step,
+        )
+        output, scores = layer.attention_output, self._scores_of(number)
         operations.attention(
-            buffers.attended, buffers.queries, cache, shape=shape, scores=self._scores, reader=output, step=step
+            buffers.attended, buffers.queries, cache, shape=shape, scores=scores, reader=output, step=step
         )
         operations.linear(buffers.delta, buffers.attended, output, rows=Rows.TOKENS, step=step)
 
+    def _scores_of(self, layer: int) -> ScoreRule:
+        divisor = self.shape.score_divisor or self.shape.attention.head_dim
+        return ScoreRule(scale=divisor**-0.5, window=self.shape.window_of(layer), softcap=self.shape.score_softcap)
+
     def _mlp(self, operations: Operations, layer: LayerWeights, step: StepBuffers) -> None:
         buffers = self.activations
-        operations.gated_linear(buffers.activated, buffers.normed, layer.gate_up, reader=layer.down, step=step)
+        operations.gated_linear(
+            buffers.activated,
+            buffers.normed,
+            layer.gate_up,
+            activation=self.shape.style.activation,
+            reader=layer.down,
+            step=step,
+        )
         operations.linear(buffers.delta, buffers.activated, layer.down, rows=Rows.TOKENS, step=step)
 
     def _norm(
-        self, operations: Operations, delta: Tensor | None, weight: Tensor, *, reader: PackedLinear, step: StepBuffers
+        self, operations: Operations, delta: Delta | None, weight: Tensor, *, reader: PackedLinear, step: StepBuffers
     ) -> None:
         operations.rms_norm(
             self.activations.normed,
             self.activations.residual,
-            delta,
+            None if delta is None else delta.rows,
             weight,
+            delta_weight=None if delta is None else delta.norm,
             epsilon=self.shape.norm_epsilon,
             rows=Rows.TOKENS,
             reader=reader,
             step=step,
         )
 
-    def _head(self, operations: Operations, delta: Tensor | None, step: StepBuffers) -> None:
+    def _head(self, operations: Operations, delta: Delta | None, step: StepBuffers) -> None:
         buffers, weights = self.activations, self._weights
         operations.rms_norm(
             buffers.sampled,
             buffers.residual,
-            delta,
+            None if delta is None else delta.rows,
             weights.final_norm,
+            delta_weight=None if delta is None else delta.norm,
             epsilon=self.shape.norm_epsilon,
             rows=Rows.SAMPLED,
             reader=weights.lm_head,
             step=step,
         )
         operations.linear(buffers.logits, buffers.sampled, weights.lm_head, rows=Rows.SAMPLED, step=step)
+        if self.shape.logit_softcap is not None:
+            operations.soft_cap(buffers.logits, cap=self.shape.logit_softcap, rows=Rows.SAMPLED, step=step)
+
+
+def rotary_tables(
+    shape: DecoderShape, weights: DecoderWeights, max_len: int, *, dtype: torch.dtype, device: torch.device
+) -> Mapping[RotarySpec, RotaryTable]:
+    """Angles of positions 0 … max_len - 1 for every way in which heads turn. Factors of a GGUF file belong to layers
+    that see everything.
+
+    Args:
+        shape: says which ways there are.
+        weights: of that shape.
+        max_len: positions.
+        dtype: of the tables.
+        device: of the tables.
+    """
+    return {
+        spec: rotary_table(
+            spec,
+            max_len,
+            dtype=dtype,
+            device=device,
+            factors=weights.rotary_factors if spec == shape.rotary else None,
+        )
+        for spec in shape.rotaries
+    }

@@ -1,11 +1,14 @@
 """The numbers that make a decoder, wherever they were read from."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, field
 
 from shardline_workers.kernels.operands import AttentionShape
+from shardline_workers.models.decoder_style import DecoderStyle
 from shardline_workers.models.rotary import RotarySpec
+from shardline_workers.models.windowed_layers import WindowedLayers
 
-_MAX_LAYERS = 10_000  # keeps a hostile number from filling the memory with the names of its tensors
+MAX_LAYERS = 10_000  # keeps a hostile number from filling the memory with the names of its tensors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +25,27 @@ class DecoderShape:
     rotary: RotarySpec
     is_tied: bool  # the embedding is the output matrix too
     max_len: int  # tokens of context that the model was made for
+    style: DecoderStyle = field(default_factory=DecoderStyle)
+    windowed: WindowedLayers | None = None
+    norm_offset: float = 0.0  # the checkpoint has its norms less this
+    embedding_scale: float = 1.0
+    score_divisor: float | None = None  # scores are divided by its root; None: the head's size
+    score_softcap: float | None = None
+    logit_softcap: float | None = None
 
     def __post_init__(self) -> None:
+        self._check_sizes()
+        self._check_factors()
+        heads = self.attention
+        if heads.num_heads % heads.num_kv_heads:
+            raise ValueError(f"{heads.num_heads} heads cannot share {heads.num_kv_heads} key-value heads evenly")
+        for rotary in self.rotaries:
+            if rotary.rotary_dim % 2 or not 0 < rotary.rotary_dim <= heads.head_dim:
+                raise ValueError(
+                    f"rotary_dim is {rotary.rotary_dim}; it must be even and at most the head size {heads.head_dim}"
+                )
+
+    def _check_sizes(self) -> None:
         heads = self.attention
         sizes = {
             "vocab_size": self.vocab_size,
@@ -38,16 +60,33 @@ class DecoderShape:
         for name, size in sizes.items():
             if size < 1:
                 raise ValueError(f"{name} is {size}; it must be at least 1")
-        if self.num_layers > _MAX_LAYERS:
-            raise ValueError(f"num_layers is {self.num_layers}; it must be at most {_MAX_LAYERS}")
+        if self.num_layers > MAX_LAYERS:
+            raise ValueError(f"num_layers is {self.num_layers}; it must be at most {MAX_LAYERS}")
+
+    def _check_factors(self) -> None:
         if not 0 <= self.norm_epsilon < 1:
             raise ValueError(f"norm_epsilon is {self.norm_epsilon}; it must be a small number of at least 0")
-        if heads.num_heads % heads.num_kv_heads:
-            raise ValueError(f"{heads.num_heads} heads cannot share {heads.num_kv_heads} key-value heads evenly")
-        if self.rotary.rotary_dim % 2 or not 0 < self.rotary.rotary_dim <= heads.head_dim:
-            raise ValueError(
-                f"rotary_dim is {self.rotary.rotary_dim}; it must be even and at most the head size {heads.head_dim}"
-            )
+        factors = {
+            "the divisor of attention scores": self.score_divisor,
+            "the softcap of attention scores": self.score_softcap,
+            "the softcap of logits": self.logit_softcap,
+        }
+        for name, factor in factors.items():
+            if factor is not None and not 0 < factor < math.inf:
+                raise ValueError(f"{name} is {factor}; it must be a positive number")
+
+    @property
+    def rotaries(self) -> tuple[RotarySpec, ...]:
+        """All ways in which heads turn."""
+        return (self.rotary,) if self.windowed is None else (self.rotary, self.windowed.rotary)
+
+    def rotary_of(self, layer: int) -> RotarySpec:
+        """How the heads of a layer turn."""
+        return self.windowed.rotary if self.windowed is not None and layer in self.windowed.layers else self.rotary
+
+    def window_of(self, layer: int) -> int | None:
+        """How many tokens a token sees in a layer, itself included; None: all."""
+        return self.windowed.window if self.windowed is not None and layer in self.windowed.layers else None
 
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor that the decoder computes with, by the names of weights/tensor_names."""
@@ -63,7 +102,12 @@ class DecoderShape:
 
     def _layer_shapes(self) -> dict[str, tuple[int, ...]]:
         kv_size = self.attention.num_kv_heads * self.attention.head_dim
-        return {
+        norms: dict[str, tuple[int, ...]] = {}
+        if self.style.norms_heads:
+            norms |= dict.fromkeys(("query_norm", "key_norm"), (self.attention.head_dim,))
+        if self.style.norms_deltas:
+            norms |= dict.fromkeys(("attention_delta_norm", "mlp_delta_norm"), (self.hidden_size,))
+        return norms | {
             "attention_norm": (self.hidden_size,),
             "query": (self.attention.query_size, self.hidden_size),
             "key": (kv_size, self.hidden_size),

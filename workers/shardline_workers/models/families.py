@@ -1,29 +1,110 @@
 """The families that can be served. A new one is a new entry here, not a new class."""
 
+from collections.abc import Mapping
 from types import MappingProxyType
 
-from shardline_workers.kernels.operands import RotaryPairing
-from shardline_workers.models.family_spec import FamilySpec
-from shardline_workers.weights.tensor_names import GGUF_LLAMA, HUGGING_FACE_LLAMA
+from shardline_workers.kernels.operands import Activation, RotaryPairing
+from shardline_workers.models.decoder_style import DecoderStyle
+from shardline_workers.models.family_spec import FamilySpec, GgufForm, HuggingFaceForm, Setting, WindowRule
+from shardline_workers.weights.tensor_names import (
+    GGUF_GEMMA3,
+    GGUF_LLAMA,
+    GGUF_QWEN3,
+    HUGGING_FACE_GEMMA3,
+    HUGGING_FACE_LLAMA,
+    HUGGING_FACE_QWEN3,
+)
+
+# YaRN as everybody has it; files of models that vary it name these.
+_PLAIN_YARN: Mapping[str, tuple[Setting, ...]] = {
+    "rope.scaling.yarn_ext_factor": (1.0, -1.0, None),
+    "rope.scaling.yarn_log_multiplier": (0.0, None),
+}
 
 LLAMA = FamilySpec(
     name="llama",
-    hugging_face_architectures=("LlamaForCausalLM",),
-    hugging_face_names=HUGGING_FACE_LLAMA,
-    hugging_face_settings=MappingProxyType(
-        {
-            "hidden_act": ("silu", None),
-            "attention_bias": (False, None),
-            "mlp_bias": (False, None),
-            "sliding_window": (None,),
-            "partial_rotary_factor": (1.0, None),
-            "quantization_config": (None,),
-        }
+    hugging_face=HuggingFaceForm(
+        architectures=("LlamaForCausalLM",),
+        names=HUGGING_FACE_LLAMA,
+        settings=MappingProxyType(
+            {
+                "hidden_act": ("silu", None),
+                "attention_bias": (False, None),
+                "mlp_bias": (False, None),
+                "sliding_window": (None,),
+                "partial_rotary_factor": (1.0, None),
+            }
+        ),
+        defaults=MappingProxyType({"max_position_embeddings": 2048, "rms_norm_eps": 1e-6}),
     ),
-    gguf_architectures=("llama",),
-    gguf_names=GGUF_LLAMA,
-    gguf_settings=MappingProxyType({"expert_count": (0, None), "attention.sliding_window": (0, None)}),
-    gguf_pairing=RotaryPairing.NEIGHBOURS,
+    gguf=GgufForm(
+        architectures=("llama",),
+        names=GGUF_LLAMA,
+        settings=MappingProxyType({"expert_count": (0, None), "attention.sliding_window": (0, None), **_PLAIN_YARN}),
+        pairing=RotaryPairing.NEIGHBOURS,
+    ),
 )
 
-FAMILIES = (LLAMA,)
+QWEN3 = FamilySpec(
+    name="qwen3",
+    hugging_face=HuggingFaceForm(
+        architectures=("Qwen3ForCausalLM",),
+        names=HUGGING_FACE_QWEN3,
+        settings=MappingProxyType(
+            {
+                "hidden_act": ("silu", None),
+                "attention_bias": (False, None),
+                "use_sliding_window": (False, None),
+                "partial_rotary_factor": (1.0, None),
+            }
+        ),
+        defaults=MappingProxyType({"head_dim": 128, "max_position_embeddings": 32768, "rms_norm_eps": 1e-6}),
+    ),
+    gguf=GgufForm(
+        architectures=("qwen3",),
+        names=GGUF_QWEN3,
+        settings=MappingProxyType({"expert_count": (0, None), "attention.sliding_window": (0, None), **_PLAIN_YARN}),
+        pairing=RotaryPairing.HALVES,
+    ),
+    style=DecoderStyle(norms_heads=True),
+)
+
+GEMMA3 = FamilySpec(
+    name="gemma3",
+    hugging_face=HuggingFaceForm(
+        architectures=("Gemma3ForCausalLM",),
+        names=HUGGING_FACE_GEMMA3,
+        settings=MappingProxyType(
+            {
+                "hidden_activation": ("gelu_pytorch_tanh", None),
+                "attention_bias": (False, None),
+                "use_bidirectional_attention": (False, None),
+                "partial_rotary_factor": (1.0, None),
+            }
+        ),
+        defaults=MappingProxyType(
+            {
+                "head_dim": 256,
+                "max_position_embeddings": 131072,
+                "query_pre_attn_scalar": 256,
+                "rms_norm_eps": 1e-6,
+                "sliding_window": 4096,
+                "tie_word_embeddings": True,
+            }
+        ),
+        norm_offset=1.0,
+    ),
+    gguf=GgufForm(
+        architectures=("gemma3",),
+        names=GGUF_GEMMA3,
+        settings=MappingProxyType({"expert_count": (0, None), **_PLAIN_YARN}),
+        pairing=RotaryPairing.HALVES,
+        depths_scored_by_width=frozenset({62}),  # 27B
+    ),
+    style=DecoderStyle(activation=Activation.GELU_TANH, norms_heads=True, norms_deltas=True),
+    scales_embedding=True,
+    windows=WindowRule(global_every=6, theta=10000.0),
+    default_theta=1e6,
+)
+
+FAMILIES = (LLAMA, QWEN3, GEMMA3)

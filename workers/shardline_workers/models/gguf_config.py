@@ -1,12 +1,18 @@
 """Reads a decoder's shape from the metadata of a GGUF file."""
 
+from collections.abc import Callable
+
+import numpy as np
+
 from shardline_workers.files.gguf_file import GgufFile
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.kernels.operands import AttentionShape
-from shardline_workers.models.decoder_shape import DecoderShape
+from shardline_workers.models.decoder_shape import MAX_LAYERS, DecoderShape
 from shardline_workers.models.families import FAMILIES
-from shardline_workers.models.family_spec import FamilySpec
-from shardline_workers.models.rotary import LinearScaling, RotarySpec
+from shardline_workers.models.family_spec import FamilySpec, WindowRule
+from shardline_workers.models.rotary import RotarySpec
+from shardline_workers.models.rotary_scaling import LinearScaling, RotaryScaling, YarnScaling, yarn_magnitude
+from shardline_workers.models.windowed_layers import WindowedLayers, all_but_every
 
 _REMEDY = "Take a model of a supported family, or convert this one anew with a current llama.cpp."
 
@@ -24,11 +30,12 @@ class GgufConfig:
         Raises:
             ModelFileError: it is none of ours, or has a setting that its family does not support.
         """
+        self._refuse_parts()
         for family in FAMILIES:
-            if self._architecture in family.gguf_architectures:
+            if self._architecture in family.gguf.architectures:
                 self._refuse_unsupported(family)
                 return family
-        known = ", ".join(name for family in FAMILIES for name in family.gguf_architectures)
+        known = ", ".join(name for family in FAMILIES for name in family.gguf.architectures)
         raise self._wrong("general.architecture", self._architecture, f"one of {known}")
 
     def decoder_shape(self, family: FamilySpec) -> DecoderShape:
@@ -39,14 +46,15 @@ class GgufConfig:
         """
         num_heads = self._integer("attention.head_count")
         hidden_size = self._integer("embedding_length")
+        num_layers = self._integer("block_count")
         head_dim = self._integer("attention.key_length", default=hidden_size // max(1, num_heads))
-        try:
-            return DecoderShape(
+        return self._checked(
+            lambda: DecoderShape(
                 family=family.name,
                 vocab_size=self._vocab_size(family),
                 hidden_size=hidden_size,
                 intermediate_size=self._integer("feed_forward_length"),
-                num_layers=self._integer("block_count"),
+                num_layers=num_layers,
                 attention=AttentionShape(
                     num_heads=num_heads,
                     num_kv_heads=self._integer("attention.head_count_kv", default=num_heads),
@@ -54,9 +62,21 @@ class GgufConfig:
                 ),
                 norm_epsilon=self._number("attention.layer_norm_rms_epsilon", default=1e-5),
                 rotary=self._rotary(family, head_dim),
-                is_tied=family.gguf_names.theirs("lm_head") not in self._file.tensors,
+                is_tied=family.gguf.names.theirs("lm_head") not in self._file.tensors,
                 max_len=self._integer("context_length"),
+                style=family.style,
+                windowed=self._windowed(family, min(num_layers, MAX_LAYERS), head_dim),
+                # Rounded to float32, as llama.cpp does it: what the weights were in is no longer known.
+                embedding_scale=float(np.sqrt(np.float32(max(0, hidden_size)))) if family.scales_embedding else 1.0,
+                score_divisor=self._score_divisor(family, hidden_size, num_heads),
+                score_softcap=self._softcap("attn_logit_softcapping"),
+                logit_softcap=self._softcap("final_logit_softcapping"),
             )
+        )
+
+    def _checked(self, shape: Callable[[], DecoderShape]) -> DecoderShape:
+        try:
+            return shape()
         except ModelFileError:
             raise
         except ValueError as error:
@@ -66,27 +86,79 @@ class GgufConfig:
         return RotarySpec(
             theta=self._number("rope.freq_base", default=family.default_theta),
             rotary_dim=self._integer("rope.dimension_count", default=head_dim),
-            pairing=family.gguf_pairing,
+            pairing=family.gguf.pairing,
             scaling=self._scaling(),
         )
 
-    def _scaling(self) -> LinearScaling | None:
+    def _windowed(self, family: FamilySpec, num_layers: int, head_dim: int) -> WindowedLayers | None:
+        if family.windows is None or self._value("attention.sliding_window") in (None, 0):
+            return None
+        return WindowedLayers(
+            layers=self._window_layers(family.windows, num_layers),
+            window=self._integer("attention.sliding_window"),
+            rotary=RotarySpec(
+                theta=self._number("rope.freq_base_swa", default=family.windows.theta),
+                rotary_dim=self._integer("rope.dimension_count", default=head_dim),
+                pairing=family.gguf.pairing,
+            ),
+        )
+
+    def _window_layers(self, rule: WindowRule, num_layers: int) -> frozenset[int]:
+        """The pattern is a period, or a flag for each layer."""
+        pattern = self._value("attention.sliding_window_pattern")
+        if isinstance(pattern, tuple):
+            if len(pattern) < num_layers or not all(isinstance(flag, bool) for flag in pattern):
+                bound = f"a number, or {num_layers} times true or false"
+                raise self._wrong(self._key("attention.sliding_window_pattern"), pattern, bound)
+            return frozenset(number for number in range(num_layers) if pattern[number])
+        return all_but_every(self._integer("attention.sliding_window_pattern", default=rule.global_every), num_layers)
+
+    def _scaling(self) -> RotaryScaling | None:
         # Llama 3's scaling is a tensor of factors in these files, not metadata.
         kind = self._value("rope.scaling.type")
+        factor = self._number("rope.scaling.factor", default=1.0)
         if kind in (None, "none"):
             return None
         if kind == "linear":
-            return LinearScaling(factor=self._number("rope.scaling.factor", default=1.0))
-        raise self._wrong(self._key("rope.scaling.type"), kind, "none or linear")
+            return LinearScaling(factor=factor)
+        if kind == "yarn":
+            return YarnScaling(
+                factor=factor,
+                original_max_len=self._integer("rope.scaling.original_context_length"),
+                magnitude=self._number("rope.scaling.yarn_attn_factor", default=1.0) * yarn_magnitude(factor),
+                fast_turns=self._number("rope.scaling.yarn_beta_fast", default=32.0),
+                slow_turns=self._number("rope.scaling.yarn_beta_slow", default=1.0),
+            )
+        raise self._wrong(self._key("rope.scaling.type"), kind, "none, linear or yarn")
+
+    def _score_divisor(self, family: FamilySpec, hidden_size: int, num_heads: int) -> float | None:
+        by_width = self._integer("block_count") in family.gguf.depths_scored_by_width
+        return hidden_size / max(1, num_heads) if by_width else None
+
+    def _softcap(self, key: str) -> float | None:
+        """None where there is none, or where it is 0, as converters write it."""
+        return self._number(key, default=0.0) or None
 
     def _vocab_size(self, family: FamilySpec) -> int:
-        name = family.gguf_names.theirs("embedding")
+        name = family.gguf.names.theirs("embedding")
         if name not in self._file.tensors:
             raise self._wrong(f"tensor {name}", None, "the embedding")
         return self._file.tensors[name].shape[0]
 
+    def _refuse_parts(self) -> None:
+        """A GGUF file may hold what belongs to a model, and is none."""
+        kind = self._file.metadata.get("general.type")
+        if kind not in (None, "model"):
+            raise ModelFileError.about(
+                self._file.path,
+                "general.type",
+                value=kind,
+                bound="model: LoRA adapters and image projectors cannot be served yet",
+                remedy="Take the GGUF file of the model itself; of an adapter, one into which it was merged.",
+            )
+
     def _refuse_unsupported(self, family: FamilySpec) -> None:
-        for key, supported in family.gguf_settings.items():
+        for key, supported in family.gguf.settings.items():
             if self._value(key) not in supported:
                 told = ", ".join(str(value) for value in supported if value is not None)
                 raise self._wrong(

@@ -1,17 +1,24 @@
 """Reads a decoder's shape from a Hugging Face config.json."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
+import torch
+
 from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.kernels.operands import AttentionShape, RotaryPairing
-from shardline_workers.models.decoder_shape import DecoderShape
+from shardline_workers.kernels.operands import AttentionShape
+from shardline_workers.models.decoder_shape import MAX_LAYERS, DecoderShape
 from shardline_workers.models.families import FAMILIES
-from shardline_workers.models.family_spec import FamilySpec
-from shardline_workers.models.rotary import LinearScaling, Llama3Scaling, RotarySpec
+from shardline_workers.models.family_spec import FamilySpec, WindowRule
+from shardline_workers.models.hugging_face_rotary import HuggingFaceRotary
+from shardline_workers.models.quantised_checkpoints import refuse_quantised
+from shardline_workers.models.windowed_layers import WindowedLayers, all_but_every
 
 _REMEDY = "Take a model of a supported family, or convert this one."
+_LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
 class HuggingFaceConfig:
@@ -33,15 +40,17 @@ class HuggingFaceConfig:
         """The family of the model.
 
         Raises:
-            ModelFileError: it is none of ours, or has a setting that its family does not support.
+            ModelFileError: it is none of ours, its weights are quantised, or it has a setting that its family does not
+                support.
         """
+        refuse_quantised(self._facts)
         architectures = self._facts.values.get("architectures")
         names = architectures if isinstance(architectures, list) else []
         for family in FAMILIES:
-            if any(name in names for name in family.hugging_face_architectures):
+            if any(name in names for name in family.hugging_face.architectures):
                 self._refuse_unsupported(family)
                 return family
-        known = ", ".join(name for family in FAMILIES for name in family.hugging_face_architectures)
+        known = ", ".join(name for family in FAMILIES for name in family.hugging_face.architectures)
         raise self._wrong("architectures", architectures, f"one of {known}")
 
     def decoder_shape(self, family: FamilySpec) -> DecoderShape:
@@ -50,46 +59,75 @@ class HuggingFaceConfig:
         Raises:
             ModelFileError: a number is missing or makes no sense.
         """
-        num_heads = self._integer("num_attention_heads")
-        hidden_size = self._integer("hidden_size")
-        head_dim = self._integer("head_dim", default=hidden_size // max(1, num_heads))
+        values = {key: value for key, value in self._facts.values.items() if value is not None}
+        whole = HuggingFaceConfig(replace(self._facts, values={**family.hugging_face.defaults, **values}))
+        return whole._checked(lambda: whole._shape(family))
+
+    def _checked(self, shape: Callable[[], DecoderShape]) -> DecoderShape:
         try:
-            return DecoderShape(
-                family=family.name,
-                vocab_size=self._integer("vocab_size"),
-                hidden_size=hidden_size,
-                intermediate_size=self._integer("intermediate_size"),
-                num_layers=self._integer("num_hidden_layers"),
-                attention=AttentionShape(
-                    num_heads=num_heads,
-                    num_kv_heads=self._integer("num_key_value_heads", default=num_heads),
-                    head_dim=head_dim,
-                ),
-                norm_epsilon=self._number("rms_norm_eps", default=1e-6),
-                rotary=self._rotary(family, head_dim),
-                is_tied=self._facts.flag("tie_word_embeddings") or False,
-                max_len=self._integer("max_position_embeddings", default=2048),
-            )
+            return shape()
         except ModelFileError:
             raise
         except ValueError as error:
             raise ModelFileError.because(self._facts.path, str(error), remedy=_REMEDY) from error
 
-    def _rotary(self, family: FamilySpec, head_dim: int) -> RotarySpec:
-        # Version 5 of transformers writes rope_parameters, older ones rope_theta and rope_scaling.
-        parameters = self._object("rope_parameters")
-        scaling = self._object("rope_scaling")
-        theta = parameters.number("rope_theta")
-        return RotarySpec(
-            theta=self._number("rope_theta", default=family.default_theta) if theta is None else theta,
-            rotary_dim=head_dim,
-            pairing=RotaryPairing.HALVES,
-            scaling=_scaling(scaling if scaling.values else parameters),
+    def _shape(self, family: FamilySpec) -> DecoderShape:
+        num_heads = self._integer("num_attention_heads")
+        hidden_size = self._integer("hidden_size")
+        num_layers = self._integer("num_hidden_layers")
+        head_dim = self._integer("head_dim", default=hidden_size // max(1, num_heads))
+        rotary = HuggingFaceRotary(self._facts, head_dim)
+        return DecoderShape(
+            family=family.name,
+            vocab_size=self._integer("vocab_size"),
+            hidden_size=hidden_size,
+            intermediate_size=self._integer("intermediate_size"),
+            num_layers=num_layers,
+            attention=AttentionShape(
+                num_heads=num_heads,
+                num_kv_heads=self._integer("num_key_value_heads", default=num_heads),
+                head_dim=head_dim,
+            ),
+            norm_epsilon=self._number("rms_norm_eps"),
+            rotary=rotary.of_global_layers(family),
+            is_tied=self._facts.flag("tie_word_embeddings") or False,
+            max_len=self._integer("max_position_embeddings"),
+            style=family.style,
+            windowed=self._windowed(family, min(num_layers, MAX_LAYERS), rotary),
+            norm_offset=family.hugging_face.norm_offset,
+            embedding_scale=self._root_of(hidden_size) if family.scales_embedding else 1.0,
+            score_divisor=self._facts.number("query_pre_attn_scalar"),
+            score_softcap=self._facts.number("attn_logit_softcapping"),
+            logit_softcap=self._facts.number("final_logit_softcapping"),
         )
+
+    def _windowed(self, family: FamilySpec, num_layers: int, rotary: HuggingFaceRotary) -> WindowedLayers | None:
+        if family.windows is None:
+            return None
+        return WindowedLayers(
+            layers=self._window_layers(family.windows, num_layers),
+            window=self._integer("sliding_window"),
+            rotary=rotary.of_windowed_layers(family.windows),
+        )
+
+    def _window_layers(self, rule: WindowRule, num_layers: int) -> frozenset[int]:
+        """By name, layer for layer, or by a period."""
+        types = self._facts.values.get("layer_types")
+        if types is None:
+            return all_but_every(self._integer("sliding_window_pattern", default=rule.global_every), num_layers)
+        if not isinstance(types, list) or len(types) != num_layers or not all(kind in _LAYER_TYPES for kind in types):
+            raise self._wrong("layer_types", types, f"{num_layers} times one of {', '.join(_LAYER_TYPES)}")
+        return frozenset(number for number, kind in enumerate(types) if kind == "sliding_attention")
+
+    def _root_of(self, hidden_size: int) -> float:
+        """Rounded to what the model's weights are in, as they were multiplied in training."""
+        told = self._facts.text("dtype") or self._facts.text("torch_dtype")
+        dtype = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(told or "", torch.float32)
+        return float(torch.tensor(hidden_size**0.5, dtype=torch.float64).to(dtype))
 
     def _refuse_unsupported(self, family: FamilySpec) -> None:
         values = self._facts.values
-        for key, supported in family.hugging_face_settings.items():
+        for key, supported in family.hugging_face.settings.items():
             if values.get(key) not in supported:
                 told = ", ".join(str(value) for value in supported if value is not None) or "no such key"
                 raise self._wrong(key, values[key], f"{told}: nothing else is supported for {family.name} yet")
@@ -101,41 +139,11 @@ class HuggingFaceConfig:
             raise self._wrong(key, None, "a whole number")
         return value
 
-    def _number(self, key: str, *, default: float) -> float:
+    def _number(self, key: str) -> float:
         value = self._facts.number(key)
-        return default if value is None else value
-
-    def _object(self, key: str) -> ModelFacts:
-        value = self._facts.values.get(key)
-        if value is not None and not isinstance(value, dict):
-            raise self._wrong(key, value, "an object")
-        return self._facts.part(key)
+        if value is None:
+            raise self._wrong(key, None, "a number")
+        return value
 
     def _wrong(self, key: str, value: object, bound: str) -> ModelFileError:
         return ModelFileError.about(self._facts.path, key, value=value, bound=bound, remedy=_REMEDY)
-
-
-def _scaling(facts: ModelFacts) -> LinearScaling | Llama3Scaling | None:
-    kind = facts.text("rope_type") or facts.text("type") or "default"
-    match kind:
-        case "default":
-            return None
-        case "linear":
-            return LinearScaling(factor=_required(facts, "factor"))
-        case "llama3":
-            return Llama3Scaling(
-                factor=_required(facts, "factor"),
-                low_freq_factor=_required(facts, "low_freq_factor"),
-                high_freq_factor=_required(facts, "high_freq_factor"),
-                original_max_len=int(_required(facts, "original_max_position_embeddings")),
-            )
-    raise ModelFileError.about(
-        facts.path, "rope_type", value=kind, bound="one of default, linear, llama3", remedy=_REMEDY
-    )
-
-
-def _required(facts: ModelFacts, key: str) -> float:
-    value = facts.number(key)
-    if value is None:
-        raise ModelFileError.about(facts.path, key, value=None, bound="a number for this rope_type", remedy=_REMEDY)
-    return value

@@ -21,7 +21,11 @@ from shardline_workers.weights.block_quants import Bytes, Floats, half
 def read_q2_k(blocks: Bytes) -> Floats:
     """[num_blocks, 256]"""
     scales, quants = blocks[:, :16], _across(blocks[:, 16:80], bits=2, run=32)
-    return _scaled(quants, half(blocks, 80) * _floats(scales & np.uint8(15)), minima=half(blocks, 82) * _floats(scales >> np.uint8(4)))
+    return _scaled(
+        quants,
+        half(blocks, 80) * _floats(scales & np.uint8(15)),
+        minima=half(blocks, 82) * _floats(scales >> np.uint8(4)),
+    )
 
 
 def read_q3_k(blocks: Bytes) -> Floats:

@@ -3,11 +3,13 @@
 embedding   final_norm   lm_head   rotary_factors
 layers.N.attention_norm   layers.N.query   layers.N.key   layers.N.value   layers.N.attention_output
 layers.N.mlp_norm         layers.N.gate    layers.N.up    layers.N.down
+layers.N.query_norm       layers.N.key_norm              where heads are normed
+layers.N.attention_delta_norm   layers.N.mlp_delta_norm  where what a half layer gives is normed
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 
@@ -41,6 +43,11 @@ class NameTable:
     def _split(self, name: str) -> tuple[str, str]:
         match = re.fullmatch(re.escape(self.layer_prefix) + r"(0|[1-9]\d*)\.(.+)", name)
         return (match[1], match[2]) if match else ("", "")
+
+
+def _with_rests(table: NameTable, rests: Mapping[str, str]) -> NameTable:
+    """The same table where layers have more tensors, or others of the same names."""
+    return replace(table, layer_rests=MappingProxyType({**table.layer_rests, **rests}))
 
 
 HUGGING_FACE_LLAMA = NameTable(
@@ -88,4 +95,23 @@ GGUF_LLAMA = NameTable(
             "ffn_down.weight": "down",
         }
     ),
+)
+
+HUGGING_FACE_QWEN3 = _with_rests(
+    HUGGING_FACE_LLAMA, {"self_attn.q_norm.weight": "query_norm", "self_attn.k_norm.weight": "key_norm"}
+)
+
+GGUF_QWEN3 = _with_rests(GGUF_LLAMA, {"attn_q_norm.weight": "query_norm", "attn_k_norm.weight": "key_norm"})
+
+HUGGING_FACE_GEMMA3 = _with_rests(
+    HUGGING_FACE_QWEN3,
+    {
+        "post_attention_layernorm.weight": "attention_delta_norm",
+        "pre_feedforward_layernorm.weight": "mlp_norm",
+        "post_feedforward_layernorm.weight": "mlp_delta_norm",
+    },
+)
+
+GGUF_GEMMA3 = _with_rests(
+    GGUF_QWEN3, {"post_attention_norm.weight": "attention_delta_norm", "post_ffw_norm.weight": "mlp_delta_norm"}
 )

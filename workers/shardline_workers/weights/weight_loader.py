@@ -40,7 +40,7 @@ class WeightLoader:
         self._source = source
         self._names = names
         self._ours_to_theirs = {ours: name for name in source.shapes if (ours := names.ours(name)) is not None}
-        self._dtype = dtype
+        self.dtype = dtype
         self._device = device
 
     def has(self, name: str) -> bool:
@@ -85,7 +85,7 @@ class WeightLoader:
     def numbers(self, name: str, stored: StoredTensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """What is stored of our tensor, or of a part of it, as numbers. See `tensor`."""
         weights = self._source.numbers(self._ours_to_theirs[name], stored)
-        return torch.from_numpy(weights).to(device=self._device, dtype=dtype or self._dtype)
+        return torch.from_numpy(weights).to(device=self._device, dtype=dtype or self.dtype)
 
     def _part(self, stored: StoredTensor, split: MatrixSplit | None) -> StoredTensor:
         if split is None or self._rank_slice.size == 1:

@@ -1,0 +1,119 @@
+"""Tiny random models of `transformers` in float64, as oracles of each family."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import Tensor
+from transformers import (
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+from transformers.models.gemma3 import modeling_gemma3
+from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+
+from tests.parity.greedy_runs import GreedyRun
+
+SETTINGS: dict[str, Any] = {
+    "vocab_size": 128,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.3,
+    "attn_implementation": "sdpa",
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": None,
+}
+
+
+def tiny_llama(**changes: Any) -> PreTrainedModel:
+    """A random Llama; `changes` go into its configuration."""
+    return _random_model(lambda: LlamaForCausalLM(LlamaConfig(**SETTINGS | changes)))
+
+
+def tiny_qwen3(**changes: Any) -> PreTrainedModel:
+    """A random dense Qwen 3."""
+    return _random_model(lambda: Qwen3ForCausalLM(Qwen3Config(**SETTINGS | changes)))
+
+
+def tiny_gemma3(**changes: Any) -> PreTrainedModel:
+    """A random Gemma 3: every third layer sees everything, the others 20 tokens."""
+    ours = {
+        "num_hidden_layers": 4,
+        "sliding_window": 20,
+        "layer_types": ["sliding_attention", "sliding_attention", "full_attention", "sliding_attention"],
+        "query_pre_attn_scalar": 12,
+        "eos_token_id": 1,
+    }
+    model = _random_model(lambda: Gemma3ForCausalLM(Gemma3TextConfig(**SETTINGS | ours | changes)))
+    # Or each token would be most like itself: the embedding is scaled up, and is the output matrix too.
+    model.get_input_embeddings().weight.data *= 0.1
+    return model
+
+
+def _random_model(make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
+    torch.manual_seed(20)
+    model = make().to(torch.float64).eval()
+    for name, parameter in model.named_parameters():
+        if "norm" in name:
+            parameter.data += 0.2 * torch.randn_like(parameter)
+    return model
+
+
+@contextmanager
+def exact_oracles() -> Iterator[None]:
+    """Norms in the model's dtype, where transformers rounds to float32 inside whatever the model is in."""
+    with (
+        patch.object(LlamaRMSNorm, "forward", _norm),
+        patch.object(Qwen3RMSNorm, "forward", _norm),
+        patch.object(Gemma3RMSNorm, "forward", _gemma_norm),
+    ):
+        yield
+
+
+@contextmanager
+def capped_scores(cap: float) -> Iterator[None]:
+    """Gemma 3's attention with the softcap that its configuration may name; transformers reads the key and leaves it.
+    Its own formula, that of Gemma 2, is called, in float64 throughout."""
+
+    def attention(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor, **kwargs: Any) -> Any:
+        with patch.object(torch, "float32", torch.float64):
+            return modeling_gemma3.eager_attention_forward(
+                module, query, key, value, mask, scaling=kwargs["scaling"], softcap=cap
+            )
+
+    with patch.object(modeling_gemma3.ALL_ATTENTION_FUNCTIONS, "get_interface", lambda *_: attention):
+        yield
+
+
+def _norm(self: LlamaRMSNorm | Qwen3RMSNorm, hidden_states: Tensor) -> Tensor:
+    variance = hidden_states.pow(2).mean(-1, keepdim=True)
+    normed: Tensor = self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
+    return normed
+
+
+def _gemma_norm(self: Gemma3RMSNorm, x: Tensor) -> Tensor:
+    normed: Tensor = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + self.eps) * (1.0 + self.weight)
+    return normed
+
+
+@torch.inference_mode()
+def reference_logits(model: PreTrainedModel, run: GreedyRun) -> Tensor:
+    """[num_tokens, vocab]: the logits before each of a run's tokens, all in one forward pass."""
+    token_ids = torch.tensor([[*run.prompt_ids, *run.token_ids]])
+    logits: Tensor = model(token_ids, logits_to_keep=len(run.token_ids) + 1).logits[0, :-1]
+    return logits
