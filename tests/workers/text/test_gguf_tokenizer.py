@@ -11,7 +11,7 @@ from shardline_workers.files.model_source import ModelFiles
 from shardline_workers.text.gguf_tokenizer import build_gguf_tokenizer
 from shardline_workers.text.gguf_tokenizer_data import GgufTokenizerData
 from shardline_workers.text.hf_tokenizer import HfTokenizer
-from tests.workers.text.tiny_vocabulary import USER_DEFINED, entry_id, gguf_metadata
+from tests.workers.text.tiny_vocabulary import ENTRIES, USER_DEFINED, entry_id, gguf_metadata
 from tests.workers.text.varied_texts import varied_texts
 
 
@@ -75,10 +75,40 @@ def test_bos_is_written_once_where_file_or_name_say_so(changes: dict[str, Any], 
     assert tokenizer.encode("<s>hello", add_special_tokens=True) == [0, entry_id("hello")]
 
 
+PIECES = ("<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a", "  ", "ab")
+
+
+def sentencepiece(**changes: Any) -> HfTokenizer:
+    types = (2, 3, 3, *[6] * 256, 1, 1, 1, 1, 4, 1)
+    told = {"model": "llama", "pre": "default", "tokens": PIECES, "token_type": types, "merges": None}
+    scores = tuple(-float(number) for number in range(len(PIECES)))
+    return built(**told | {"scores": scores, "bos_token_id": 1, "eos_token_id": 2} | changes)
+
+
+def test_a_sentencepiece_vocabulary_is_joined_by_scores_with_bytes_for_the_rest() -> None:
+    tokenizer = sentencepiece(add_space_prefix=False)
+
+    assert entries(tokenizer, "a ab  é") == [b"a", b" a", b"b", b"  ", b"\xc3", b"\xa9"]
+    assert tokenizer.special_ids == {0, 1, 2}
+
+
+def test_a_sentencepiece_vocabulary_begins_with_a_space_and_bos_unless_told_otherwise() -> None:
+    a, space_a = PIECES.index("a"), PIECES.index("▁a")
+
+    assert sentencepiece().encode("a", add_special_tokens=True) == [1, space_a]
+    assert sentencepiece().encode("<s>a", add_special_tokens=True) == [1, space_a]
+    told = sentencepiece(add_space_prefix=False, add_bos_token=False)
+    assert told.encode("a", add_special_tokens=True) == [a]
+
+
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"model": "llama"}, r"tokenizer\.ggml\.model: found 'llama', expected gpt2"),
+        ({"model": "t5"}, r"tokenizer\.ggml\.model: found 't5', expected gpt2 .byte-level BPE. or llama .Sentence"),
+        ({"model": "llama"}, r"tokenizer\.ggml\.scores: found None, expected \d+ numbers"),
+        ({"model": "llama", "scores": (1,) * len(ENTRIES)}, r"tokenizer\.ggml\.scores: found \(1, 1"),
+        ({"model": "llama", "remove_extra_whitespaces": True}, "remove_extra_whitespaces: found True, expected false"),
+        ({"model": "llama", "tokens": ("a" * 300,), "token_type": (1,), "scores": (0.0,)}, "a piece of 300 characters"),
         (
             {"pre": "superbpe"},
             r"tokenizer\.ggml\.pre: found 'superbpe', expected one of gpt-2.*smollm.*llama-bpe.*qwen2",

