@@ -50,8 +50,8 @@ def chat_ids(model: TextModel, chat: pb.Chat) -> tuple[int, ...]:
     """
     if model.chat_template is None:
         raise InvalidRequestError(
-            f"chat is set, but the model {model.name} has no chat template (it is a base model): send `text`, or "
-            "deploy it with a chat template",
+            f"chat is set, but the model {model.name} has no chat template: it is a base model, which goes on with a "
+            "text and was taught no turns. Send `text` (shardline generate), or serve it with --chat-template",
             field="chat",
         )
     messages = [_message(message) for message in chat.messages]

