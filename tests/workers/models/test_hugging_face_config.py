@@ -190,6 +190,10 @@ def test_linear_scaling_is_read_under_its_old_key() -> None:
     [
         ({"architectures": ["MambaForCausalLM"]}, r"found \['MambaForCausalLM'\], expected one of LlamaForCausalLM"),
         ({"architectures": None}, "architectures: found None"),
+        (
+            {"architectures": ["Gemma3ForConditionalGeneration"]},
+            r"found \['Gemma3ForConditionalGeneration'\], .*see or hear .* take the GGUF file of its text model",
+        ),
         ({"attention_bias": True}, "attention_bias: found True, expected False: nothing else is supported for llama"),
         ({"mlp_bias": True}, "mlp_bias: found True"),
         ({"hidden_act": "gelu"}, "hidden_act: found 'gelu', expected silu"),

@@ -18,6 +18,7 @@ from shardline_workers.models.quantised_checkpoints import refuse_quantised
 from shardline_workers.models.windowed_layers import WindowedLayers, all_but_every
 
 _REMEDY = "Take a model of a supported family, or convert this one."
+_REMEDY_FOR_SEEING = "Models that see or hear cannot be served yet: take the GGUF file of its text model."
 _LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -51,7 +52,11 @@ class HuggingFaceConfig:
                 self._refuse_unsupported(family)
                 return family
         known = ", ".join(name for family in FAMILIES for name in family.hugging_face.architectures)
-        raise self._wrong("architectures", architectures, f"one of {known}")
+        sees = any(str(name).endswith("ForConditionalGeneration") for name in names)
+        remedy = _REMEDY_FOR_SEEING if sees else _REMEDY
+        raise ModelFileError.about(
+            self._facts.path, "architectures", value=architectures, bound=f"one of {known}", remedy=remedy
+        )
 
     def decoder_shape(self, family: FamilySpec) -> DecoderShape:
         """Sizes and constants.
