@@ -13,8 +13,8 @@ def gemma3_gguf() -> Path:
     told = os.environ.get(VARIABLE)
     if not told:
         pytest.skip(
-            f"{VARIABLE} names no file: `shardline serve gemma3:270m` fetches it into the cache folder's models (Gemma's"
-            " terms of use apply)"
+            f"{VARIABLE} names no file: `shardline serve gemma3:270m` fetches it into the cache folder's models"
+            " (Gemma's terms of use apply)"
         )
     path = Path(told)
     assert path.is_file(), f"{VARIABLE} is {told!r}: there is no such file"

@@ -1,4 +1,4 @@
-"""Gemma 3 270M in `transformers`, from its GGUF file by the `gguf` package's dequantisation, without our weights code."""
+"""Gemma 3 270M in `transformers`, from its GGUF file by the `gguf` package: none of our weights code."""
 
 from pathlib import Path
 
