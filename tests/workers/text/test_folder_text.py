@@ -1,3 +1,5 @@
+import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ from shardline_workers.text.text_facts import TextFacts
 from shardline_workers.text.text_model import SamplingDefaults
 from tests.workers.text.tiny_vocabulary import ENTRIES, bos_template, byte_level_json, entry_id, write_json
 
+SENTENCEPIECE = Path(__file__).parent / "sentencepiece"
 CONFIG = {"max_position_embeddings": 128, "vocab_size": 512, "eos_token_id": 7}
 
 
@@ -36,6 +39,31 @@ def test_a_bare_folder_is_a_base_model(tmp_path: Path) -> None:
     assert facts.special_tokens == {}
     assert facts.eos_ids == {7}
     assert (facts.max_model_len, facts.vocab_size, facts.defaults) == (128, 512, SamplingDefaults())
+
+
+def read_sentencepiece(folder: Path, tokenizer_config: dict[str, Any]) -> TextFacts:
+    shutil.copy(SENTENCEPIECE / "gemma.model", folder / "tokenizer.model")
+    write_json(folder / "config.json", CONFIG)
+    write_json(folder / "tokenizer_config.json", {"bos_token": "<s>", "eos_token": "</s>", **tokenizer_config})
+    return read_folder_text(folder)
+
+
+def test_a_folder_may_have_a_tokenizer_of_sentencepiece(tmp_path: Path) -> None:
+    facts = read_sentencepiece(tmp_path, {})
+    text, ids = next((text, ids) for text, ids in json.loads((SENTENCEPIECE / "gemma.json").read_text()) if ids)
+
+    assert facts.tokenizer.encode(text, add_special_tokens=True) == [1, *ids]
+    assert facts.eos_ids == {2, 7}
+
+
+def test_bos_and_special_tokens_of_sentencepiece_are_those_of_the_configuration(tmp_path: Path) -> None:
+    added = {"9": {"content": "<b>", "special": True}, "10": {"content": "</b>", "special": False}, "11": "broken"}
+    tokenizer = read_sentencepiece(tmp_path, {"add_bos_token": False, "added_tokens_decoder": added}).tokenizer
+
+    bold, end = tokenizer.encode("<b></b>", add_special_tokens=True)
+
+    assert bold in tokenizer.special_ids
+    assert end not in tokenizer.special_ids
 
 
 def test_ends_are_those_of_generation_and_the_tokenizers(tmp_path: Path) -> None:
