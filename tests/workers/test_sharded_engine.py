@@ -16,8 +16,10 @@ from shardline_workers.engine import (
 )
 from shardline_workers.files.model_source import ModelFiles
 from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
-from tests.workers.engine_runs import DRAWN, GREEDY, PROMPT, others, request, run, steps
+from tests.workers.engine_runs import ADJUSTED, DRAWN, GREEDY, PROMPT, others, request, run, steps
 from tests.workers.tiny_checkpoint import VOCAB_SIZE, tiny_tensors, write_tiny_checkpoint
+
+UNENDING = dataclasses.replace(ADJUSTED, min_tokens=ADJUSTED.max_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def load(
     return load_engine(config, report=lambda _: None)
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN, UNENDING], ids=["greedy", "drawn", "adjusted"])
 class TestTheSameTokensWhateverHappens:
     @pytest.fixture
     def alone(self, files: ModelFiles, sampling: Sampling) -> tuple[int, ...]:

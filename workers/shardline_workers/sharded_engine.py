@@ -19,6 +19,7 @@ from shardline_workers.models.decoder import Activations, Decoder
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.decoder_weights import DecoderWeights, load_decoder_weights
 from shardline_workers.models.rotary import rotary_table
+from shardline_workers.ranks.logit_adjustments import check_named_ids
 from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.ranks.thread_governor import ThreadGovernor
 from shardline_workers.scheduling.scheduler import Scheduler
@@ -71,9 +72,10 @@ class ShardedEngine:
         Raises:
             RequestTooLargeError: prompt and output never fit.
             ValueError: the request makes no sense here: a token id beyond the vocabulary, an empty prompt, a request id
-                that is here already, more log-probabilities than the engine tells.
+                that is here already, more log-probabilities than the engine tells, too many biased or forbidden tokens.
         """
         self._check_token_ids(request)
+        check_named_ids(request.sampling, vocab_size=self._description.vocab_size)
         num_logprobs = request.sampling.num_logprobs
         if num_logprobs is not None and not 0 <= num_logprobs <= self._max_logprobs:
             raise ValueError(f"num_logprobs is {num_logprobs}; it must be between 0 and {self._max_logprobs}")

@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI_VERSION = 2
+ABI_VERSION = 3
 
 
 class Status(IntEnum):
@@ -75,6 +75,8 @@ class OpKind(IntEnum):
     CHOOSE_GREEDY = 9
     CHOOSE_DRAWN = 10
     LOGPROBS = 11
+    ADJUST_LOGITS = 12
+    RESTORE_LOGITS = 13
 
 
 class Packing(ctypes.Structure):
@@ -231,6 +233,19 @@ class Gather(ctypes.Structure):
     _fields_ = (("x", c_void_p), ("out", c_void_p), ("width", c_int64))
 
 
+class Adjustments(ctypes.Structure):
+    """sl_adjustments."""
+
+    _fields_ = (
+        ("lengths", c_void_p),
+        ("ids", c_void_p),
+        ("biases", c_void_p),
+        ("occurrences", c_void_p),
+        ("raw_logits", c_void_p),
+        ("width", c_int64),
+    )
+
+
 class Choice(ctypes.Structure):
     """sl_choice."""
 
@@ -246,6 +261,12 @@ class Choice(ctypes.Structure):
         ("noise_keys", c_void_p),
         ("drawn_rows", c_void_p),
         ("logprob_rows", c_void_p),
+        ("adjusted_rows", c_void_p),
+        ("adjusted_slots", c_void_p),
+        ("repetition_penalties", c_void_p),
+        ("frequency_penalties", c_void_p),
+        ("presence_penalties", c_void_p),
+        ("adjustments", Adjustments),
         ("chosen_ids", c_void_p),
         ("usable", c_void_p),
         ("chosen_logprobs", c_void_p),

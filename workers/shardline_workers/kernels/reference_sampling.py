@@ -3,10 +3,34 @@
 All is computed in float64: there, two candidates practically never tie, on any device.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from shardline_workers.kernels.noise import gumbel_noise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Penalties:
+    """Of one row, each a scalar tensor in float64."""
+
+    repetition: Tensor
+    frequency: Tensor
+    presence: Tensor
+
+
+def adjusted(logits: Tensor, *, biases: Tensor, occurrences: Tensor, penalties: Penalties) -> Tensor:
+    """Logits [entries] of some tokens as they enter the choice, float64.
+
+    The bias comes first, then the repetition penalty of tokens that were seen at all (Keskar et al. 2019: positive
+    logits are divided, others multiplied), then what output tokens pay for each time and once.
+    """
+    biased = logits.double() + biases.double()
+    repeated = torch.where(biased > 0, biased / penalties.repetition, biased * penalties.repetition)
+    seen = torch.where(occurrences >= 0, repeated, biased)
+    paid = penalties.frequency * occurrences.double() + penalties.presence
+    return torch.where(occurrences > 0, seen - paid, seen)
 
 
 def greedy_choice(logits: Tensor) -> tuple[Tensor, Tensor]:

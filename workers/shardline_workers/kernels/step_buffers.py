@@ -21,6 +21,7 @@ class StepCount(IntEnum):
     DRAWN = 3  # of these, by chance
     CUT = 4  # of the drawn ones, with top-k or top-p
     LOGPROBS = 5  # of the sampled ones, with log-probabilities
+    ADJUSTED = 6  # of the sampled ones, with some logits changed before the choice
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -40,7 +40,13 @@ class ModelRunner:
             block_size=limits.block_size,
             device=device,
         )
-        self._sampler = Sampler(max_seqs=limits.max_num_seqs, max_logprobs=max_logprobs, device=device)
+        self._sampler = Sampler(
+            max_seqs=limits.max_num_seqs,
+            max_logprobs=max_logprobs,
+            max_model_len=limits.max_model_len,
+            vocab_size=decoder.shape.vocab_size,
+            device=device,
+        )
         caches = tuple(
             kernels.allocate_kv_cache(
                 decoder.shape.attention, num_blocks=limits.num_blocks + 1, block_size=limits.block_size

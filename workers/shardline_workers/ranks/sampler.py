@@ -14,10 +14,36 @@ from shardline_workers.kernels.operations import Operations
 from shardline_workers.kernels.sampling_buffers import SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
 from shardline_workers.ranks.input_tensors import Header
+from shardline_workers.ranks.logit_adjustments import MAX_NAMED_IDS, LogitAdjustments
 from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, SlotStart, StepPlan
 
-_PARAMETERS = ("temperatures", "top_ks", "top_ps", "min_ps", "noise_keys", "drawn_rows", "logprob_rows")
-_UNUSABLE = "the model's logits for this request are NaN or infinite: it cannot be continued"
+_PARAMETERS = (
+    "temperatures",
+    "top_ks",
+    "top_ps",
+    "min_ps",
+    "noise_keys",
+    "drawn_rows",
+    "logprob_rows",
+    "adjusted_rows",
+    "adjusted_slots",
+    "repetition_penalties",
+    "frequency_penalties",
+    "presence_penalties",
+)
+_PICKED = (
+    "temperatures",
+    "top_ks",
+    "top_ps",
+    "min_ps",
+    "repetition_penalties",
+    "frequency_penalties",
+    "presence_penalties",
+)
+_UNUSABLE = (
+    "the model's logits for this request are NaN or infinite, or its bad words and min_tokens forbid every token: it"
+    " cannot be continued"
+)
 
 
 class _SlotParameters:
@@ -28,6 +54,9 @@ class _SlotParameters:
         self.top_ks = np.zeros(max_seqs, np.int64)
         self.top_ps = np.ones(max_seqs)
         self.min_ps = np.zeros(max_seqs)
+        self.repetition_penalties = np.ones(max_seqs)
+        self.frequency_penalties = np.zeros(max_seqs)
+        self.presence_penalties = np.zeros(max_seqs)
         self.streams = np.zeros(max_seqs, np.uint64)  # see noise.noise_stream
         self.is_drawn = np.zeros(max_seqs, np.bool_)
         self.is_cut = np.zeros(max_seqs, np.bool_)
@@ -40,6 +69,9 @@ class _SlotParameters:
         self.top_ks[slot] = sampling.top_k
         self.top_ps[slot] = sampling.top_p
         self.min_ps[slot] = sampling.min_p
+        self.repetition_penalties[slot] = sampling.repetition_penalty
+        self.frequency_penalties[slot] = sampling.frequency_penalty
+        self.presence_penalties[slot] = sampling.presence_penalty
         self.streams[slot] = noise_stream(seed=sampling.seed, sequence=start.sequence)
         self.is_drawn[slot] = sampling.temperature > 0
         self.is_cut[slot] = sampling.temperature > 0 and (sampling.top_k > 0 or sampling.top_p < 1)
@@ -54,6 +86,11 @@ class _HostArrays:
         self.top_ks = buffers.top_ks.numpy()
         self.top_ps = buffers.top_ps.numpy()
         self.min_ps = buffers.min_ps.numpy()
+        self.repetition_penalties = buffers.repetition_penalties.numpy()
+        self.frequency_penalties = buffers.frequency_penalties.numpy()
+        self.presence_penalties = buffers.presence_penalties.numpy()
+        self.adjusted_rows = buffers.adjusted_rows.numpy()
+        self.adjusted_slots = buffers.adjusted_slots.numpy()
         self.noise_keys = buffers.noise_keys.numpy().view(np.uint64)
         self.drawn_rows = buffers.drawn_rows.numpy()
         self.logprob_rows = buffers.logprob_rows.numpy()
@@ -64,14 +101,23 @@ class _HostArrays:
 class Sampler:
     """One for each rank that samples. `write` → `choose` → `results`, once a step."""
 
-    def __init__(self, *, max_seqs: int, max_logprobs: int, device: torch.device) -> None:
+    def __init__(
+        self, *, max_seqs: int, max_logprobs: int, max_model_len: int, vocab_size: int, device: torch.device
+    ) -> None:
         self._slots = _SlotParameters(max_seqs)
 
         def allocate(place: torch.device) -> SamplingBuffers:
-            return SamplingBuffers.allocate(max_seqs=max_seqs, max_logprobs=max_logprobs, device=place)
+            return SamplingBuffers.allocate(
+                max_seqs=max_seqs,
+                max_logprobs=max_logprobs,
+                max_adjustments=min(vocab_size, max_model_len + MAX_NAMED_IDS),
+                device=place,
+            )
 
         self._host = allocate(torch.device("cpu"))
         self._arrays = _HostArrays(self._host)
+        self._adjustments = LogitAdjustments(self._host.adjustments, vocab_size=vocab_size)
+        self._adjusted_rows: list[int] = []
         self._buffers = self._host if device.type == "cpu" else allocate(device)
         self._num_rows = 0  # of the step under way
         self._row_slots: list[int] = []
@@ -84,12 +130,14 @@ class Sampler:
         """Takes over new slots, and writes the parameters of the rows that the plan samples."""
         for start in plan.starts:
             self._slots.enter(start)
+            self._adjustments.enter(start)
         chunks = [chunk for chunk in plan.chunks if chunk.samples]
         row_slots = [chunk.slot for chunk in chunks]
         is_same_batch = not plan.starts and row_slots == self._row_slots
         self._row_slots = row_slots
         self._num_rows = len(chunks)
         self._write_drawn(chunks, header, is_same_batch=is_same_batch)
+        self._write_adjusted(chunks, header, is_same_batch=is_same_batch)
         if not is_same_batch:
             wanted = [(row, self._slots.num_logprobs[slot]) for row, slot in enumerate(row_slots)]
             self._logprob_rows = [row for row, number in wanted if number is not None]
@@ -102,11 +150,15 @@ class Sampler:
         if self._buffers is not self._host:
             for name in _PARAMETERS:
                 getattr(self._buffers, name).copy_(getattr(self._host, name), non_blocking=True)
+            if self._adjusted_rows:
+                self._upload_adjustments()
 
     def choose(self, operations: Operations, logits: Tensor, step: StepBuffers) -> None:
         """Chooses a token for every sampled row of logits [max_seqs, vocab]: the calls are the same in every step."""
+        operations.adjust_logits(self._buffers, logits, step=step)
         operations.choose_greedy(self._buffers, logits, step=step)
         operations.choose_drawn(self._buffers, logits, step=step)
+        operations.restore_logits(self._buffers, logits, step=step)
         operations.logprobs(self._buffers, logits, step=step)
 
     def results(self) -> list[SampledToken]:
@@ -140,6 +192,26 @@ class Sampler:
             positions = np.array([chunk.start + len(chunk.token_ids) for chunk in chunks], np.uint64)
             self._arrays.noise_keys[: len(chunks)] = position_keys(self._streams, positions)
 
+    def _write_adjusted(self, chunks: list[ScheduledChunk], header: Header, *, is_same_batch: bool) -> None:
+        if not is_same_batch:
+            rows = [row for row, slot in enumerate(self._row_slots) if self._adjustments.adjusts(slot)]
+            self._arrays.adjusted_rows[: len(rows)] = rows
+            self._arrays.adjusted_slots[: len(rows)] = [self._row_slots[row] for row in rows]
+            self._adjusted_rows = rows
+        for row in self._adjusted_rows:
+            self._adjustments.advance(chunks[row])
+        header[StepCount.ADJUSTED] = len(self._adjusted_rows)
+
+    def _upload_adjustments(self) -> None:
+        """Entries that count, of the slots that have any: the whole table would be much more."""
+        there, here = self._buffers.adjustments, self._host.adjustments
+        there.lengths.copy_(here.lengths)
+        for row in self._adjusted_rows:
+            slot = self._row_slots[row]
+            length = int(here.lengths[slot])
+            for name in ("ids", "biases", "occurrences"):
+                getattr(there, name)[slot, :length].copy_(getattr(here, name)[slot, :length])
+
     def _pick_parameters(self) -> None:
         """Parameters of the rows, and which are to be drawn: the same from step to step while the batch is."""
         slots = np.array(self._row_slots, np.int64)
@@ -150,7 +222,7 @@ class Sampler:
         self._streams = self._slots.streams[slots]
         arrays = self._arrays
         arrays.drawn_rows[: self._num_drawn] = np.concatenate([cut_rows, free_rows])
-        for name in ("temperatures", "top_ks", "top_ps", "min_ps"):
+        for name in _PICKED:
             getattr(arrays, name)[: len(slots)] = getattr(self._slots, name)[slots]
 
     def _read_logprobs(self) -> dict[int, TokenLogprobs]:

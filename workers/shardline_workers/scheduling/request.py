@@ -63,6 +63,6 @@ def finish_reason(sampling: Sampling, *, num_generated: int, last_id: int | None
     """Why a sequence that has generated so many tokens, `last_id` last, is at its end; None where it is not."""
     if num_generated == 0:
         return None
-    if last_id in sampling.stop_token_ids:
+    if last_id in sampling.stop_token_ids and num_generated > sampling.min_tokens:
         return FinishReason.STOP
     return FinishReason.LENGTH if num_generated >= sampling.max_tokens else None

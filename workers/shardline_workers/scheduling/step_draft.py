@@ -20,7 +20,15 @@ class StepDraft:
     def add_start(self, state: SequenceState) -> None:
         """Tells that a sequence has entered its slot."""
         assert state.slot is not None, "a sequence that starts has a slot"
-        self.starts.append(SlotStart(slot=state.slot, sequence=state.key.sequence, sampling=state.sampling))
+        self.starts.append(
+            SlotStart(
+                slot=state.slot,
+                sequence=state.key.sequence,
+                sampling=state.sampling,
+                num_prompt_tokens=state.num_prompt_tokens,
+                token_ids=tuple(state.token_ids) if state.sampling.adjusts_logits else (),
+            )
+        )
 
     def add_chunk(self, state: SequenceState) -> None:
         """Plans as many of the sequence's outstanding tokens as the budget allows, and tells its new blocks."""

@@ -19,6 +19,8 @@ class SlotStart:
     slot: int
     sequence: int  # number within its request; keys the sampler's noise
     sampling: Sampling
+    num_prompt_tokens: int = 0
+    token_ids: tuple[int, ...] = ()  # prompt and output so far, where the choice depends on them; else empty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 // All operations of one instruction set. Included by its own file only, after that has named itself SL_TARGET and
 // included its lanes and products.
 #pragma once
+#include "adjust.h"
 #include "attention.h"
 #include "draw.h"
 #include "elementwise.h"
@@ -25,6 +26,8 @@ const Operations operations = {{
     choose_greedy,     // SL_OP_CHOOSE_GREEDY
     choose_drawn,      // SL_OP_CHOOSE_DRAWN
     logprobs,          // SL_OP_LOGPROBS
+    adjust_logits,     // SL_OP_ADJUST_LOGITS
+    restore_logits,    // SL_OP_RESTORE_LOGITS
 }};
 
 }  // namespace SL_TARGET
