@@ -12,6 +12,7 @@ from shardline_cluster.queue.answers import KeyConflict, LaneFull, TooLarge
 from shardline_cluster.queue.records import DisconnectAction, Submission
 from shardline_cluster.queue.request_ids import derive_request_id, draw_request_id
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.router.tokenized_request import TokenizedRequest
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.text.text_model import SamplingDefaults
@@ -34,15 +35,21 @@ class Admission:
     time_remaining_s: float | None  # of the client's own deadline
 
 
-def submission_of(request: pb.GenerateRequest, prompt: tuple[int, ...], admission: Admission) -> Submission:
+def submission_of(request: pb.GenerateRequest, tokens: TokenizedRequest, admission: Admission) -> Submission:
     """The submission of a request that `validation` has passed."""
     key = request.idempotency_key or None
     digest = body_digest(request)
     lane, tenant = admission.lane, admission.tenant
     request_id = derive_request_id(lane, tenant, key, digest) if key else draw_request_id(lane)
-    sampling = resolved_sampling(request.sampling, request_id, len(prompt), admission)
+    num_prompt_tokens = len(tokens.prompt_ids)
+    sampling = resolved_sampling(request.sampling, request_id, num_prompt_tokens, admission)
     payload = RequestPayload(
-        model=admission.model, prompt_ids=prompt, sampling=sampling, metadata=dict(request.metadata)
+        model=admission.model,
+        prompt_ids=tokens.prompt_ids,
+        sampling=sampling,
+        metadata=dict(request.metadata),
+        prompt_text=tokens.echoed_text,
+        bad_words=[pb.TokenIds(ids=ids) for ids in tokens.bad_words],
     )
     action, grace_ms = _on_disconnect(request.on_disconnect, admission.terms)
     return Submission(
@@ -52,7 +59,7 @@ def submission_of(request: pb.GenerateRequest, prompt: tuple[int, ...], admissio
         tenant=tenant,
         priority=request.priority,
         num_sequences=sampling.n,
-        prompt_tokens=len(prompt),
+        prompt_tokens=num_prompt_tokens,
         max_tokens=sampling.max_tokens,
         num_logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
         timeout_ms=_timeout_ms(request, admission.time_remaining_s),

@@ -12,6 +12,7 @@ from shardline_cluster.queue.log_encoding import unpack_ids, unpack_logprobs
 from shardline_cluster.queue.records import RequestEnd, RequestState, SequenceFinish, SequenceLog
 from shardline_cluster.router.stream_reader import SequenceUpdate
 from shardline_protos import generation_pb2 as pb
+from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.engine import FinishReason
 from shardline_workers.text.output_text import OutputText
 from shardline_workers.text.text_model import TextModel
@@ -36,14 +37,19 @@ _REASONS_OF_ENDS = {
 
 
 class SequenceText:
-    """The text of one sequence as its tokens come. A token that ends the sequence has no text of its own."""
+    """The text of one sequence as its tokens come. A token that ends the sequence has no text of its own.
 
-    def __init__(self, model: TextModel, sampling: pb.SamplingParams) -> None:
+    `echoed`, the prompt's text, comes with the first tokens, or with the end where there are none.
+    """
+
+    def __init__(self, model: TextModel, sampling: pb.SamplingParams, *, echoed: str = "") -> None:
+        self._echoed = echoed
         self._text = OutputText(
             model.tokenizer,
             stops=tuple(sampling.stop),
             include_stop=sampling.include_stop_in_output,
             skip_special=sampling.skip_special_tokens,
+            min_tokens=sampling.min_tokens,
         )
         ends = set(sampling.stop_token_ids) | (set() if sampling.ignore_eos else model.eos_ids)
         self._silent_ids = frozenset() if sampling.include_stop_in_output else frozenset(ends)
@@ -51,12 +57,19 @@ class SequenceText:
 
     def feed(self, ids: Sequence[int]) -> str:
         """The text that these tokens make safe to show."""
-        return self._counted(self._text.feed([i for i in ids if i not in self._silent_ids]).text)
+        text = self._counted(self._text.feed([i for i in ids if i not in self._silent_ids]).text)
+        return self._take_echoed() + text if ids else text
 
     def close(self, text_end: int | None = None) -> str:
         """What was held back, when the sequence ends; `text_end` characters of its whole text count, None: all."""
         rest = self._text.finish()
-        return self._counted(rest if text_end is None else rest[: max(0, text_end - self._num_characters)])
+        return self._take_echoed() + self._counted(
+            rest if text_end is None else rest[: max(0, text_end - self._num_characters)]
+        )
+
+    def _take_echoed(self) -> str:
+        text, self._echoed = self._echoed, ""
+        return text
 
     def _counted(self, text: str) -> str:
         self._num_characters += len(text)
@@ -66,8 +79,9 @@ class SequenceText:
 class TextAssembly:
     """All sequences of one request for one client."""
 
-    def __init__(self, model: TextModel, sampling: pb.SamplingParams, *, num_logprobs: int | None) -> None:
-        self._texts = [SequenceText(model, sampling) for _ in range(sampling.n)]
+    def __init__(self, model: TextModel, payload: RequestPayload, *, num_logprobs: int | None) -> None:
+        sampling = payload.sampling
+        self._texts = [SequenceText(model, sampling, echoed=payload.prompt_text) for _ in range(sampling.n)]
         self._num_logprobs = num_logprobs
         self._cursor = Cursor.start(sampling.n)
 

@@ -49,6 +49,8 @@ def simulated_submission(
     record = RequestPayload(model="simulated", prompt_ids=list(PROMPT.encode()))
     record.sampling.seed = number
     record.sampling.stop.extend(stop)
+    if num_logprobs is not None:
+        record.sampling.logprobs = num_logprobs
     return dataclasses.replace(
         submission(f"{LANE}-{number:032x}", n=n, num_logprobs=num_logprobs),
         payload=record.SerializeToString() if payload is None else payload,
