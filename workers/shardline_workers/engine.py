@@ -37,6 +37,7 @@ class Sampling:
     min_tokens: int = 0  # a sequence that has no more tokens is not ended by a stop id: the id cannot be chosen
     stop_token_ids: frozenset[int] = frozenset()  # end-of-text ids included, unless they are to be ignored
     num_logprobs: int | None = None  # likeliest tokens told beside the chosen one; None tells none at all
+    num_prompt_logprobs: int | None = None  # the same of the prompt's tokens; None also where they were told before
     logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, addend), each id once
     repetition_penalty: float = 1.0  # divides positive logits of tokens in prompt or output, multiplies negative ones
     frequency_penalty: float = 0.0  # subtracted from a token's logit for each time that it stands in the output
@@ -96,6 +97,8 @@ class SequenceStep:
     sequence: int
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()  # one for each token, or empty where none were asked for
+    # Of the prompt's second token and all behind it, in the step that brings the first token of the request; else None.
+    prompt_logprobs: tuple[TokenLogprobs, ...] | None = None
     finish: FinishReason | None = None
     error: str | None = None  # the request cannot be computed (NaN in its logits, say); it is gone from the engine
 

@@ -23,7 +23,7 @@ from shardline_workers.ranks.logit_adjustments import check_named_ids
 from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.ranks.thread_governor import ThreadGovernor
 from shardline_workers.scheduling.scheduler import Scheduler
-from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
+from shardline_workers.scheduling.scheduler_limits import MAX_SCORED_TOKENS, SchedulerLimits
 from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
 from shardline_workers.scheduling.step_times import StepTimes
 from shardline_workers.weights.rank_slice import RankSlice
@@ -76,9 +76,10 @@ class ShardedEngine:
         """
         self._check_token_ids(request)
         check_named_ids(request.sampling, vocab_size=self._description.vocab_size)
-        num_logprobs = request.sampling.num_logprobs
-        if num_logprobs is not None and not 0 <= num_logprobs <= self._max_logprobs:
-            raise ValueError(f"num_logprobs is {num_logprobs}; it must be between 0 and {self._max_logprobs}")
+        for name in ("num_logprobs", "num_prompt_logprobs"):
+            number = getattr(request.sampling, name)
+            if number is not None and not 0 <= number <= self._max_logprobs:
+                raise ValueError(f"{name} is {number}; it must be between 0 and {self._max_logprobs}")
         self._scheduler.add(request)
 
     def stop_sequence(self, request_id: str, sequence: int) -> None:
@@ -255,7 +256,7 @@ def _build(
         weights,
         kernels,
         max_tokens=config.max_num_batched_tokens,
-        max_seqs=config.max_num_seqs,
+        max_sampled=config.max_num_seqs + MAX_SCORED_TOKENS,
         device=device,
     )
     block_size = config.block_size or (kernels.block_sizes or (DEFAULT_BLOCK_SIZE,))[0]

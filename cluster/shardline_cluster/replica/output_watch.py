@@ -25,7 +25,8 @@ class WatchedTokens:
 class OutputWatch:
     """Watches one request's output. Text is made only where there are stop strings to look for."""
 
-    def __init__(self, plan: RequestPlan, *, num_sequences: int, tokenizer: Tokenizer) -> None:
+    def __init__(self, plan: RequestPlan, *, tokenizer: Tokenizer) -> None:
+        self.plan = plan
         self._sampling = plan.sampling
         self._texts = [
             OutputText(
@@ -35,7 +36,7 @@ class OutputWatch:
                 skip_special=plan.skip_special,
                 min_tokens=plan.sampling.min_tokens,
             )
-            for _ in range(num_sequences if plan.stops else 0)
+            for _ in range(plan.num_outputs if plan.stops else 0)
         ]
 
     async def replay(self, sequence: int, ids: Sequence[int]) -> SequenceFinish | None:

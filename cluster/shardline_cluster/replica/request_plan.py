@@ -20,6 +20,7 @@ class RequestPlan:
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
+    num_outputs: int  # sequences that are generated; the record may have one more, of the prompt's own tokens
     stops: tuple[str, ...]
     include_stop: bool
     skip_special: bool
@@ -44,6 +45,7 @@ def read_plan(request: HeldRequest, eos_ids: Set[int]) -> RequestPlan:
     return RequestPlan(
         prompt_ids=tuple(payload.prompt_ids),
         sampling=_sampling(payload, request, eos_ids),
+        num_outputs=len(request.sequences) - params.HasField("prompt_logprobs"),
         stops=tuple(params.stop),
         include_stop=params.include_stop_in_output,
         skip_special=params.skip_special_tokens if params.HasField("skip_special_tokens") else True,
@@ -62,6 +64,7 @@ def _sampling(payload: RequestPayload, request: HeldRequest, eos_ids: Set[int]) 
         stop_token_ids=frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else frozenset(eos_ids)),
         min_tokens=params.min_tokens,
         num_logprobs=params.logprobs if params.HasField("logprobs") else None,
+        num_prompt_logprobs=params.prompt_logprobs if params.HasField("prompt_logprobs") else None,
         logit_bias=tuple(sorted(params.logit_bias.items())),
         repetition_penalty=params.repetition_penalty if params.HasField("repetition_penalty") else 1.0,
         frequency_penalty=params.frequency_penalty,

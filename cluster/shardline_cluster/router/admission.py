@@ -58,10 +58,10 @@ def submission_of(request: pb.GenerateRequest, tokens: TokenizedRequest, admissi
         payload=payload.SerializeToString(deterministic=True),
         tenant=tenant,
         priority=request.priority,
-        num_sequences=sampling.n,
+        num_sequences=sampling.n + sampling.HasField("prompt_logprobs"),  # the last one is the prompt's own
         prompt_tokens=num_prompt_tokens,
         max_tokens=sampling.max_tokens,
-        num_logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
+        num_logprobs=_num_logprobs(sampling),
         timeout_ms=_timeout_ms(request, admission.time_remaining_s),
         max_queue_ms=_ms(request.max_queue_time)
         if request.HasField("max_queue_time")
@@ -126,6 +126,12 @@ def refusal(answer: KeyConflict | LaneFull | TooLarge) -> ShardlineError:
         f"the queue is full ({answer.bound} is {answer.value}): try again in {retry_after_s:g} s",
         retry_after_s=retry_after_s,
     )
+
+
+def _num_logprobs(sampling: pb.SamplingParams) -> int | None:
+    """What the log keeps at each position: it has one width for prompt and output."""
+    asked = [getattr(sampling, name) for name in ("logprobs", "prompt_logprobs") if sampling.HasField(name)]
+    return max(asked, default=None)
 
 
 def _on_disconnect(asked: pb.OnDisconnect, terms: QueueTerms) -> tuple[DisconnectAction, int]:

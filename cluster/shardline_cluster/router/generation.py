@@ -106,7 +106,7 @@ class Generation:
         assembly = _assembly(lane, snapshot.info)
         logs, closed = readable_logs(snapshot)
         texts = await self._replay(assembly, logs, closed)
-        return status_of(snapshot, logs, texts, assembly.cursor)
+        return status_of(snapshot, logs, texts, assembly)
 
     async def forget(self, request: pb.ForgetRequest, caller: Caller) -> pb.ForgetResponse:
         """Deletes an ended request.

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from shardline_cluster.errors import InvalidRequestError
+from shardline_cluster.queue.log_encoding import logprobs_width
 from shardline_cluster.router.field_checks import check_count, check_token_ids, invalid
 from shardline_protos import generation_pb2 as pb
 
@@ -20,6 +20,7 @@ MAX_BIAS = 100.0
 MAX_BIASES = 1024
 MAX_BAD_WORDS = 128
 MAX_BAD_WORD_CHARACTERS = 1024
+MAX_SCORED_PROMPT_BYTES = 2 * 1024 * 1024  # log-probabilities of a prompt: one commit carries them
 
 _Allowed = Callable[[float], bool]
 # Field → whether a value is allowed, and the bound in words. All refuse what is no finite number.
@@ -30,6 +31,7 @@ _NUMBERS: Mapping[str, tuple[_Allowed, str]] = {
     "n": (lambda v: 1 <= v <= MAX_SEQUENCES, f"1 … {MAX_SEQUENCES}: send several requests"),
     "max_tokens": (lambda v: v >= 1, "at least 1, or absent for the rest of the context"),
     "logprobs": (lambda v: v <= MAX_LOGPROBS, f"0 … {MAX_LOGPROBS}, or absent for none"),
+    "prompt_logprobs": (lambda v: v <= MAX_LOGPROBS, f"0 … {MAX_LOGPROBS}, or absent for none"),
     "presence_penalty": (lambda v: abs(v) <= MAX_PENALTY, f"-{MAX_PENALTY:g} … {MAX_PENALTY:g}, 0 is off"),
     "frequency_penalty": (lambda v: abs(v) <= MAX_PENALTY, f"-{MAX_PENALTY:g} … {MAX_PENALTY:g}, 0 is off"),
     "repetition_penalty": (
@@ -37,8 +39,6 @@ _NUMBERS: Mapping[str, tuple[_Allowed, str]] = {
         f"{MIN_REPETITION_PENALTY:g} … {MAX_REPETITION_PENALTY:g}, 1 is off",
     ),
 }
-# Fields that the protocol has and the engine has not yet.
-_UNSUPPORTED = ("prompt_logprobs",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ def check_sampling(sampling: pb.SamplingParams) -> None:
     Raises:
         InvalidRequestError: the first thing that is wrong.
     """
-    _check_unsupported(sampling)
+    _check_constraint(sampling)
     for name, (allowed, bound) in _NUMBERS.items():
         if sampling.HasField(name):
             _check_number(f"sampling.{name}", getattr(sampling, name), allowed, bound)
@@ -80,7 +80,28 @@ def check_sampling_against_model(sampling: pb.SamplingParams, num_prompt_tokens:
             f"is {sampling.n}, but the replicas of this model run {limits.max_num_seqs} sequences at once",
             "send several requests, or serve the model with a higher --max-num-seqs",
         )
+    if sampling.HasField("prompt_logprobs"):
+        _check_scored_prompt(sampling, num_prompt_tokens, limits.max_num_seqs)
     _check_lengths(sampling, num_prompt_tokens, limits.max_model_len)
+
+
+def _check_scored_prompt(sampling: pb.SamplingParams, num_prompt_tokens: int, max_num_seqs: int) -> None:
+    num_sequences = max(1, sampling.n) + 1
+    if num_sequences > max_num_seqs:
+        raise invalid(
+            "sampling.prompt_logprobs",
+            f"takes the room of one more sequence, which makes {num_sequences}, but the replicas of this model run "
+            f"{max_num_seqs} at once",
+            "lower n, or serve the model with a higher --max-num-seqs",
+        )
+    num_bytes = num_prompt_tokens * logprobs_width(max(sampling.prompt_logprobs, sampling.logprobs))
+    if num_bytes > MAX_SCORED_PROMPT_BYTES:
+        raise invalid(
+            "sampling.prompt_logprobs",
+            f"makes {num_bytes} bytes of a prompt of {num_prompt_tokens} tokens, but at most {MAX_SCORED_PROMPT_BYTES}"
+            " are kept",
+            "ask for fewer of the likeliest tokens, or send the prompt in parts",
+        )
 
 
 def _check_lengths(sampling: pb.SamplingParams, num_prompt_tokens: int, max_model_len: int) -> None:
@@ -101,12 +122,11 @@ def _check_lengths(sampling: pb.SamplingParams, num_prompt_tokens: int, max_mode
         )
 
 
-def _check_unsupported(sampling: pb.SamplingParams) -> None:
-    for name in _UNSUPPORTED:
-        if sampling.HasField(name):
-            raise _unsupported(name, getattr(sampling, name))
+def _check_constraint(sampling: pb.SamplingParams) -> None:
+    """The protocol has constraints, and the engine has not yet."""
     if sampling.HasField("constraint"):
-        raise _unsupported("constraint", sampling.constraint.WhichOneof("kind") or "empty")
+        kind = sampling.constraint.WhichOneof("kind") or "empty"
+        raise invalid("sampling.constraint", f"is set ({kind}), but is not supported yet", "leave it out")
 
 
 def _check_number(field: str, value: float, allowed: _Allowed, bound: str) -> None:
@@ -136,7 +156,3 @@ def _check_biased_ids(biases: Mapping[int, float], vocab_size: int) -> None:
             "is no token of the model",
             f"ids must be below the vocabulary's {vocab_size}",
         )
-
-
-def _unsupported(name: str, value: object) -> InvalidRequestError:
-    return invalid(f"sampling.{name}", f"is set ({value}), but is not supported yet", "leave it out")

@@ -83,7 +83,8 @@ class TextAssembly:
         sampling = payload.sampling
         self._texts = [SequenceText(model, sampling, echoed=payload.prompt_text) for _ in range(sampling.n)]
         self._num_logprobs = num_logprobs
-        self._cursor = Cursor.start(sampling.n)
+        self._tells_logprobs = sampling.HasField("logprobs")
+        self._cursor = Cursor.start(sampling.n + sampling.HasField("prompt_logprobs"))
 
     @property
     def cursor(self) -> bytes:
@@ -94,11 +95,32 @@ class TextAssembly:
         """Feeds what the client has already; returns its texts. May take a while on long logs."""
         texts = []
         for sequence, (log, is_closed) in enumerate(zip(logs, closed, strict=True)):
+            self._cursor = advance(self._cursor, sequence, log.ids, closed=is_closed)
+            if self.is_prompt(sequence):
+                continue
             text = self._texts[sequence].feed(unpack_ids(log.ids))
             text_end = log.finish.text_end if log.finish else None
             texts.append(text + (self._texts[sequence].close(text_end) if is_closed else ""))
-            self._cursor = advance(self._cursor, sequence, log.ids, closed=is_closed)
         return tuple(texts)
+
+    @property
+    def num_outputs(self) -> int:
+        """Sequences of output."""
+        return len(self._texts)
+
+    def is_prompt(self, sequence: int) -> bool:
+        """Whether this is the log of the prompt's own tokens, behind those of the output."""
+        return sequence >= len(self._texts)
+
+    def prompt(self, update: SequenceUpdate) -> pb.Prompt:
+        """Tokens of the prompt."""
+        self._cursor = advance(self._cursor, update.sequence, update.ids, closed=update.finish is not None)
+        return self.prompt_of(update.ids, update.logprobs, offset=update.offset)
+
+    def prompt_of(self, ids: bytes, logprobs: bytes, *, offset: int = 0) -> pb.Prompt:
+        """The same of a packed log."""
+        token_ids = unpack_ids(ids)
+        return pb.Prompt(offset=offset, token_ids=token_ids, logprobs=self._logprobs(logprobs)[: len(token_ids)])
 
     def tokens(self, update: SequenceUpdate) -> pb.Tokens:
         """New tokens of one sequence, with its finish where they are the last."""
@@ -111,14 +133,14 @@ class TextAssembly:
             offset=update.offset,
             token_ids=unpack_ids(update.ids),
             text=text,
-            logprobs=self._logprobs(update.logprobs),
+            logprobs=self._logprobs(update.logprobs) if self._tells_logprobs else [],
             finish_reason=_reason(update.finish),
         )
 
     def rest(self) -> Iterator[pb.Tokens]:
         """At the end: what is still held back of sequences that did not end by themselves."""
         for sequence, place in enumerate(self._cursor.sequences):
-            if place.closed:
+            if place.closed or self.is_prompt(sequence):
                 continue
             text = self._texts[sequence].close()
             self._cursor = advance(self._cursor, sequence, b"", closed=True)
@@ -140,8 +162,9 @@ class TextAssembly:
         ]
 
 
-def finished(end: RequestEnd, prompt_tokens: int) -> pb.Finished:
-    """A request's end as a client sees it."""
+def finished(end: RequestEnd, *, num_outputs: int, prompt_tokens: int) -> pb.Finished:
+    """A request's end as a client sees it; what lies behind its outputs is the prompt's."""
+    offsets, finishes = end.offsets[:num_outputs], end.finishes[:num_outputs]
     results = [
         pb.SequenceResult(
             sequence=sequence,
@@ -149,9 +172,9 @@ def finished(end: RequestEnd, prompt_tokens: int) -> pb.Finished:
             num_tokens=offset,
             stop=finish.stop if finish else "",
         )
-        for sequence, (offset, finish) in enumerate(zip(end.offsets, end.finishes, strict=True))
+        for sequence, (offset, finish) in enumerate(zip(offsets, finishes, strict=True))
     ]
-    usage = pb.Usage(prompt_tokens=prompt_tokens, completion_tokens=sum(end.offsets))
+    usage = pb.Usage(prompt_tokens=prompt_tokens, completion_tokens=sum(offsets))
     return pb.Finished(state=STATES[end.state], sequences=results, usage=usage, error=end.error)
 
 

@@ -131,7 +131,7 @@ def test_a_character_whose_rest_never_came_is_told_at_the_end_and_the_cursor_say
 def test_the_end_names_each_sequences_reason_and_the_usage() -> None:
     end = RequestEnd(RequestState.CANCELLED, (3, 2), (SequenceFinish("stop", "X", 1), None), "by the client")
 
-    message = finished(end, prompt_tokens=7)
+    message = finished(end, num_outputs=2, prompt_tokens=7)
 
     assert [(s.sequence, s.finish_reason, s.num_tokens, s.stop) for s in message.sequences] == [
         (0, pb.FINISH_REASON_STOP, 3, "X"),

@@ -73,8 +73,8 @@ WRONG: list[tuple[pb.GenerateRequest, str, str]] = [
     (_sampling(bad_words=["x"] * 129), "sampling.bad_words", "has 129 entries: at most 128"),
     (_sampling(bad_words=["x", ""]), "sampling.bad_words[1]", "has 0 characters: must have 1 … 1024"),
     (_sampling(bad_words=["x" * 1025]), "sampling.bad_words[0]", "has 1025 characters"),
+    (_sampling(prompt_logprobs=21), "sampling.prompt_logprobs", "is 21: must be 0 … 20"),
     # Sampling: what the engine has not.
-    (_sampling(prompt_logprobs=0), "sampling.prompt_logprobs", "not supported yet"),
     (_sampling(constraint=pb.Constraint(regex="a")), "sampling.constraint", "is set (regex)"),
     (_sampling(constraint=pb.Constraint()), "sampling.constraint", "is set (empty)"),
     # The rest.
@@ -150,6 +150,12 @@ def test_what_is_allowed_passes_up_to_its_bounds(request_: pb.GenerateRequest) -
         (_request(), 60, "prompt", "shorten the prompt by 11 tokens"),
         (_sampling(max_tokens=41), 10, "sampling.max_tokens", "is 41, but a prompt of 10 tokens leaves 40 of"),
         (_sampling(n=9), 10, "sampling.n", "is 9, but the replicas of this model run 8 sequences at once"),
+        (
+            _sampling(n=8, prompt_logprobs=0),
+            10,
+            "sampling.prompt_logprobs",
+            "makes 9, but the replicas of this model run 8",
+        ),
         (_sampling(min_tokens=4, max_tokens=3), 10, "sampling.min_tokens", "is 4, but the output ends at 3 tokens"),
         (_sampling(min_tokens=41), 10, "sampling.min_tokens", "is 41, but the output ends at 40 tokens"),
         (_sampling(logit_bias={5: 1, 100: 1}), 10, "sampling.logit_bias[100]", "is no token of the model: ids must be"),
@@ -171,3 +177,14 @@ def test_what_does_not_fit_the_model_is_told_with_its_numbers(
 )
 def test_what_just_fits_the_model_passes(request_: pb.GenerateRequest) -> None:
     check_against_model(request_, 10, LIMITS)
+
+
+def test_a_prompt_whose_log_probabilities_are_too_many_is_refused() -> None:
+    roomy = ModelLimits(vocab_size=100, max_model_len=100_000, max_num_seqs=8)
+    request = _sampling(prompt_logprobs=20)
+
+    check_against_model(request, 12_483, roomy)
+    with pytest.raises(
+        InvalidRequestError, match="makes 2097312 bytes of a prompt of 12484 tokens, but at most 2097152"
+    ):
+        check_against_model(request, 12_484, roomy)

@@ -62,8 +62,10 @@ def kernels(request: pytest.FixtureRequest, native_library: NativeLibrary) -> It
 
 def buffers_of(rows: tuple[Row, ...]) -> tuple[SamplingBuffers, StepBuffers]:
     """Row r of the logits is rows[r]; its slot is another number."""
-    sampling = SamplingBuffers.allocate(max_seqs=MAX_SEQS, max_logprobs=2, max_adjustments=VOCAB, device=CPU)
-    step = StepBuffers.allocate(max_tokens=8, max_seqs=MAX_SEQS, max_blocks=1, device=CPU)
+    sampling = SamplingBuffers.allocate(
+        max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_logprobs=2, max_adjustments=VOCAB, device=CPU
+    )
+    step = StepBuffers.allocate(max_tokens=8, max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_blocks=1, device=CPU)
     step.header[StepCount.SAMPLED] = len(rows)
     step.header[StepCount.ADJUSTED] = len(rows)
     for number, row in enumerate(rows):

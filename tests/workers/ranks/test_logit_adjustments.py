@@ -64,8 +64,12 @@ class Sequences:
     def __init__(
         self, kernels: Kernels, samplings: Sequence[Sampling], *, outputs: Sequence[tuple[int, ...]] | None = None
     ) -> None:
-        self._inputs = InputTensors(max_tokens=64, max_seqs=MAX_SEQS, max_blocks=64, block_size=1, device=CPU)
-        self._sampler = Sampler(max_seqs=MAX_SEQS, max_logprobs=2, max_model_len=128, vocab_size=VOCAB, device=CPU)
+        self._inputs = InputTensors(
+            max_tokens=64, max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_blocks=64, block_size=1, device=CPU
+        )
+        self._sampler = Sampler(
+            max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_logprobs=2, max_model_len=128, vocab_size=VOCAB, device=CPU
+        )
         self._logits = torch.zeros(MAX_SEQS, VOCAB)
         self._samplings = samplings
         self.outputs = [list(output) for output in outputs or [()] * len(samplings)]

@@ -77,6 +77,7 @@ class OpKind(IntEnum):
     LOGPROBS = 11
     ADJUST_LOGITS = 12
     RESTORE_LOGITS = 13
+    CHOOSE_GIVEN = 14
 
 
 class Packing(ctypes.Structure):
@@ -147,7 +148,7 @@ class Step(ctypes.Structure):
 class Limits(ctypes.Structure):
     """sl_limits."""
 
-    _fields_ = (("max_tokens", c_int32), ("max_seqs", c_int32), ("max_blocks", c_int32), ("reserved", c_int32))
+    _fields_ = (("max_tokens", c_int32), ("max_seqs", c_int32), ("max_blocks", c_int32), ("max_sampled", c_int32))
 
 
 class Embedding(ctypes.Structure):
@@ -267,6 +268,8 @@ class Choice(ctypes.Structure):
         ("frequency_penalties", c_void_p),
         ("presence_penalties", c_void_p),
         ("adjustments", Adjustments),
+        ("given_rows", c_void_p),
+        ("given_ids", c_void_p),
         ("chosen_ids", c_void_p),
         ("usable", c_void_p),
         ("chosen_logprobs", c_void_p),

@@ -166,6 +166,10 @@ class NativeRecorder:
         """See `Operations.adjust_logits`."""
         self._choose(api.OpKind.ADJUST_LOGITS, sampling, logits, step)
 
+    def choose_given(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.choose_given`."""
+        self._choose(api.OpKind.CHOOSE_GIVEN, sampling, logits, step)
+
     def restore_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """See `Operations.restore_logits`."""
         self._choose(api.OpKind.RESTORE_LOGITS, sampling, logits, step)
@@ -201,6 +205,8 @@ class NativeRecorder:
             repetition_penalties=self._address(sampling.repetition_penalties, wide),
             frequency_penalties=self._address(sampling.frequency_penalties, wide),
             presence_penalties=self._address(sampling.presence_penalties, wide),
+            given_rows=self._address(sampling.given_rows, whole),
+            given_ids=self._address(sampling.given_ids, whole),
             adjustments=self._adjustments(sampling.adjustments),
             chosen_ids=self._address(sampling.chosen_ids, whole),
             usable=self._address(sampling.usable, torch.bool),

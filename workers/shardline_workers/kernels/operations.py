@@ -109,6 +109,10 @@ class Operations(Protocol):
         """Overwrites `chosen_ids` of `drawn_rows`: temperature, top-k, top-p, min-p in this order, then one draw."""
         ...
 
+    def choose_given(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """Overwrites `chosen_ids` of `given_rows` by `given_ids`."""
+        ...
+
     def restore_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """Takes `adjust_logits` back."""
         ...

@@ -125,6 +125,11 @@ class ReferenceOperations:
             )
             logits[row].index_copy_(0, ids, adjusted.to(logits.dtype))
 
+    def choose_given(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.choose_given`."""
+        count = _count(step, StepCount.GIVEN)
+        sampling.chosen_ids[sampling.given_rows[:count]] = sampling.given_ids[:count]
+
     def restore_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """See `Operations.restore_logits`."""
         adjustments = sampling.adjustments

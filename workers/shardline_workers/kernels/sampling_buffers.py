@@ -47,30 +47,32 @@ class Adjustments:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingBuffers:
-    """Parameters and results of at most `max_seqs` rows."""
+    """Parameters and results of at most `max_sampled` rows, and of every slot."""
 
-    temperatures: Tensor  # [max_seqs] float64
-    top_ks: Tensor  # [max_seqs] int64, 0 is off
-    top_ps: Tensor  # [max_seqs] float64
-    min_ps: Tensor  # [max_seqs] float64
-    noise_keys: Tensor  # [max_seqs] int64, see noise.noise_key
-    drawn_rows: Tensor  # [max_seqs] int64
-    logprob_rows: Tensor  # [max_seqs] int64
-    adjusted_rows: Tensor  # [max_seqs] int64
-    adjusted_slots: Tensor  # [max_seqs] int64, in order of adjusted_rows: whose adjustments
-    repetition_penalties: Tensor  # [max_seqs] float64
-    frequency_penalties: Tensor  # [max_seqs] float64
-    presence_penalties: Tensor  # [max_seqs] float64
+    temperatures: Tensor  # [max_sampled] float64
+    top_ks: Tensor  # [max_sampled] int64, 0 is off
+    top_ps: Tensor  # [max_sampled] float64
+    min_ps: Tensor  # [max_sampled] float64
+    noise_keys: Tensor  # [max_sampled] int64, see noise.noise_key
+    drawn_rows: Tensor  # [max_sampled] int64
+    logprob_rows: Tensor  # [max_sampled] int64
+    adjusted_rows: Tensor  # [max_sampled] int64
+    adjusted_slots: Tensor  # [max_sampled] int64, in order of adjusted_rows: whose adjustments
+    repetition_penalties: Tensor  # [max_sampled] float64
+    frequency_penalties: Tensor  # [max_sampled] float64
+    presence_penalties: Tensor  # [max_sampled] float64
     adjustments: Adjustments
-    chosen_ids: Tensor  # [max_seqs] int64, result
-    usable: Tensor  # [max_seqs] bool, result; False: a NaN or +inf among the logits, or nothing but -inf
-    chosen_logprobs: Tensor  # [max_seqs] float64, result, in order of logprob_rows
-    top_ids: Tensor  # [max_seqs, max_logprobs] int64, result, likeliest first
-    top_logprobs: Tensor  # [max_seqs, max_logprobs] float64, result
+    given_rows: Tensor  # [max_sampled] int64
+    given_ids: Tensor  # [max_sampled] int64, in order of given_rows
+    chosen_ids: Tensor  # [max_sampled] int64, result
+    usable: Tensor  # [max_sampled] bool, result; False: a NaN or +inf among the logits, or nothing but -inf
+    chosen_logprobs: Tensor  # [max_sampled] float64, result, in order of logprob_rows
+    top_ids: Tensor  # [max_sampled, max_logprobs] int64, result, likeliest first
+    top_logprobs: Tensor  # [max_sampled, max_logprobs] float64, result
 
     @classmethod
     def allocate(
-        cls, *, max_seqs: int, max_logprobs: int, max_adjustments: int, device: torch.device
+        cls, *, max_seqs: int, max_sampled: int, max_logprobs: int, max_adjustments: int, device: torch.device
     ) -> "SamplingBuffers":
         """All buffers, zeroed."""
 
@@ -78,22 +80,24 @@ class SamplingBuffers:
             return torch.zeros(shape, dtype=dtype, device=device)
 
         return cls(
-            temperatures=zeros(max_seqs, dtype=torch.float64),
-            top_ks=zeros(max_seqs, dtype=torch.int64),
-            top_ps=zeros(max_seqs, dtype=torch.float64),
-            min_ps=zeros(max_seqs, dtype=torch.float64),
-            noise_keys=zeros(max_seqs, dtype=torch.int64),
-            drawn_rows=zeros(max_seqs, dtype=torch.int64),
-            logprob_rows=zeros(max_seqs, dtype=torch.int64),
-            adjusted_rows=zeros(max_seqs, dtype=torch.int64),
-            adjusted_slots=zeros(max_seqs, dtype=torch.int64),
-            repetition_penalties=zeros(max_seqs, dtype=torch.float64),
-            frequency_penalties=zeros(max_seqs, dtype=torch.float64),
-            presence_penalties=zeros(max_seqs, dtype=torch.float64),
+            temperatures=zeros(max_sampled, dtype=torch.float64),
+            top_ks=zeros(max_sampled, dtype=torch.int64),
+            top_ps=zeros(max_sampled, dtype=torch.float64),
+            min_ps=zeros(max_sampled, dtype=torch.float64),
+            noise_keys=zeros(max_sampled, dtype=torch.int64),
+            drawn_rows=zeros(max_sampled, dtype=torch.int64),
+            logprob_rows=zeros(max_sampled, dtype=torch.int64),
+            adjusted_rows=zeros(max_sampled, dtype=torch.int64),
+            adjusted_slots=zeros(max_sampled, dtype=torch.int64),
+            repetition_penalties=zeros(max_sampled, dtype=torch.float64),
+            frequency_penalties=zeros(max_sampled, dtype=torch.float64),
+            presence_penalties=zeros(max_sampled, dtype=torch.float64),
+            given_rows=zeros(max_sampled, dtype=torch.int64),
+            given_ids=zeros(max_sampled, dtype=torch.int64),
             adjustments=Adjustments.allocate(max_seqs=max_seqs, max_adjustments=max_adjustments, device=device),
-            chosen_ids=zeros(max_seqs, dtype=torch.int64),
-            usable=zeros(max_seqs, dtype=torch.bool),
-            chosen_logprobs=zeros(max_seqs, dtype=torch.float64),
-            top_ids=zeros(max_seqs, max_logprobs, dtype=torch.int64),
-            top_logprobs=zeros(max_seqs, max_logprobs, dtype=torch.float64),
+            chosen_ids=zeros(max_sampled, dtype=torch.int64),
+            usable=zeros(max_sampled, dtype=torch.bool),
+            chosen_logprobs=zeros(max_sampled, dtype=torch.float64),
+            top_ids=zeros(max_sampled, max_logprobs, dtype=torch.int64),
+            top_logprobs=zeros(max_sampled, max_logprobs, dtype=torch.float64),
         )

@@ -4,8 +4,11 @@ The noise of a choice is keyed by (seed, sequence, position), so the choice depe
 on the batch, the chunks, or on how often the request was preempted or handed over.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shardline_workers.engine import TokenLogprobs
@@ -27,6 +30,8 @@ _PARAMETERS = (
     "logprob_rows",
     "adjusted_rows",
     "adjusted_slots",
+    "given_rows",
+    "given_ids",
     "repetition_penalties",
     "frequency_penalties",
     "presence_penalties",
@@ -46,6 +51,22 @@ _UNUSABLE = (
 )
 
 
+class _Row(NamedTuple):
+    """One row of logits; a tuple, since every step makes one for each of its rows."""
+
+    chunk: ScheduledChunk
+    given_id: int | None  # None: the token is to be chosen
+
+
+def _rows_of(plan: StepPlan) -> list[_Row]:
+    rows: list[_Row] = []
+    for chunk in plan.chunks:
+        rows.extend(_Row(chunk, token_id) for token_id in chunk.given_ids)
+        if chunk.samples:
+            rows.append(_Row(chunk, None))
+    return rows
+
+
 class _SlotParameters:
     """Every slot's parameters as arrays, so that a step's rows are filled by picking, not one by one."""
 
@@ -61,6 +82,7 @@ class _SlotParameters:
         self.is_drawn = np.zeros(max_seqs, np.bool_)
         self.is_cut = np.zeros(max_seqs, np.bool_)
         self.num_logprobs: list[int | None] = [None] * max_seqs
+        self.num_prompt_logprobs: list[int | None] = [None] * max_seqs
 
     def enter(self, start: SlotStart) -> None:
         """A sequence enters its slot."""
@@ -76,6 +98,7 @@ class _SlotParameters:
         self.is_drawn[slot] = sampling.temperature > 0
         self.is_cut[slot] = sampling.temperature > 0 and (sampling.top_k > 0 or sampling.top_p < 1)
         self.num_logprobs[slot] = sampling.num_logprobs
+        self.num_prompt_logprobs[slot] = sampling.num_prompt_logprobs
 
 
 class _HostArrays:
@@ -90,6 +113,8 @@ class _HostArrays:
         self.frequency_penalties = buffers.frequency_penalties.numpy()
         self.presence_penalties = buffers.presence_penalties.numpy()
         self.adjusted_rows = buffers.adjusted_rows.numpy()
+        self.given_rows = buffers.given_rows.numpy()
+        self.given_ids = buffers.given_ids.numpy()
         self.adjusted_slots = buffers.adjusted_slots.numpy()
         self.noise_keys = buffers.noise_keys.numpy().view(np.uint64)
         self.drawn_rows = buffers.drawn_rows.numpy()
@@ -102,13 +127,21 @@ class Sampler:
     """One for each rank that samples. `write` → `choose` → `results`, once a step."""
 
     def __init__(
-        self, *, max_seqs: int, max_logprobs: int, max_model_len: int, vocab_size: int, device: torch.device
+        self,
+        *,
+        max_seqs: int,
+        max_sampled: int,
+        max_logprobs: int,
+        max_model_len: int,
+        vocab_size: int,
+        device: torch.device,
     ) -> None:
         self._slots = _SlotParameters(max_seqs)
 
         def allocate(place: torch.device) -> SamplingBuffers:
             return SamplingBuffers.allocate(
                 max_seqs=max_seqs,
+                max_sampled=max_sampled,
                 max_logprobs=max_logprobs,
                 max_adjustments=min(vocab_size, max_model_len + MAX_NAMED_IDS),
                 device=place,
@@ -122,7 +155,8 @@ class Sampler:
         self._num_rows = 0  # of the step under way
         self._row_slots: list[int] = []
         self._streams = np.zeros(0, np.uint64)  # of each row
-        self._num_drawn = self._num_cut = 0
+        self._num_drawn = self._num_cut = self._num_given = 0
+        self._had_given = False
         self._logprob_rows: list[int] = []
         self._num_logprobs: list[int] = []  # one for each of these rows
 
@@ -131,18 +165,18 @@ class Sampler:
         for start in plan.starts:
             self._slots.enter(start)
             self._adjustments.enter(start)
-        chunks = [chunk for chunk in plan.chunks if chunk.samples]
-        row_slots = [chunk.slot for chunk in chunks]
-        is_same_batch = not plan.starts and row_slots == self._row_slots
-        self._row_slots = row_slots
-        self._num_rows = len(chunks)
-        self._write_drawn(chunks, header, is_same_batch=is_same_batch)
-        self._write_adjusted(chunks, header, is_same_batch=is_same_batch)
+        rows = _rows_of(plan)
+        row_slots = [row.chunk.slot for row in rows]
+        has_given = any(row.given_id is not None for row in rows)
+        is_same_batch = not plan.starts and not has_given and not self._had_given and row_slots == self._row_slots
+        self._row_slots, self._had_given = row_slots, has_given
+        self._num_rows = len(rows)
+        self._write_drawn(rows, header, is_same_batch=is_same_batch)
+        self._write_adjusted(rows, header, is_same_batch=is_same_batch)
         if not is_same_batch:
-            wanted = [(row, self._slots.num_logprobs[slot]) for row, slot in enumerate(row_slots)]
-            self._logprob_rows = [row for row, number in wanted if number is not None]
-            self._num_logprobs = [number for _, number in wanted if number is not None]
-            self._arrays.logprob_rows[: len(self._logprob_rows)] = self._logprob_rows
+            self._write_given(rows)
+            self._write_logprobs(rows)
+        header[StepCount.GIVEN] = self._num_given
         header[StepCount.LOGPROBS] = len(self._logprob_rows)
 
     def upload(self) -> None:
@@ -158,11 +192,12 @@ class Sampler:
         operations.adjust_logits(self._buffers, logits, step=step)
         operations.choose_greedy(self._buffers, logits, step=step)
         operations.choose_drawn(self._buffers, logits, step=step)
+        operations.choose_given(self._buffers, logits, step=step)
         operations.restore_logits(self._buffers, logits, step=step)
         operations.logprobs(self._buffers, logits, step=step)
 
     def results(self) -> list[SampledToken]:
-        """What was chosen, in the order of the plan's sampling chunks. Waits for the device."""
+        """What was chosen or given, in the order of the plan's rows. Waits for the device."""
         num_rows = self._num_rows
         self._download()
         token_ids = self._arrays.chosen_ids[:num_rows].tolist()
@@ -183,24 +218,44 @@ class Sampler:
             for name in ("chosen_ids", "usable"):
                 getattr(self._host, name).copy_(getattr(self._buffers, name))
 
-    def _write_drawn(self, chunks: list[ScheduledChunk], header: Header, *, is_same_batch: bool) -> None:
+    def _write_drawn(self, rows: "list[_Row]", header: Header, *, is_same_batch: bool) -> None:
         if not is_same_batch:
-            self._pick_parameters()
+            self._pick_parameters(np.array([row.given_id is None for row in rows], np.bool_))
         header[StepCount.CUT] = self._num_cut
         header[StepCount.DRAWN] = self._num_drawn
         if self._num_drawn:
-            positions = np.array([chunk.start + len(chunk.token_ids) for chunk in chunks], np.uint64)
-            self._arrays.noise_keys[: len(chunks)] = position_keys(self._streams, positions)
+            ends = (row.chunk.start + len(row.chunk.token_ids) for row in rows)
+            positions = np.fromiter(ends, np.uint64, len(rows))
+            self._arrays.noise_keys[: len(rows)] = position_keys(self._streams, positions)
 
-    def _write_adjusted(self, chunks: list[ScheduledChunk], header: Header, *, is_same_batch: bool) -> None:
+    def _write_adjusted(self, rows: "list[_Row]", header: Header, *, is_same_batch: bool) -> None:
         if not is_same_batch:
-            rows = [row for row, slot in enumerate(self._row_slots) if self._adjustments.adjusts(slot)]
-            self._arrays.adjusted_rows[: len(rows)] = rows
-            self._arrays.adjusted_slots[: len(rows)] = [self._row_slots[row] for row in rows]
-            self._adjusted_rows = rows
-        for row in self._adjusted_rows:
-            self._adjustments.advance(chunks[row])
+            adjusted = [
+                number
+                for number, row in enumerate(rows)
+                if row.given_id is None and self._adjustments.adjusts(row.chunk.slot)
+            ]
+            self._arrays.adjusted_rows[: len(adjusted)] = adjusted
+            self._arrays.adjusted_slots[: len(adjusted)] = [rows[number].chunk.slot for number in adjusted]
+            self._adjusted_rows = adjusted
+        for number in self._adjusted_rows:
+            self._adjustments.advance(rows[number].chunk)
         header[StepCount.ADJUSTED] = len(self._adjusted_rows)
+
+    def _write_given(self, rows: "list[_Row]") -> None:
+        given = [(number, row.given_id) for number, row in enumerate(rows) if row.given_id is not None]
+        self._num_given = len(given)
+        for place, (number, token_id) in enumerate(given):
+            self._arrays.given_rows[place], self._arrays.given_ids[place] = number, token_id
+
+    def _write_logprobs(self, rows: "list[_Row]") -> None:
+        slots = self._slots
+        wanted = [
+            (slots.num_logprobs if row.given_id is None else slots.num_prompt_logprobs)[row.chunk.slot] for row in rows
+        ]
+        self._logprob_rows = [number for number, count in enumerate(wanted) if count is not None]
+        self._num_logprobs = [count for count in wanted if count is not None]
+        self._arrays.logprob_rows[: len(self._logprob_rows)] = self._logprob_rows
 
     def _upload_adjustments(self) -> None:
         """Entries that count, of the slots that have any: the whole table would be much more."""
@@ -212,12 +267,12 @@ class Sampler:
             for name in ("ids", "biases", "occurrences"):
                 getattr(there, name)[slot, :length].copy_(getattr(here, name)[slot, :length])
 
-    def _pick_parameters(self) -> None:
+    def _pick_parameters(self, is_chosen: NDArray[np.bool_]) -> None:
         """Parameters of the rows, and which are to be drawn: the same from step to step while the batch is."""
         slots = np.array(self._row_slots, np.int64)
-        is_cut = self._slots.is_cut[slots]
+        is_cut = self._slots.is_cut[slots] & is_chosen
         cut_rows = np.flatnonzero(is_cut)
-        free_rows = np.flatnonzero(self._slots.is_drawn[slots] & ~is_cut)
+        free_rows = np.flatnonzero(self._slots.is_drawn[slots] & is_chosen & ~is_cut)
         self._num_cut, self._num_drawn = len(cut_rows), len(cut_rows) + len(free_rows)
         self._streams = self._slots.streams[slots]
         arrays = self._arrays

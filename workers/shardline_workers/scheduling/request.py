@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from shardline_workers.engine import FinishReason, Sampling
+from shardline_workers.engine import FinishReason, Sampling, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class SequenceState:
     num_told_blocks: int = 0  # of these, known to the ranks
     block_hashes: list[bytes] = field(default_factory=list)  # of the leading full blocks, as far as they were asked for
     num_published: int = 0  # leading blocks that the prefix index was told of
+    scores: list[TokenLogprobs] | None = None  # of prompt tokens 1, 2 …, so far; None: not wanted, or told
 
     @property
     def num_outstanding(self) -> int:
@@ -53,6 +54,17 @@ class SequenceState:
     def num_generated(self) -> int:
         """Tokens of output so far, those of earlier incarnations included."""
         return len(self.token_ids) - self.num_prompt_tokens
+
+    @property
+    def is_scored_now(self) -> bool:
+        """Whether a token of its prompt is still to be scored."""
+        return bool(self.unscored(0, self.num_prompt_tokens))
+
+    def unscored(self, start: int, end: int) -> range:
+        """Those of the positions start … end - 1 whose next token is the prompt's and still to be scored."""
+        if self.scores is None:
+            return range(0)
+        return range(max(start, len(self.scores)), min(end, self.num_prompt_tokens - 1))
 
     def finish_reason(self) -> FinishReason | None:
         """Why the sequence is at its end now, or None where it is not."""

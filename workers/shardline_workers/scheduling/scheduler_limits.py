@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from shardline_workers.engine import EngineRequest, RequestTooLargeError
 
+MAX_SCORED_TOKENS = (
+    32  # of prompts in one step, with log-probabilities: each takes a row of logits as wide as a vocabulary
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerLimits:
@@ -26,6 +30,11 @@ class SchedulerLimits:
                 f" {self.max_num_seqs}: a step must hold a token of each running sequence; raise the first or lower"
                 " the second"
             )
+
+    @property
+    def max_sampled_rows(self) -> int:
+        """Rows of logits that a step computes at most."""
+        return self.max_num_seqs + MAX_SCORED_TOKENS
 
     @property
     def kv_cache_tokens(self) -> int:

@@ -175,6 +175,10 @@ int check_choice(const Check &c) {
         return s;
     if (int s = c.want(v.chosen_ids && v.usable, "chosen_ids or usable is NULL")) return s;
     if (c.op.kind == SL_OP_CHOOSE_GREEDY) return SL_OK;
+    if (c.op.kind == SL_OP_CHOOSE_GIVEN) {
+        c.needs.given = &v;
+        return c.want(v.given_rows && v.given_ids, "given_rows or given_ids is NULL");
+    }
     if (c.op.kind == SL_OP_ADJUST_LOGITS || c.op.kind == SL_OP_RESTORE_LOGITS) return check_adjustments(c);
     c.needs.choice = &v;
     if (c.op.kind == SL_OP_CHOOSE_DRAWN) {
@@ -204,6 +208,7 @@ int check_kind(const Check &c) {
         case SL_OP_CHOOSE_DRAWN:
         case SL_OP_ADJUST_LOGITS:
         case SL_OP_RESTORE_LOGITS:
+        case SL_OP_CHOOSE_GIVEN:
         case SL_OP_LOGPROBS: return check_choice(c);
         default: return c.refuse_op("its kind is unknown");
     }

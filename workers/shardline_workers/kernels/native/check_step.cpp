@@ -30,7 +30,7 @@ int check_values(const int64_t *values, int64_t count, int64_t end, const char *
 int check_counts(const StepCheck &c) {
     const int32_t sampled = c.count(SL_SAMPLED);
     const int32_t bounds[SL_COUNT_COUNT] = {
-        c.limits.max_tokens, c.limits.max_seqs, c.limits.max_seqs, sampled, c.count(SL_DRAWN), sampled, sampled};
+        c.limits.max_tokens, c.limits.max_seqs, c.limits.max_sampled, sampled, c.count(SL_DRAWN), sampled, sampled, sampled};
     for (int i = 0; i < SL_COUNT_COUNT; i++)
         if (c.count(i) < 0 || c.count(i) > bounds[i])
             return refuse(SL_BAD_STEP, "header[%d] is %d; it must be 0 … %d", i, c.count(i), bounds[i]);
@@ -85,7 +85,7 @@ int check_adjustments(const StepCheck &c) {
 int check_limits(const sl_limits *limits) {
     if (!limits) return refuse(SL_BAD_ARGUMENT, "limits is NULL");
     const int32_t most = 1 << 24;
-    for (int32_t value : {limits->max_tokens, limits->max_seqs, limits->max_blocks})
+    for (int32_t value : {limits->max_tokens, limits->max_seqs, limits->max_blocks, limits->max_sampled})
         if (value < 1 || value > most) return refuse(SL_BAD_ARGUMENT, "a limit is %d; it must be 1 … %d", value, most);
     return SL_OK;
 }
@@ -108,6 +108,9 @@ int check_step(const sl_step *step, const StepNeeds &needs, const sl_limits &lim
         if (int status = check_values(step->sampled_rows, c.count(SL_SAMPLED), tokens, "sampled_rows")) return status;
     if (needs.adjusted)
         if (int status = check_adjustments(c)) return status;
+    if (needs.given)
+        if (int status = check_values(needs.given->given_rows, c.count(SL_GIVEN), c.count(SL_SAMPLED), "given_rows"))
+            return status;
     return needs.choice ? check_choices(c) : SL_OK;
 }
 

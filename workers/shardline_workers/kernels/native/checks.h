@@ -13,6 +13,7 @@ struct StepNeeds {
     int32_t block_size = 0;
     const sl_choice *choice = nullptr;  // any of the choices, whose rows are checked; all have the same buffers
     const sl_choice *adjusted = nullptr;  // likewise, of those that adjust logits
+    const sl_choice *given = nullptr;     // and of those that take given tokens
     // Sizes of scratch memory.
     bool linear = false;
     bool attention = false;

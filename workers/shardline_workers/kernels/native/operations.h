@@ -28,6 +28,7 @@ const Operations operations = {{
     logprobs,          // SL_OP_LOGPROBS
     adjust_logits,     // SL_OP_ADJUST_LOGITS
     restore_logits,    // SL_OP_RESTORE_LOGITS
+    choose_given,      // SL_OP_CHOOSE_GIVEN
 }};
 
 }  // namespace SL_TARGET
