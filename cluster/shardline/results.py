@@ -224,6 +224,7 @@ class ModelInfo:
     waiting_requests: int
     running_requests: int
     has_chat_template: bool
+    default_sampling: Mapping[str, float] = field(default_factory=dict)  # the model's own, by option of a request
 
 
 @dataclass(frozen=True, slots=True)

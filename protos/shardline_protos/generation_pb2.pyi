@@ -399,7 +399,7 @@ class ListModelsRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "max_model_len", "ready_replicas", "desired_replicas", "waiting_requests", "running_requests", "has_chat_template")
+    __slots__ = ("name", "max_model_len", "ready_replicas", "desired_replicas", "waiting_requests", "running_requests", "has_chat_template", "default_sampling")
     NAME_FIELD_NUMBER: _ClassVar[int]
     MAX_MODEL_LEN_FIELD_NUMBER: _ClassVar[int]
     READY_REPLICAS_FIELD_NUMBER: _ClassVar[int]
@@ -407,6 +407,7 @@ class Model(_message.Message):
     WAITING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     RUNNING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     HAS_CHAT_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_SAMPLING_FIELD_NUMBER: _ClassVar[int]
     name: str
     max_model_len: int
     ready_replicas: int
@@ -414,7 +415,8 @@ class Model(_message.Message):
     waiting_requests: int
     running_requests: int
     has_chat_template: bool
-    def __init__(self, name: _Optional[str] = ..., max_model_len: _Optional[int] = ..., ready_replicas: _Optional[int] = ..., desired_replicas: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., has_chat_template: _Optional[bool] = ...) -> None: ...
+    default_sampling: SamplingParams
+    def __init__(self, name: _Optional[str] = ..., max_model_len: _Optional[int] = ..., ready_replicas: _Optional[int] = ..., desired_replicas: _Optional[int] = ..., waiting_requests: _Optional[int] = ..., running_requests: _Optional[int] = ..., has_chat_template: _Optional[bool] = ..., default_sampling: _Optional[_Union[SamplingParams, _Mapping]] = ...) -> None: ...
 
 class ListModelsResponse(_message.Message):
     __slots__ = ("models",)

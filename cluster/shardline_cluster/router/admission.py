@@ -98,6 +98,7 @@ def resolved_sampling(
         top_k=_first(admission.defaults.top_k, 0),
         top_p=_first(admission.defaults.top_p, 1.0),
         min_p=_first(admission.defaults.min_p, 0.0),
+        repetition_penalty=_first(admission.defaults.repetition_penalty, 1.0),
         seed=seed_of(request_id),
         n=1,
         max_tokens=admission.max_model_len - num_prompt_tokens,

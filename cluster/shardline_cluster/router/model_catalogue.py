@@ -14,6 +14,7 @@ from shardline_cluster.router.text_threads import TextThreads
 from shardline_cluster.router.validation import check_messages
 from shardline_protos import generation_pb2 as pb
 from shardline_workers.text.detokenizer import text_of
+from shardline_workers.text.generation_config import told_defaults
 from shardline_workers.text.text_model import TextModel
 
 
@@ -64,6 +65,8 @@ class ModelCatalogue:
         if served is None:
             return model
         view = await served.lane.streams.view()
+        for name, value in told_defaults(served.lane.text.defaults).items():
+            setattr(model.default_sampling, name, value)
         model.has_chat_template = served.lane.text.chat_template is not None
         model.ready_replicas = sum(_is_ready(leader, deployment.name) for leader in view.leaders)
         model.waiting_requests = view.waiting_requests + view.handed_back_requests

@@ -56,12 +56,13 @@ def test_everything_that_was_left_out_has_the_protocols_default() -> None:
 
 
 def test_the_models_defaults_come_before_the_protocols_and_the_clients_before_both() -> None:
-    defaults = SamplingDefaults(temperature=0.6, top_k=40, top_p=0.9)
+    defaults = SamplingDefaults(temperature=0.6, top_k=40, top_p=0.9, repetition_penalty=1.2)
 
     _, payload = _submit(pb.GenerateRequest(sampling=pb.SamplingParams(temperature=0, top_p=0.5)), defaults=defaults)
 
     sampling = payload.sampling
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (0.0, 40, 0.5, 0.0)
+    assert sampling.repetition_penalty == 1.2
 
 
 def test_what_the_client_set_is_kept() -> None:

@@ -28,6 +28,7 @@ from shardline_cluster.router.router_server import RouterServer
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
 from shardline_protos.status_details_pb2 import Status
+from shardline_workers.text.text_model import SamplingDefaults
 from tests.cluster.router.router_bench import (
     CONTEXT,
     LANE,
@@ -512,6 +513,15 @@ async def test_models_are_listed_with_their_lanes_counters(bench: RouterBench, r
         (MODEL, CONTEXT, 1, True)
     ]
     assert (models[0].desired_replicas, models[0].ready_replicas) == (1, 0)
+
+
+async def test_a_models_own_sampling_defaults_are_listed(bench: RouterBench) -> None:
+    bench.defaults = SamplingDefaults(temperature=0.0, top_k=40)
+    router = await bench.start_router()
+
+    (model,) = (await router.stub.ListModels(pb.ListModelsRequest())).models
+
+    assert model.default_sampling == pb.SamplingParams(temperature=0.0, top_k=40)
 
 
 async def test_text_is_tokenised_and_back(router: RunningRouter) -> None:
