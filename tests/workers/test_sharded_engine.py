@@ -120,6 +120,30 @@ class TestTheSameTokensWhateverHappens:
         assert (len(set(outputs.values())) == 1) == (sampling.temperature == 0)
 
 
+def test_sequences_of_a_request_compute_their_prompt_once_and_share_its_full_blocks(files: ModelFiles) -> None:
+    num_sequences, block_size = 4, 8
+    engine = load(files)
+    engine.add(request(DRAWN, num_sequences=num_sequences))
+    shared = (len(PROMPT) - 1) // block_size * block_size
+    rest = len(PROMPT) - shared
+
+    num_prefilled, told = 0, set[int]()
+    while len(told) < num_sequences:
+        result = engine.step()
+        engine.check_integrity()
+        num_prefilled += result.num_prefill_tokens
+        told |= {step.sequence for step in result.sequences}
+
+    assert num_prefilled == len(PROMPT) + (num_sequences - 1) * rest
+    own_blocks = num_sequences  # each holds the rest of the prompt and its first tokens in one
+    held = engine.description.kv_cache_tokens - engine.capacity().free_tokens
+    assert held == shared + own_blocks * block_size
+    for sequence in range(num_sequences):
+        engine.stop_sequence("r", sequence)
+        engine.check_integrity()
+    assert engine.capacity().free_tokens == engine.description.kv_cache_tokens
+
+
 def test_another_seed_gives_other_tokens(files: ModelFiles) -> None:
     one = run(load(files), request(DRAWN))
 

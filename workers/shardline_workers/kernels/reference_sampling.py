@@ -75,5 +75,13 @@ def row_logprobs(logits: Tensor, chosen_ids: Tensor, num_top: int) -> tuple[Tens
     """Log-probabilities of the chosen tokens [rows], and ids and log-probabilities of the likeliest [rows, num_top]."""
     logprobs = logits.to(torch.float64).log_softmax(dim=-1)
     chosen = logprobs.gather(-1, chosen_ids[:, None])[:, 0]
-    top, top_ids = logprobs.topk(num_top, dim=-1)
-    return chosen, top_ids, top
+    top_ids = torch.stack([_likeliest(row, num_top) for row in logprobs])
+    return chosen, top_ids, logprobs.gather(-1, top_ids)
+
+
+def _likeliest(row: Tensor, count: int) -> Tensor:
+    """Ids of the `count` likeliest tokens of a row, likeliest first, the lowest ids of equals: topk takes any of them."""
+    if count == 0:
+        return torch.empty(0, dtype=torch.int64, device=row.device)
+    candidates = (row >= row.topk(count).values[-1]).nonzero()[:, 0]
+    return candidates[row[candidates].sort(descending=True, stable=True).indices[:count]]

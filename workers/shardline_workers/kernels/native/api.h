@@ -30,7 +30,7 @@ extern "C" {
 // and, for a file whose first line is "// flags: …" or "// arm64 flags: …", these flags as well. They name its
 // instruction set: such files are left out on processors other than x86-64, or other than 64-bit ARM. No -march besides,
 // no -ffast-math: both would change results.
-#define SL_ABI_VERSION 3
+#define SL_ABI_VERSION 4
 #define SL_API __attribute__((visibility("default")))
 
 enum sl_status {
@@ -352,7 +352,7 @@ typedef struct sl_adjustments {
 //   CHOOSE_DRAWN   overwrites chosen_ids of drawn_rows; does nothing where header[SL_DRAWN] is 0.
 //   CHOOSE_GIVEN   overwrites chosen_ids of given_rows by given_ids.
 //   LOGPROBS       writes the last three, from the logits as they are; nothing where header[SL_LOGPROBS] is 0.
-// Rows that are not usable are drawn as 0 and have log-probabilities NaN.
+// Rows that are not usable are drawn as 0 and have log-probabilities NaN. Of equally likely tokens the lower id is first.
 typedef struct sl_choice {
     float *logits;  // [max_sampled, logits_stride]
     int64_t logits_stride;
@@ -373,11 +373,11 @@ typedef struct sl_choice {
     sl_adjustments adjustments;
     const int64_t *given_rows;  // [max_sampled]
     const int64_t *given_ids;   // [max_sampled]
-    int64_t *chosen_ids;      // [max_sampled]
-    uint8_t *usable;          // [max_sampled], 0 or 1
-    double *chosen_logprobs;  // [max_sampled]
-    int64_t *top_ids;         // [max_sampled, num_top]
-    double *top_logprobs;     // [max_sampled, num_top]
+    int64_t *chosen_ids;        // [max_sampled]
+    uint8_t *usable;            // [max_sampled], 0 or 1
+    double *chosen_logprobs;    // [max_sampled]
+    int64_t *top_ids;           // [max_sampled, num_top]
+    double *top_logprobs;       // [max_sampled, num_top]
 } sl_choice;
 
 typedef struct sl_op {
