@@ -96,8 +96,8 @@ class Operations(Protocol):
     def adjust_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """Changes the logits that adjustments name, in this order: bias, repetition, frequency and presence penalty.
 
-        logits [max_sampled, vocab], rows of `adjusted_rows`; a row's adjustments are those of its slot. What stood there
-        goes to `raw_logits`.
+        logits [max_sampled, vocab], rows of `adjusted_rows`; a row's adjustments are those of its slot. What stood
+        there goes to `raw_logits`.
         """
         ...
 

@@ -80,7 +80,7 @@ def row_logprobs(logits: Tensor, chosen_ids: Tensor, num_top: int) -> tuple[Tens
 
 
 def _likeliest(row: Tensor, count: int) -> Tensor:
-    """Ids of the `count` likeliest tokens of a row, likeliest first, the lowest ids of equals: topk takes any of them."""
+    """Ids of the `count` likeliest tokens of a row, likeliest first, the lowest ids of equals: topk takes any."""
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=row.device)
     candidates = (row >= row.topk(count).values[-1]).nonzero()[:, 0]

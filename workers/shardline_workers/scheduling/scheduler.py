@@ -99,7 +99,7 @@ class Scheduler:
 
     def schedule(self) -> StepPlan:
         """Plans the next step and gives its sequences their blocks and slots."""
-        draft = StepDraft(budget=self.limits.max_num_batched_tokens)
+        draft = StepDraft(budget=self.limits.max_num_batched_tokens, score_budget=self.limits.max_scored_tokens)
         self._plan_decodes(draft)
         self._plan_prefills(draft)
         self._admit_waiting(draft)

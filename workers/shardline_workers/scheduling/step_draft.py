@@ -3,7 +3,6 @@
 from dataclasses import dataclass, field
 
 from shardline_workers.scheduling.request import SequenceKey, SequenceState
-from shardline_workers.scheduling.scheduler_limits import MAX_SCORED_TOKENS
 from shardline_workers.scheduling.step_plan import ScheduledChunk, SlotStart, StepPlan
 
 
@@ -12,7 +11,7 @@ class StepDraft:
     """Collects chunks until the budget is used up."""
 
     budget: int  # tokens left
-    score_budget: int = MAX_SCORED_TOKENS  # prompt tokens left that may be scored
+    score_budget: int  # prompt tokens left that may be scored
     starts: list[SlotStart] = field(default_factory=list)
     chunks: list[ScheduledChunk] = field(default_factory=list)
     preempted: list[SequenceKey] = field(default_factory=list)
