@@ -83,5 +83,6 @@ def _likeliest(row: Tensor, count: int) -> Tensor:
     """Ids of the `count` likeliest tokens of a row, likeliest first, the lowest ids of equals: topk takes any."""
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=row.device)
-    candidates = (row >= row.topk(count).values[-1]).nonzero()[:, 0]
+    # Nothing is less than a NaN: a row that cannot be used has all of its tokens here.
+    candidates = (~(row < row.topk(count).values[-1])).nonzero()[:, 0]
     return candidates[row[candidates].sort(descending=True, stable=True).indices[:count]]
