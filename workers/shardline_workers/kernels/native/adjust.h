@@ -35,7 +35,8 @@ static void adjust_logits(const sl_op &op, Work &work) {
 
 static void restore_logits(const sl_op &op, Work &work) {
     const sl_choice &c = op.choice;
-    for_each_adjustment(c, work, [&](int64_t, int64_t entry, float &logit) { logit = c.adjustments.raw_logits[entry]; });
+    for_each_adjustment(c, work,
+                        [&](int64_t, int64_t entry, float &logit) { logit = (float)c.adjustments.raw_logits[entry]; });
 }
 
 }  // namespace SL_TARGET

@@ -352,7 +352,7 @@ typedef struct sl_adjustments {
 //   CHOOSE_DRAWN   overwrites chosen_ids of drawn_rows; does nothing where header[SL_DRAWN] is 0.
 //   CHOOSE_GIVEN   overwrites chosen_ids of given_rows by given_ids.
 //   LOGPROBS       writes the last three, from the logits as they are; nothing where header[SL_LOGPROBS] is 0.
-// Rows that are not usable are drawn as 0 and have log-probabilities NaN. Of equally likely tokens the lower id is first.
+// Rows that are not usable are drawn as 0 and have log-probabilities NaN. Of equals the lower id is first.
 typedef struct sl_choice {
     float *logits;  // [max_sampled, logits_stride]
     int64_t logits_stride;

@@ -29,8 +29,9 @@ int check_values(const int64_t *values, int64_t count, int64_t end, const char *
 
 int check_counts(const StepCheck &c) {
     const int32_t sampled = c.count(SL_SAMPLED);
+    const sl_limits &limits = c.limits;
     const int32_t bounds[SL_COUNT_COUNT] = {
-        c.limits.max_tokens, c.limits.max_seqs, c.limits.max_sampled, sampled, c.count(SL_DRAWN), sampled, sampled, sampled};
+        limits.max_tokens, limits.max_seqs, limits.max_sampled, sampled, c.count(SL_DRAWN), sampled, sampled, sampled};
     for (int i = 0; i < SL_COUNT_COUNT; i++)
         if (c.count(i) < 0 || c.count(i) > bounds[i])
             return refuse(SL_BAD_STEP, "header[%d] is %d; it must be 0 … %d", i, c.count(i), bounds[i]);
