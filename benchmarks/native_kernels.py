@@ -155,7 +155,7 @@ class Matrices:
         header = np.zeros(len(StepCount), dtype=np.int32)
         header[StepCount.TOKENS] = num_rows
         step = api.Step(header.ctypes.data)
-        limits = api.Limits(num_rows, 1, 1, 0)
+        limits = api.Limits(num_rows, 1, 1, 1)
         array = (api.Op * len(ops))(*ops)
         program = self._library.checked_pointer(
             self._library.sl_program_create(array, len(ops), ctypes.byref(limits), isa, 1)

@@ -8,6 +8,7 @@ from shardline.results import (
     Completion,
     Event,
     Finished,
+    PromptTokens,
     RequestState,
     SequenceEnd,
     SequenceOutput,
@@ -46,6 +47,7 @@ class CompletionBuilder:
         self._parts: dict[int, _SequenceParts] = {}
         self._model = ""
         self._finished: Finished | None = None
+        self._prompt: list[PromptTokens] = []
 
     def take(self, event: Event) -> None:
         """Adds an event; they come in the order of the stream."""
@@ -54,6 +56,8 @@ class CompletionBuilder:
                 self._model = event.model
             case Tokens():
                 self._take_tokens(event)
+            case PromptTokens():
+                self._prompt.append(event)
             case Finished():
                 self._finished = event
 
@@ -90,4 +94,6 @@ class CompletionBuilder:
             ),
             usage=finished.usage,
             error=finished.error,
+            prompt_token_ids=tuple(token_id for part in self._prompt for token_id in part.token_ids),
+            prompt_logprobs=tuple(logprobs for part in self._prompt for logprobs in part.logprobs),
         )

@@ -1,6 +1,7 @@
 """From protobuf to the client's results: the other one place where wire and client meet."""
 
 import datetime
+import math
 from collections.abc import Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,6 +13,7 @@ from shardline.results import (
     Finished,
     FinishReason,
     ModelInfo,
+    PromptTokens,
     Queued,
     RequestState,
     RequestStatus,
@@ -48,6 +50,8 @@ def decode_event(message: pb.GenerateEvent) -> Event | None:
     kind = message.WhichOneof("event")
     if kind == "tokens":
         return _tokens(message)
+    if kind == "prompt":
+        return _prompt(message)
     if kind == "accepted":
         return _accepted(message)
     if kind == "queued":
@@ -93,6 +97,20 @@ def _tokens(message: pb.GenerateEvent) -> Tokens:
         logprobs=tuple(_logprobs(record) for record in tokens.logprobs),
         finish_reason=_REASONS.get(tokens.finish_reason),
     )
+
+
+def _prompt(message: pb.GenerateEvent) -> PromptTokens:
+    return PromptTokens(
+        request_id=message.request_id,
+        cursor=message.cursor,
+        offset=message.prompt.offset,
+        token_ids=tuple(message.prompt.token_ids),
+        logprobs=_prompt_logprobs(message.prompt),
+    )
+
+
+def _prompt_logprobs(prompt: pb.Prompt) -> tuple[TokenLogprobs | None, ...]:
+    return tuple(None if math.isnan(record.logprob) else _logprobs(record) for record in prompt.logprobs)
 
 
 def _logprobs(record: pb.TokenLogprobs) -> TokenLogprobs:
@@ -155,6 +173,8 @@ def decode_status(status: pb.RequestStatus) -> RequestStatus:
         finished=finished,
         cursor=status.cursor,
         metadata=dict(status.metadata),
+        prompt_token_ids=tuple(status.prompt.token_ids),
+        prompt_logprobs=_prompt_logprobs(status.prompt),
     )
 
 
@@ -191,6 +211,7 @@ def decode_model(model: pb.Model) -> ModelInfo:
         waiting_requests=model.waiting_requests,
         running_requests=model.running_requests,
         has_chat_template=model.has_chat_template,
+        default_sampling={name.name: value for name, value in model.default_sampling.ListFields()},
     )
 
 

@@ -40,19 +40,19 @@ class RequestOptions(TypedDict, total=False):
     seed: int | None
     n: int | None  # number of sequences
     max_tokens: int | None  # of each sequence; absent: the rest of the context
-    min_tokens: int | None
+    min_tokens: int | None  # nothing ends a sequence before but max_tokens
     stop: str | Sequence[str] | None  # the text ends before the first of these
     stop_token_ids: Sequence[int] | None
     ignore_eos: bool | None
     include_stop_in_output: bool | None
     logprobs: int | None  # the chosen token and the k likeliest, 0 … 20
     prompt_logprobs: int | None
-    echo: bool | None
+    echo: bool | None  # the prompt's text stands before each output's
     presence_penalty: float | None  # -2 … 2
     frequency_penalty: float | None  # -2 … 2
-    repetition_penalty: float | None  # > 0
-    logit_bias: Mapping[int, float] | None  # token id to addend
-    bad_words: str | Sequence[str] | None
+    repetition_penalty: float | None  # 0.01 … 100, 1 is off
+    logit_bias: Mapping[int, float] | None  # token id to addend, -100 … 100
+    bad_words: str | Sequence[str] | None  # never in the output, with a space before or without
     skip_special_tokens: bool | None
     # What the output must look like: at most one of these.
     json_schema: str | Mapping[str, Any] | None

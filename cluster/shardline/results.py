@@ -106,6 +106,17 @@ class Tokens:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PromptTokens:
+    """Tokens of the prompt itself, where `prompt_logprobs` was asked for. Several of them, in order, are the prompt."""
+
+    request_id: str
+    cursor: bytes
+    offset: int  # tokens of the prompt before these
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs | None, ...]  # one for each; None for the first, before which nothing stands
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SequenceEnd:
     """How one sequence ended."""
 
@@ -127,7 +138,7 @@ class Finished:
     error: str = ""
 
 
-Event = Accepted | Queued | Started | Tokens | Finished
+Event = Accepted | Queued | Started | PromptTokens | Tokens | Finished
 
 
 # --- whole results -----------------------------------------------------------------------------------------------
@@ -155,6 +166,9 @@ class Completion:
     outputs: tuple[SequenceOutput, ...]
     usage: Usage
     error: str = ""
+    # Where `prompt_logprobs` was asked for: one of each for every token of the prompt; None for the first.
+    prompt_token_ids: tuple[int, ...] = ()
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] = ()
 
     @property
     def text(self) -> str:
@@ -187,6 +201,8 @@ class RequestStatus:
     finished: Finished | None  # of an ended request
     cursor: bytes  # after everything in `outputs`
     metadata: Mapping[str, str] = field(default_factory=dict)
+    prompt_token_ids: tuple[int, ...] = ()  # where `prompt_logprobs` was asked for
+    prompt_logprobs: tuple[TokenLogprobs | None, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +224,7 @@ class ModelInfo:
     waiting_requests: int
     running_requests: int
     has_chat_template: bool
+    default_sampling: Mapping[str, float] = field(default_factory=dict)  # the model's own, by option of a request
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from shardline.call_failure import CallFailure
 from shardline.decoding import decode_event
 from shardline.errors import ServerError, ShardlineError, StreamClosedError, StreamMismatchError
 from shardline.patience import Patience
-from shardline.results import Accepted, Event, Finished, Started, Tokens
+from shardline.results import Accepted, Event, Finished, PromptTokens, Started, Tokens
 from shardline_protos import generation_pb2 as pb
 
 E = TypeVar("E", bound=ShardlineError)
@@ -40,6 +40,7 @@ class TokenStream:
         self._cursor = resumed.cursor if resumed else b""
         self._start = None if self._cursor else 0
         self._sequences: dict[int, _SequenceProgress] = {}
+        self._prompt = _SequenceProgress(self._start)
         self._accepted = False
         self._attempt = 0  # the latest that the caller knows of
         self._opened = 0.0
@@ -98,6 +99,8 @@ class TokenStream:
             raise self._located(ServerError(str(error))) from None
         if isinstance(event, Tokens) and not self._joins(event):
             return None
+        if isinstance(event, PromptTokens) and not self._prompt_joins(event):
+            return None
         if isinstance(event, Accepted | Started) and not self._is_news(event):
             return None
         if isinstance(event, Finished):
@@ -155,6 +158,20 @@ class TokenStream:
         progress.ended = event.finish_reason is not None
         if event.token_ids:
             self._patience.progressed()
+        return True
+
+    def _prompt_joins(self, event: PromptTokens) -> bool:
+        """Whether the event brings tokens of the prompt; its end is told by an empty one."""
+        if not event.token_ids:
+            return False
+        if self._prompt.offset not in (None, event.offset):
+            raise self._located(
+                StreamMismatchError(
+                    f"the router sent tokens of the prompt from {event.offset} on, but {self._prompt.offset} are here"
+                )
+            )
+        self._prompt.offset = event.offset + len(event.token_ids)
+        self._patience.progressed()
         return True
 
     def _check_end(self, event: Finished) -> None:

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from shardline_protos import generation_pb2 as shardline__protos_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dshardline_protos/record.proto\x12\x13shardline.record.v1\x1a!shardline_protos/generation.proto\"\x83\x02\n\x0eRequestPayload\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nprompt_ids\x18\x02 \x03(\r\x12.\n\x08sampling\x18\x03 \x01(\x0b\x32\x1c.shardline.v1.SamplingParams\x12\x43\n\x08metadata\x18\x04 \x03(\x0b\x32\x31.shardline.record.v1.RequestPayload.MetadataEntry\x12\x13\n\x0bprompt_text\x18\x05 \x01(\t\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dshardline_protos/record.proto\x12\x13shardline.record.v1\x1a!shardline_protos/generation.proto\"\xae\x02\n\x0eRequestPayload\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\nprompt_ids\x18\x02 \x03(\r\x12.\n\x08sampling\x18\x03 \x01(\x0b\x32\x1c.shardline.v1.SamplingParams\x12\x43\n\x08metadata\x18\x04 \x03(\x0b\x32\x31.shardline.record.v1.RequestPayload.MetadataEntry\x12\x13\n\x0bprompt_text\x18\x05 \x01(\t\x12\x13\n\x0btraceparent\x18\x06 \x01(\t\x12)\n\tbad_words\x18\x07 \x03(\x0b\x32\x16.shardline.v1.TokenIds\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,7 +35,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REQUESTPAYLOAD_METADATAENTRY']._loaded_options = None
   _globals['_REQUESTPAYLOAD_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_REQUESTPAYLOAD']._serialized_start=90
-  _globals['_REQUESTPAYLOAD']._serialized_end=349
-  _globals['_REQUESTPAYLOAD_METADATAENTRY']._serialized_start=302
-  _globals['_REQUESTPAYLOAD_METADATAENTRY']._serialized_end=349
+  _globals['_REQUESTPAYLOAD']._serialized_end=392
+  _globals['_REQUESTPAYLOAD_METADATAENTRY']._serialized_start=345
+  _globals['_REQUESTPAYLOAD_METADATAENTRY']._serialized_end=392
 # @@protoc_insertion_point(module_scope)

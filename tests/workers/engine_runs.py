@@ -8,6 +8,18 @@ from tests.workers.tiny_checkpoint import VOCAB_SIZE
 
 GREEDY = Sampling(temperature=0.0, max_tokens=24)
 DRAWN = Sampling(temperature=1.3, top_k=40, top_p=0.95, min_p=0.001, seed=2**64 - 5, max_tokens=24)
+ADJUSTED = Sampling(
+    temperature=0.9,
+    seed=11,
+    max_tokens=24,
+    min_tokens=9,
+    stop_token_ids=frozenset({5, 17}),
+    logit_bias=((3, 2.5), (40, -100.0)),
+    repetition_penalty=1.2,
+    frequency_penalty=0.3,
+    presence_penalty=-0.2,
+    bad_words=((8,), (20, 21)),
+)
 PROMPT = tuple((7 * number + 3) % VOCAB_SIZE for number in range(37))
 NUM_OTHERS = 5
 

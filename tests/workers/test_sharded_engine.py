@@ -16,8 +16,10 @@ from shardline_workers.engine import (
 )
 from shardline_workers.files.model_source import ModelFiles
 from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
-from tests.workers.engine_runs import DRAWN, GREEDY, PROMPT, others, request, run, steps
+from tests.workers.engine_runs import ADJUSTED, DRAWN, GREEDY, PROMPT, others, request, run, steps
 from tests.workers.tiny_checkpoint import VOCAB_SIZE, tiny_tensors, write_tiny_checkpoint
+
+UNENDING = dataclasses.replace(ADJUSTED, min_tokens=ADJUSTED.max_tokens)
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,7 @@ def load(
     return load_engine(config, report=lambda _: None)
 
 
-@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN, UNENDING], ids=["greedy", "drawn", "adjusted"])
 class TestTheSameTokensWhateverHappens:
     @pytest.fixture
     def alone(self, files: ModelFiles, sampling: Sampling) -> tuple[int, ...]:
@@ -116,6 +118,30 @@ class TestTheSameTokensWhateverHappens:
 
         assert outputs["r", 0] == alone
         assert (len(set(outputs.values())) == 1) == (sampling.temperature == 0)
+
+
+def test_sequences_of_a_request_compute_their_prompt_once_and_share_its_full_blocks(files: ModelFiles) -> None:
+    num_sequences, block_size = 4, 8
+    engine = load(files)
+    engine.add(request(DRAWN, num_sequences=num_sequences))
+    shared = (len(PROMPT) - 1) // block_size * block_size
+    rest = len(PROMPT) - shared
+
+    num_prefilled, told = 0, set[int]()
+    while len(told) < num_sequences:
+        result = engine.step()
+        engine.check_integrity()
+        num_prefilled += result.num_prefill_tokens
+        told |= {step.sequence for step in result.sequences}
+
+    assert num_prefilled == len(PROMPT) + (num_sequences - 1) * rest
+    own_blocks = num_sequences  # each holds the rest of the prompt and its first tokens in one
+    held = engine.description.kv_cache_tokens - engine.capacity().free_tokens
+    assert held == shared + own_blocks * block_size
+    for sequence in range(num_sequences):
+        engine.stop_sequence("r", sequence)
+        engine.check_integrity()
+    assert engine.capacity().free_tokens == engine.description.kv_cache_tokens
 
 
 def test_another_seed_gives_other_tokens(files: ModelFiles) -> None:

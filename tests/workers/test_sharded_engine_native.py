@@ -16,12 +16,14 @@ from shardline_workers.engine import EngineRequest, Sampling, SequenceStart, Tok
 from shardline_workers.files.model_source import ModelFiles
 from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
+from tests.workers import engine_runs
 from tests.workers.engine_runs import steps
 from tests.workers.quantised_gguf import FORMATS, write_quantised_gguf
 from tests.workers.tiny_checkpoint import VOCAB_SIZE
 
 GREEDY = Sampling(temperature=0.0, max_tokens=12, num_logprobs=3)
 DRAWN = Sampling(temperature=1.2, top_k=40, top_p=0.95, min_p=0.001, seed=77, max_tokens=12, num_logprobs=3)
+ADJUSTED = dataclasses.replace(engine_runs.ADJUSTED, max_tokens=12, min_tokens=12, num_logprobs=3)
 # Longer than one split of attention, 256 keys.
 PROMPT = tuple((7 * number * number + 3 * number + 1) % VOCAB_SIZE for number in range(290))
 
@@ -45,7 +47,7 @@ def model(
     return Model(files, "int8" if int8 else "auto")
 
 
-@pytest.fixture(scope="module", params=[GREEDY, DRAWN], ids=["greedy", "drawn"])
+@pytest.fixture(scope="module", params=[GREEDY, DRAWN, ADJUSTED], ids=["greedy", "drawn", "adjusted"])
 def sampling(request: pytest.FixtureRequest) -> Sampling:
     chosen: Sampling = request.param
     return chosen

@@ -34,8 +34,31 @@ class Sampling:
     min_p: float = 0.0
     seed: int = 0  # 0 … 2^64 - 1
     max_tokens: int = 16  # at least 1, of each sequence, those already in the log included
+    min_tokens: int = 0  # a sequence that has no more tokens is not ended by a stop id: the id cannot be chosen
     stop_token_ids: frozenset[int] = frozenset()  # end-of-text ids included, unless they are to be ignored
     num_logprobs: int | None = None  # likeliest tokens told beside the chosen one; None tells none at all
+    num_prompt_logprobs: int | None = None  # the same of the prompt's tokens; None also where they were told before
+    logit_bias: tuple[tuple[int, float], ...] = ()  # (token id, addend), each id once
+    repetition_penalty: float = 1.0  # divides positive logits of tokens in prompt or output, multiplies negative ones
+    frequency_penalty: float = 0.0  # subtracted from a token's logit for each time that it stands in the output
+    presence_penalty: float = 0.0  # subtracted once where it stands in the output
+    bad_words: tuple[tuple[int, ...], ...] = ()  # the last token of each cannot follow the others of it in the output
+
+    @property
+    def has_penalties(self) -> bool:
+        """Whether a token's logit depends on the tokens before it."""
+        return (self.repetition_penalty, self.frequency_penalty, self.presence_penalty) != (1.0, 0.0, 0.0)
+
+    @property
+    def adjusts_logits(self) -> bool:
+        """Whether some logits are changed before a token is chosen from them."""
+        may_stop_early = self.min_tokens > 0 and bool(self.stop_token_ids)
+        return self.has_penalties or may_stop_early or bool(self.logit_bias or self.bad_words)
+
+    @property
+    def num_named_ids(self) -> int:
+        """Tokens whose logits may be changed without standing in prompt or output, at most."""
+        return len(self.logit_bias) + len(self.stop_token_ids) + len(self.bad_words)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +97,8 @@ class SequenceStep:
     sequence: int
     token_ids: tuple[int, ...]
     logprobs: tuple[TokenLogprobs, ...] = ()  # one for each token, or empty where none were asked for
+    # Of the prompt's second token and all behind it, in the step that brings the first token of the request; else None.
+    prompt_logprobs: tuple[TokenLogprobs, ...] | None = None
     finish: FinishReason | None = None
     error: str | None = None  # the request cannot be computed (NaN in its logits, say); it is gone from the engine
 

@@ -18,10 +18,11 @@ from shardline_workers.models.checkpoint import open_checkpoint
 from shardline_workers.models.decoder import Activations, Decoder, rotary_tables
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.decoder_weights import DecoderWeights, load_decoder_weights
+from shardline_workers.ranks.logit_adjustments import check_named_ids
 from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.ranks.thread_governor import ThreadGovernor
 from shardline_workers.scheduling.scheduler import Scheduler
-from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
+from shardline_workers.scheduling.scheduler_limits import MAX_SCORED_TOKENS, SchedulerLimits
 from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
 from shardline_workers.scheduling.step_times import StepTimes
 from shardline_workers.weights.rank_slice import RankSlice
@@ -70,12 +71,14 @@ class ShardedEngine:
         Raises:
             RequestTooLargeError: prompt and output never fit.
             ValueError: the request makes no sense here: a token id beyond the vocabulary, an empty prompt, a request id
-                that is here already, more log-probabilities than the engine tells.
+                that is here already, more log-probabilities than the engine tells, too many biased or forbidden tokens.
         """
         self._check_token_ids(request)
-        num_logprobs = request.sampling.num_logprobs
-        if num_logprobs is not None and not 0 <= num_logprobs <= self._max_logprobs:
-            raise ValueError(f"num_logprobs is {num_logprobs}; it must be between 0 and {self._max_logprobs}")
+        check_named_ids(request.sampling, vocab_size=self._description.vocab_size)
+        for name in ("num_logprobs", "num_prompt_logprobs"):
+            number = getattr(request.sampling, name)
+            if number is not None and not 0 <= number <= self._max_logprobs:
+                raise ValueError(f"{name} is {number}; it must be between 0 and {self._max_logprobs}")
         self._scheduler.add(request)
 
     def stop_sequence(self, request_id: str, sequence: int) -> None:
@@ -252,7 +255,7 @@ def _build(
         weights,
         kernels,
         max_tokens=config.max_num_batched_tokens,
-        max_seqs=config.max_num_seqs,
+        max_sampled=config.max_num_seqs + MAX_SCORED_TOKENS,
         device=device,
     )
     block_size = config.block_size or (kernels.block_sizes or (DEFAULT_BLOCK_SIZE,))[0]

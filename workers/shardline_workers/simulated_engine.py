@@ -3,6 +3,8 @@
 It serves tests, fault campaigns, load tests of everything around the engine, and a first look at a cluster on a laptop.
 Sequences are batched continuously, prompts are prefilled in chunks under a token budget, every sequence reserves the KV
 tokens of its prompt and its longest output when it enters the batch, so that none is ever preempted.
+
+Of how tokens are chosen it knows the seed alone: penalties, biases, temperatures and bad words change nothing here.
 """
 
 import math
@@ -88,6 +90,7 @@ class _Sequence:
     num_generated: int
     last_id: int | None
     num_cached: int = 0  # tokens whose keys and values are there
+    tells_prompt: bool = False  # its next token brings the log-probabilities of the prompt's
 
     @property
     def key(self) -> tuple[str, int]:
@@ -153,9 +156,11 @@ class SimulatedEngine:
                 f"prompt and output of {request.request_id} have up to {needed} tokens, but this engine holds {bound}: "
                 f"shorten the prompt or lower max_tokens"
             )
+        first = next((index for index, start in enumerate(request.sequences) if not start.finished), None)
         for index, start in enumerate(request.sequences):
             if not start.finished:
-                self._start(request, index, start)
+                tells = index == first and request.sampling.num_prompt_logprobs is not None
+                self._start(request, index, start, tells_prompt=tells)
 
     def stop_sequence(self, request_id: str, sequence: int) -> None:
         """Ends one sequence; unknown ones are ignored."""
@@ -198,11 +203,18 @@ class SimulatedEngine:
         """Forgets everything."""
         self._keep(lambda *_: False)
 
-    def _start(self, request: EngineRequest, index: int, start: SequenceStart) -> None:
+    def _start(self, request: EngineRequest, index: int, start: SequenceStart, *, tells_prompt: bool) -> None:
         """Lets a sequence wait; one whose log is at its end, without saying so, is told to be finished."""
         tokens = sequence_tokens(self._config.tokens, request, index, replay_text=self._config.replay_text.encode())
         ids = start.generated_ids
-        sequence = _Sequence(request, index, tokens, num_generated=len(ids), last_id=ids[-1] if ids else None)
+        sequence = _Sequence(
+            request,
+            index,
+            tokens,
+            num_generated=len(ids),
+            last_id=ids[-1] if ids else None,
+            tells_prompt=tells_prompt,
+        )
         if (reason := sequence.finish_reason()) is None:
             self._waiting.append(sequence)
         else:
@@ -251,6 +263,7 @@ class SimulatedEngine:
             sequence=sequence.index,
             token_ids=(token_id,),
             logprobs=_logprobs(token_id, sampling.num_logprobs),
+            prompt_logprobs=_prompt_logprobs(sequence),
             finish=sequence.finish_reason(),
         )
 
@@ -265,6 +278,16 @@ def _num_prefill_tokens(plan: _Plan) -> int:
 
 def _is_prefill(sequence: _Sequence) -> bool:
     return sequence.num_known - sequence.num_cached > 1 or sequence.num_cached == 0
+
+
+def _prompt_logprobs(sequence: _Sequence) -> tuple[TokenLogprobs, ...] | None:
+    """Told once."""
+    if not sequence.tells_prompt:
+        return None
+    sequence.tells_prompt = False
+    request = sequence.request
+    ids, number = request.prompt_ids[1:], request.sampling.num_prompt_logprobs
+    return tuple(told for token_id in ids for told in _logprobs(token_id, number))
 
 
 def _logprobs(token_id: int, num_logprobs: int | None) -> tuple[TokenLogprobs, ...]:

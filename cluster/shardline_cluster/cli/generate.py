@@ -3,9 +3,10 @@
 import argparse
 import json
 import sys
+from collections.abc import Sequence
 from typing import Any
 
-from shardline import Client, Completion, CompletionStream
+from shardline import Client, Completion, CompletionStream, TokenLogprobs
 from shardline_cluster.cli import standard_input
 from shardline_cluster.cli.answer_printing import print_answer, read_answer
 from shardline_cluster.cli.number_flags import number_from
@@ -41,6 +42,17 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add_sampling_flags(parser)
     parser.add_argument("--n", type=number_from(1, whole=True), help="number of outputs (default: 1)")
+    parser.add_argument("--echo", action="store_true", default=None, help="print the prompt before the output")
+    likeliest = number_from(0, 20, whole=True)
+    parser.add_argument(
+        "--logprobs",
+        type=likeliest,
+        metavar="K",
+        help="tell how likely each token was, and the K likeliest; wants --json",
+    )
+    parser.add_argument(
+        "--prompt-logprobs", type=likeliest, metavar="K", help="the same of the prompt's own tokens; wants --json"
+    )
     parser.add_argument(
         "--chat", action="store_true", help="ask PROMPT as a user's message in the model's chat template"
     )
@@ -56,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         ShardlineError: of the client, in words for people.
     """
+    _refuse_unseen(arguments)
     prompt = _prompt(arguments.prompt)
     with connect(arguments) as client:
         meter = TokenMeter()
@@ -83,6 +96,7 @@ def completion_as_json(completion: Completion, meter: TokenMeter) -> dict[str, A
                 "token_ids": list(output.token_ids),
                 "finish_reason": output.finish_reason.value if output.finish_reason else None,
                 "stop": output.stop,
+                **_told("logprobs", output.logprobs),
             }
             for output in completion.outputs
         ],
@@ -91,9 +105,30 @@ def completion_as_json(completion: Completion, meter: TokenMeter) -> dict[str, A
             "completion_tokens": completion.usage.completion_tokens,
             "cached_prompt_tokens": completion.usage.cached_prompt_tokens,
         },
+        **_told("prompt_logprobs", completion.prompt_logprobs),
         "first_token_s": meter.first_token_s,
         "tokens_per_s": meter.tokens_per_s,
     }
+
+
+def _told(name: str, records: Sequence[TokenLogprobs | None]) -> dict[str, Any]:
+    """Log-probabilities under a name, where there are any; null is that of the prompt's first token."""
+    told = [None if record is None else _logprobs_as_json(record) for record in records]
+    return {name: told} if told else {}
+
+
+def _logprobs_as_json(record: TokenLogprobs) -> dict[str, Any]:
+    top = [{"token_id": token.token_id, "logprob": token.logprob} for token in record.top]
+    return {"logprob": record.logprob, "top": top}
+
+
+def _refuse_unseen(arguments: argparse.Namespace) -> None:
+    for name in ("logprobs", "prompt_logprobs"):
+        if getattr(arguments, name) is not None and not arguments.json:
+            flag = f"--{name.replace('_', '-')}"
+            raise InvalidRequestError(
+                f"{flag} is given, but text alone does not show it: add --json, or leave {flag} out", field=name
+            )
 
 
 def _prompt(given: str) -> str:
@@ -110,7 +145,8 @@ def _prompt(given: str) -> str:
 
 def _open(client: Client, prompt: str, arguments: argparse.Namespace) -> CompletionStream:
     options = sampling_options(arguments)
-    options["n"] = arguments.n
+    options["n"], options["echo"] = arguments.n, arguments.echo
+    options["logprobs"], options["prompt_logprobs"] = arguments.logprobs, arguments.prompt_logprobs
     if arguments.chat:
         return client.stream_chat([{"role": "user", "content": prompt}], model=arguments.model, **options)
     return client.stream(prompt, model=arguments.model, **options)

@@ -169,6 +169,7 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
         block_size=arguments.block_size,
         enable_prefix_caching=arguments.enable_prefix_caching,
         chat_template=arguments.chat_template,
+        generation_config=arguments.generation_config,
         simulated_tokens=arguments.simulated_tokens,
         simulated_step_s=arguments.simulated_step_s,
         simulated_replay_text=arguments.simulated_replay_text,

@@ -125,6 +125,14 @@ def _add_engine_flags(group: Any) -> None:
     group.add_argument(
         "--chat-template", metavar="TEMPLATE", help="a Jinja file, or the template itself, instead of the model's own"
     )
+    group.add_argument(
+        "--generation-config",
+        choices=("auto", "none"),
+        default=defaults.generation_config,
+        help="auto: where a client leaves temperature, top_k, top_p, min_p or repetition_penalty out, the model's own "
+        "recommendation counts (generation_config.json, GGUF metadata); none: the protocol's values (default: "
+        "%(default)s)",
+    )
 
 
 def _add_simulation_flags(group: Any) -> None:

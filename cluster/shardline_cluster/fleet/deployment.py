@@ -21,6 +21,7 @@ class EngineOptions:
     block_size: int | None = None
     enable_prefix_caching: bool = True
     chat_template: str | None = None
+    generation_config: str = "auto"  # auto, none: whether the model's own sampling defaults count
     # The simulated engine's; ignored by others.
     simulated_tokens: str = "same"  # same, per-incarnation, replay
     simulated_step_s: float = 0.02

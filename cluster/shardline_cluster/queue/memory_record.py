@@ -73,8 +73,9 @@ class MemoryRecord:
     @property
     def claim_tokens(self) -> int:
         """Tokens that a leader must have room for to take it into its next step."""
+        submission = self.info.submission
         longest = max((log.num_tokens for log in self.logs if log.finish is None), default=0)
-        return self.info.submission.prompt_tokens + longest + 1
+        return submission.prompt_tokens + min(longest, submission.max_tokens) + 1
 
     @property
     def logprobs_width(self) -> int:

@@ -18,8 +18,8 @@ Where docs/protocol.md leaves a choice, both decide alike:
   register and sweep prolong it.
 - Sizes: `TooLarge.tokens` is prompt + max_tokens; a waiting request counts prompt + num_sequences × max_tokens tokens
   and its payload's bytes against the bounds. A claim needs a slot for each unfinished sequence, and of `free_tokens`
-  the prompt, the longest unfinished log and one more. A head that does not fit is passed over for this
-  claim, and its tenant with it.
+  the prompt, the longest unfinished log (max_tokens of it at most) and one more. A head that does not fit is passed
+  over for this claim, and its tenant with it.
 - Position: the rank among `handed_back` for a request with tokens; otherwise the size of `handed_back` and the rank in
   the tenant's own queue.
 - A request is DONE with the finish of its last sequence. What a hold forbids to end gets no finish recorded at all: ids

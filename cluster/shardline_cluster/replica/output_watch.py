@@ -25,11 +25,18 @@ class WatchedTokens:
 class OutputWatch:
     """Watches one request's output. Text is made only where there are stop strings to look for."""
 
-    def __init__(self, plan: RequestPlan, *, num_sequences: int, tokenizer: Tokenizer) -> None:
+    def __init__(self, plan: RequestPlan, *, tokenizer: Tokenizer) -> None:
+        self.plan = plan
         self._sampling = plan.sampling
         self._texts = [
-            OutputText(tokenizer, stops=plan.stops, include_stop=plan.include_stop, skip_special=plan.skip_special)
-            for _ in range(num_sequences if plan.stops else 0)
+            OutputText(
+                tokenizer,
+                stops=plan.stops,
+                include_stop=plan.include_stop,
+                skip_special=plan.skip_special,
+                min_tokens=plan.sampling.min_tokens,
+            )
+            for _ in range(plan.num_outputs if plan.stops else 0)
         ]
 
     async def replay(self, sequence: int, ids: Sequence[int]) -> SequenceFinish | None:
@@ -42,7 +49,7 @@ class OutputWatch:
             if hit is not None:
                 return _stopped(hit)
             await asyncio.sleep(0)
-        if ids and ids[-1] in self._sampling.stop_token_ids:
+        if ids and ids[-1] in self._sampling.stop_token_ids and len(ids) > self._sampling.min_tokens:
             return SequenceFinish(FinishReason.STOP.value)
         return SequenceFinish(FinishReason.LENGTH.value) if len(ids) >= self._sampling.max_tokens else None
 

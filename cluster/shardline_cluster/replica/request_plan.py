@@ -20,6 +20,7 @@ class RequestPlan:
 
     prompt_ids: tuple[int, ...]
     sampling: Sampling
+    num_outputs: int  # sequences that are generated; the record may have one more, of the prompt's own tokens
     stops: tuple[str, ...]
     include_stop: bool
     skip_special: bool
@@ -36,12 +37,15 @@ def read_plan(request: HeldRequest, eos_ids: Set[int]) -> RequestPlan:
         payload.ParseFromString(request.info.submission.payload)
     except DecodeError as error:
         raise UnreadablePayloadError(f"the record's payload is no RequestPayload: {error}") from error
+    if not all(word.ids for word in payload.bad_words):
+        raise UnreadablePayloadError("the record's payload has a bad word without a token")
     if not payload.prompt_ids:
         raise UnreadablePayloadError("the record's payload has no prompt ids, but at least one is needed")
     params = payload.sampling
     return RequestPlan(
         prompt_ids=tuple(payload.prompt_ids),
         sampling=_sampling(payload, request, eos_ids),
+        num_outputs=len(request.sequences) - params.HasField("prompt_logprobs"),
         stops=tuple(params.stop),
         include_stop=params.include_stop_in_output,
         skip_special=params.skip_special_tokens if params.HasField("skip_special_tokens") else True,
@@ -58,5 +62,12 @@ def _sampling(payload: RequestPayload, request: HeldRequest, eos_ids: Set[int]) 
         seed=params.seed,
         max_tokens=submission.max_tokens,
         stop_token_ids=frozenset(params.stop_token_ids) | (frozenset() if params.ignore_eos else frozenset(eos_ids)),
-        num_logprobs=submission.num_logprobs,
+        min_tokens=params.min_tokens,
+        num_logprobs=params.logprobs if params.HasField("logprobs") else None,
+        num_prompt_logprobs=params.prompt_logprobs if params.HasField("prompt_logprobs") else None,
+        logit_bias=tuple(sorted(params.logit_bias.items())),
+        repetition_penalty=params.repetition_penalty if params.HasField("repetition_penalty") else 1.0,
+        frequency_penalty=params.frequency_penalty,
+        presence_penalty=params.presence_penalty,
+        bad_words=tuple(tuple(word.ids) for word in payload.bad_words),
     )

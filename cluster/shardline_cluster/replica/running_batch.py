@@ -1,6 +1,8 @@
 """Between what is held and what the engine computes: starts, stops, and the tokens of each step."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 
 from shardline_cluster.queue.log_encoding import pack_ids, pack_logprobs, unpack_ids
 from shardline_cluster.queue.records import SequenceFinish
@@ -9,8 +11,9 @@ from shardline_cluster.replica.engine_driver import EngineDriver, Turn
 from shardline_cluster.replica.held_request import HeldRequest
 from shardline_cluster.replica.held_requests import HeldRequests
 from shardline_cluster.replica.output_watch import OutputWatch
+from shardline_cluster.replica.prompt_log import PROMPT_FINISH, UNKNOWN, needs_no_more, prompt_log, wants_scores
 from shardline_cluster.replica.request_plan import RequestPlan, UnreadablePayloadError, read_plan
-from shardline_workers.engine import EngineRequest, SequenceStart, SequenceStep
+from shardline_workers.engine import EngineRequest, SequenceStart, SequenceStep, TokenLogprobs
 from shardline_workers.text.text_model import TextModel
 
 _LOG = logging.getLogger(__name__)
@@ -49,11 +52,13 @@ class RunningBatch:
         except UnreadablePayloadError as error:
             self._held.fail(request.key, str(error))
             return
-        watch = OutputWatch(plan, num_sequences=len(request.sequences), tokenizer=self._text.tokenizer)
-        for index, sequence in enumerate(request.sequences):
+        watch = OutputWatch(plan, tokenizer=self._text.tokenizer)
+        for index, sequence in enumerate(request.sequences[: plan.num_outputs]):
             if sequence.finish is None:
                 finish = await watch.replay(index, unpack_ids(bytes(sequence.ids)))
                 self._held.record(request.key, index, ids=b"", finish=finish)
+        if needs_no_more(request, plan):
+            self._held.record(request.key, plan.num_outputs, ids=b"", finish=PROMPT_FINISH)
         if self._held.get(request.key) is request and not request.finished:
             self._watches[request.key] = watch
             self._driver.start(self._engine_request(request, plan))
@@ -62,10 +67,10 @@ class RunningBatch:
         return EngineRequest(
             request_id=request.key,
             prompt_ids=plan.prompt_ids,
-            sampling=plan.sampling,
+            sampling=plan.sampling if wants_scores(request, plan) else replace(plan.sampling, num_prompt_logprobs=None),
             sequences=tuple(
                 SequenceStart(generated_ids=unpack_ids(bytes(s.ids)), finished=s.finish is not None)
-                for s in request.sequences
+                for s in request.sequences[: plan.num_outputs]
             ),
             generation=f"{self._incarnation}/{request.key}",
         )
@@ -80,12 +85,18 @@ class RunningBatch:
             self._held.fail(step.request_id, step.error)
             self._driver.cancel(step.request_id)
             return
+        if step.prompt_logprobs is not None:
+            self._record_prompt(request, watch.plan, step.prompt_logprobs)
         if request.sequences[step.sequence].finish is not None:
             return
         tokens = watch.feed(step.sequence, step.token_ids, step.finish)
         if tokens.found_stop:
             self._driver.stop_sequence(step.request_id, step.sequence)
         self._record(request, step, num_tokens=tokens.num_tokens, finish=tokens.finish)
+
+    def _record_prompt(self, request: HeldRequest, plan: RequestPlan, scores: Sequence[TokenLogprobs]) -> None:
+        ids, logprobs = prompt_log(request, plan, scores)
+        self._held.record(request.key, plan.num_outputs, ids=ids, logprobs=logprobs, finish=PROMPT_FINISH)
 
     def _record(
         self, request: HeldRequest, step: SequenceStep, *, num_tokens: int, finish: SequenceFinish | None
@@ -102,5 +113,7 @@ class RunningBatch:
 def _packed_logprobs(step: SequenceStep, num_tokens: int, num_logprobs: int | None) -> bytes:
     if num_logprobs is None:
         return b""
-    pairs = zip(step.token_ids[:num_tokens], step.logprobs[:num_tokens], strict=True)
+    # The log has one width: where only the prompt's were asked for, the output's are told as unknown.
+    known = step.logprobs[:num_tokens] or (UNKNOWN,) * num_tokens
+    pairs = zip(step.token_ids[:num_tokens], known, strict=True)
     return b"".join(pack_logprobs(i, p.chosen, p.top_ids, p.top, num_logprobs=num_logprobs) for i, p in pairs)

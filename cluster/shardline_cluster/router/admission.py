@@ -12,6 +12,7 @@ from shardline_cluster.queue.answers import KeyConflict, LaneFull, TooLarge
 from shardline_cluster.queue.records import DisconnectAction, Submission
 from shardline_cluster.queue.request_ids import derive_request_id, draw_request_id
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.router.tokenized_request import TokenizedRequest
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.text.text_model import SamplingDefaults
@@ -34,15 +35,21 @@ class Admission:
     time_remaining_s: float | None  # of the client's own deadline
 
 
-def submission_of(request: pb.GenerateRequest, prompt: tuple[int, ...], admission: Admission) -> Submission:
+def submission_of(request: pb.GenerateRequest, tokens: TokenizedRequest, admission: Admission) -> Submission:
     """The submission of a request that `validation` has passed."""
     key = request.idempotency_key or None
     digest = body_digest(request)
     lane, tenant = admission.lane, admission.tenant
     request_id = derive_request_id(lane, tenant, key, digest) if key else draw_request_id(lane)
-    sampling = resolved_sampling(request.sampling, request_id, len(prompt), admission)
+    num_prompt_tokens = len(tokens.prompt_ids)
+    sampling = resolved_sampling(request.sampling, request_id, num_prompt_tokens, admission)
     payload = RequestPayload(
-        model=admission.model, prompt_ids=prompt, sampling=sampling, metadata=dict(request.metadata)
+        model=admission.model,
+        prompt_ids=tokens.prompt_ids,
+        sampling=sampling,
+        metadata=dict(request.metadata),
+        prompt_text=tokens.echoed_text,
+        bad_words=[pb.TokenIds(ids=ids) for ids in tokens.bad_words],
     )
     action, grace_ms = _on_disconnect(request.on_disconnect, admission.terms)
     return Submission(
@@ -51,10 +58,10 @@ def submission_of(request: pb.GenerateRequest, prompt: tuple[int, ...], admissio
         payload=payload.SerializeToString(deterministic=True),
         tenant=tenant,
         priority=request.priority,
-        num_sequences=sampling.n,
-        prompt_tokens=len(prompt),
+        num_sequences=sampling.n + sampling.HasField("prompt_logprobs"),  # the last one is the prompt's own
+        prompt_tokens=num_prompt_tokens,
         max_tokens=sampling.max_tokens,
-        num_logprobs=sampling.logprobs if sampling.HasField("logprobs") else None,
+        num_logprobs=_num_logprobs(sampling),
         timeout_ms=_timeout_ms(request, admission.time_remaining_s),
         max_queue_ms=_ms(request.max_queue_time)
         if request.HasField("max_queue_time")
@@ -91,6 +98,7 @@ def resolved_sampling(
         top_k=_first(admission.defaults.top_k, 0),
         top_p=_first(admission.defaults.top_p, 1.0),
         min_p=_first(admission.defaults.min_p, 0.0),
+        repetition_penalty=_first(admission.defaults.repetition_penalty, 1.0),
         seed=seed_of(request_id),
         n=1,
         max_tokens=admission.max_model_len - num_prompt_tokens,
@@ -119,6 +127,12 @@ def refusal(answer: KeyConflict | LaneFull | TooLarge) -> ShardlineError:
         f"the queue is full ({answer.bound} is {answer.value}): try again in {retry_after_s:g} s",
         retry_after_s=retry_after_s,
     )
+
+
+def _num_logprobs(sampling: pb.SamplingParams) -> int | None:
+    """What the log keeps at each position: it has one width for prompt and output."""
+    asked = [getattr(sampling, name) for name in ("logprobs", "prompt_logprobs") if sampling.HasField(name)]
+    return max(asked, default=None)
 
 
 def _on_disconnect(asked: pb.OnDisconnect, terms: QueueTerms) -> tuple[DisconnectAction, int]:

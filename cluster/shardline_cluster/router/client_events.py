@@ -54,13 +54,16 @@ def events_of(update: StreamUpdate, assembly: TextAssembly, info: RequestInfo) -
     if update.epoch is not None:
         started = pb.Started(attempt=update.epoch)
         yield pb.GenerateEvent(request_id=request_id, cursor=assembly.cursor, started=started)
-    for sequence in update.sequences:
+    for of_prompt in (sequence for sequence in update.sequences if assembly.is_prompt(sequence.sequence)):
+        prompt = assembly.prompt(of_prompt)
+        yield pb.GenerateEvent(request_id=request_id, cursor=assembly.cursor, prompt=prompt)
+    for sequence in (sequence for sequence in update.sequences if not assembly.is_prompt(sequence.sequence)):
         tokens = assembly.tokens(sequence)
         yield pb.GenerateEvent(request_id=request_id, cursor=assembly.cursor, tokens=tokens)
     if update.end is not None:
         for tokens in assembly.rest():
             yield pb.GenerateEvent(request_id=request_id, cursor=assembly.cursor, tokens=tokens)
-        last = finished(update.end, info.submission.prompt_tokens)
+        last = finished(update.end, num_outputs=assembly.num_outputs, prompt_tokens=info.submission.prompt_tokens)
         yield pb.GenerateEvent(request_id=request_id, cursor=assembly.cursor, finished=last)
 
 
@@ -70,18 +73,20 @@ def readable_logs(snapshot: Snapshot) -> tuple[tuple[SequenceLog, ...], tuple[bo
     if end is None:
         return snapshot.logs, tuple(log.finish is not None for log in snapshot.logs)
     cut = tuple(
-        SequenceLog(log.ids[: offset * ID_BYTES], finish=finish)
+        SequenceLog(log.ids[: offset * ID_BYTES], log.logprobs, finish)
         for log, offset, finish in zip(snapshot.logs, end.offsets, end.finishes, strict=True)
     )
     return cut, (True,) * len(cut)
 
 
-def status_of(snapshot: Snapshot, logs: Sequence[SequenceLog], texts: Sequence[str], cursor: bytes) -> pb.RequestStatus:
-    """A request at one instant; `logs` and `texts` are what it has generated, up to `cursor`."""
+def status_of(
+    snapshot: Snapshot, logs: Sequence[SequenceLog], texts: Sequence[str], assembly: TextAssembly
+) -> pb.RequestStatus:
+    """A request at one instant; `logs` and `texts` are what it has generated, and what was assembled."""
     info, payload = snapshot.info, payload_of(snapshot.info)
     outputs = [
         pb.SequenceOutput(sequence=sequence, token_ids=unpack_ids(log.ids), text=text)
-        for sequence, (log, text) in enumerate(zip(logs, texts, strict=True))
+        for sequence, (log, text) in enumerate(zip(logs[: len(texts)], texts, strict=True))
     ]
     return pb.RequestStatus(
         request_id=info.id,
@@ -91,10 +96,13 @@ def status_of(snapshot: Snapshot, logs: Sequence[SequenceLog], texts: Sequence[s
         deadline=None if info.deadline_ms is None else _timestamp(info.deadline_ms),
         attempts=snapshot.attempts,
         outputs=outputs,
-        finished=None if snapshot.end is None else finished(snapshot.end, info.submission.prompt_tokens),
+        finished=None
+        if snapshot.end is None
+        else finished(snapshot.end, num_outputs=len(texts), prompt_tokens=info.submission.prompt_tokens),
         metadata=dict(payload.metadata),
-        cursor=cursor,
+        cursor=assembly.cursor,
         prompt_tokens=info.submission.prompt_tokens,
+        prompt=assembly.prompt_of(logs[-1].ids, logs[-1].logprobs) if len(logs) > len(texts) else None,
     )
 
 

@@ -20,10 +20,11 @@ from shardline_cluster.router.client_events import (
 )
 from shardline_cluster.router.client_stream import ClientStream
 from shardline_cluster.router.model_directory import ModelDirectory, ServedLane, ServedModel
-from shardline_cluster.router.prompt import prompt_ids
+from shardline_cluster.router.sampling_validation import ModelLimits
 from shardline_cluster.router.text_assembly import STATES, TextAssembly
 from shardline_cluster.router.text_threads import TextThreads
-from shardline_cluster.router.validation import ModelLimits, check_against_model, check_request
+from shardline_cluster.router.tokenized_request import tokenized
+from shardline_cluster.router.validation import check_against_model, check_request
 from shardline_protos import generation_pb2 as pb
 
 FORGET_AFTER_S = 5.0  # a client that lost the connection together with the finish comes back within this
@@ -105,7 +106,7 @@ class Generation:
         assembly = _assembly(lane, snapshot.info)
         logs, closed = readable_logs(snapshot)
         texts = await self._replay(assembly, logs, closed)
-        return status_of(snapshot, logs, texts, assembly.cursor)
+        return status_of(snapshot, logs, texts, assembly)
 
     async def forget(self, request: pb.ForgetRequest, caller: Caller) -> pb.ForgetResponse:
         """Deletes an ended request.
@@ -120,13 +121,13 @@ class Generation:
     async def _admit(self, request: pb.GenerateRequest, served: ServedModel, caller: Caller) -> Submission:
         text, streams = served.lane.text, served.lane.streams
         run = self._threads.run_chat if request.WhichOneof("prompt") == "chat" else self._threads.run
-        prompt = await run(prompt_ids, text, request)
+        request_tokens = await run(tokenized, text, request)
         limits = ModelLimits(
             vocab_size=text.vocab_size,
             max_model_len=served.max_model_len,
             max_num_seqs=served.deployment.options.max_num_seqs,
         )
-        check_against_model(request, len(prompt), limits)
+        check_against_model(request, len(request_tokens.prompt_ids), limits)
         admission = Admission(
             model=served.deployment.name,
             lane=served.deployment.lane,
@@ -137,7 +138,7 @@ class Generation:
             defaults=text.defaults,
             time_remaining_s=caller.time_remaining_s,
         )
-        return submission_of(request, prompt, admission)
+        return submission_of(request, request_tokens, admission)
 
     async def _events(self, stream: ClientStream, lane: ServedLane) -> AsyncGenerator[pb.GenerateEvent, None]:
         info, before, closed = await stream.opened()
@@ -158,4 +159,4 @@ class Generation:
 
 
 def _assembly(lane: ServedLane, info: RequestInfo) -> TextAssembly:
-    return TextAssembly(lane.text, payload_of(info).sampling, num_logprobs=info.submission.num_logprobs)
+    return TextAssembly(lane.text, payload_of(info), num_logprobs=info.submission.num_logprobs)

@@ -1,20 +1,21 @@
 """What clients may ask about models: which there are, and how they cut text into tokens. Knows no transport."""
 
 import asyncio
-from collections.abc import Sequence
 
 from shardline_cluster.errors import ConfigurationError, InvalidRequestError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_cluster.queue.answers import LeaderView
+from shardline_cluster.router.field_checks import check_token_ids
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.prompt import chat_ids, text_ids
 from shardline_cluster.router.text_threads import TextThreads
-from shardline_cluster.router.validation import check_messages, check_token_ids
+from shardline_cluster.router.validation import check_messages
 from shardline_protos import generation_pb2 as pb
+from shardline_workers.text.detokenizer import text_of
+from shardline_workers.text.generation_config import told_defaults
 from shardline_workers.text.text_model import TextModel
-from shardline_workers.text.tokenizer import Tokenizer
 
 
 class ModelCatalogue:
@@ -54,7 +55,7 @@ class ModelCatalogue:
         text = self._directory.find(request.model).lane.text
         check_token_ids("token_ids", request.token_ids, text.vocab_size)
         ids, skip = tuple(request.token_ids), request.skip_special_tokens
-        return pb.DetokenizeResponse(text=await self._threads.run(_detokenized, text.tokenizer, ids, skip_special=skip))
+        return pb.DetokenizeResponse(text=await self._threads.run(text_of, text.tokenizer, ids, skip_special=skip))
 
     async def _model(self, deployment: Deployment) -> pb.Model:
         model = pb.Model(
@@ -64,6 +65,8 @@ class ModelCatalogue:
         if served is None:
             return model
         view = await served.lane.streams.view()
+        for name, value in told_defaults(served.lane.text.defaults).items():
+            setattr(model.default_sampling, name, value)
         model.has_chat_template = served.lane.text.chat_template is not None
         model.ready_replicas = sum(_is_ready(leader, deployment.name) for leader in view.leaders)
         model.waiting_requests = view.waiting_requests + view.handed_back_requests
@@ -86,10 +89,6 @@ def _tokenized(model: TextModel, request: pb.TokenizeRequest) -> tuple[int, ...]
         return chat_ids(model, request.chat)
     special = request.add_special_tokens if request.HasField("add_special_tokens") else True
     return text_ids(model, request.text, add_special_tokens=special)
-
-
-def _detokenized(tokenizer: Tokenizer, ids: Sequence[int], *, skip_special: bool) -> str:
-    return b"".join(tokenizer.token_bytes(i, skip_special=skip_special) for i in ids).decode("utf-8", "replace")
 
 
 def _is_ready(leader: LeaderView, deployment: str) -> bool:

@@ -26,7 +26,7 @@ from shardline_workers.text.text_model import TextModel
 
 log = logging.getLogger(__name__)
 
-_TextKey = tuple[str, str, str, str | None]
+_TextKey = tuple[str, str, str, str | None, str]
 
 POLL_S = 1.0
 RELOAD_PAUSE_S = 10.0  # before a model that could not be loaded is tried again
@@ -216,7 +216,13 @@ class ModelDirectory:
 def _text_key(deployment: Deployment) -> _TextKey:
     """What of a deployment decides its text side."""
     options = deployment.options
-    return (deployment.model, deployment.weights_digest, options.engine, options.chat_template)
+    return (
+        deployment.model,
+        deployment.weights_digest,
+        options.engine,
+        options.chat_template,
+        options.generation_config,
+    )
 
 
 def _now_s() -> float:

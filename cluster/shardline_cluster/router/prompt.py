@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from shardline_cluster.errors import InvalidRequestError
-from shardline_cluster.router.validation import check_token_ids
+from shardline_cluster.router.field_checks import check_token_ids
 from shardline_protos import generation_pb2 as pb
 from shardline_workers.text.chat_template import ChatTemplateError
 from shardline_workers.text.text_model import TextModel

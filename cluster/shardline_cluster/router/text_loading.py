@@ -6,6 +6,7 @@ from pathlib import Path
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import resolve_model
+from shardline_workers.text.generation_config import GenerationConfig
 from shardline_workers.text.load_text_model import load_text_model
 from shardline_workers.text.simulated_text import simulated_text_model
 from shardline_workers.text.text_model import TextModel
@@ -31,4 +32,9 @@ def load_deployed_text(deployment: Deployment, cache_folder: Path) -> TextModel:
             bound=f"the weights digest {deployment.weights_digest}",
             remedy="Bring the same files here, or deploy the model anew.",
         )
-    return load_text_model(files, name=deployment.name, chat_template=deployment.options.chat_template)
+    return load_text_model(
+        files,
+        name=deployment.name,
+        chat_template=deployment.options.chat_template,
+        generation_config=GenerationConfig(deployment.options.generation_config),
+    )

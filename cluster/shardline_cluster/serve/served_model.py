@@ -11,6 +11,7 @@ from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import ALIASES, resolve_model
 from shardline_workers.text.chat_template import ChatTemplateError
+from shardline_workers.text.generation_config import GenerationConfig, told_defaults
 from shardline_workers.text.load_text_model import given_template, load_text_model
 from shardline_workers.text.simulated_text import simulated_text_model
 from shardline_workers.text.text_model import TextModel
@@ -79,7 +80,14 @@ def _text_model(
     if engine.engine == SIMULATED:
         return SIMULATED, simulated_text_model(engine.max_model_len or DEFAULT_SIMULATED_LEN)
     files = resolve_model(options.model, cache_folder=cache_folder, report=say)
-    text = load_text_model(files, name=options.served_model_name, chat_template=engine.chat_template)
+    text = load_text_model(
+        files,
+        name=options.served_model_name,
+        chat_template=engine.chat_template,
+        generation_config=GenerationConfig(engine.generation_config),
+    )
+    if told := told_defaults(text.defaults):
+        say(f"sampling defaults of the model: {', '.join(f'{name} {value:g}' for name, value in told.items())}")
     named = options.model in ALIASES or options.model.startswith(PACKAGE)
     return options.model if named else str(files.path.resolve()), text
 

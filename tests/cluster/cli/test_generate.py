@@ -1,5 +1,6 @@
 """`shardline generate` against a scripted router."""
 
+import dataclasses
 import io
 import json
 import time
@@ -7,8 +8,11 @@ import time
 import grpc
 import pytest
 
+from shardline import Completion, RequestState, SequenceOutput, TokenLogprobs, TopLogprob, Usage
+from shardline_cluster.cli.generate import completion_as_json
 from shardline_cluster.cli.main import main
 from shardline_cluster.cli.run_file import RunFile, write_run_file
+from shardline_cluster.cli.token_meter import TokenMeter
 from shardline_protos import generation_pb2 as pb
 from tests.cluster.cli.interrupting import interrupt_when
 from tests.cluster.client.conftest import StartRouter
@@ -63,6 +67,49 @@ def test_flags_become_fields_of_the_request(start_router: StartRouter) -> None:
     assert (request.model, request.priority, request.timeout.seconds) == ("scripted", -5, 9)
     assert (sampling.max_tokens, sampling.temperature, sampling.top_p, sampling.top_k) == (5, 0.0, 0.5, 3)
     assert (sampling.min_p, sampling.seed, list(sampling.stop), sampling.ignore_eos) == (0.1, 7, ["a", "b"], True)
+
+
+def test_log_probabilities_and_echo_are_asked_for(start_router: StartRouter) -> None:
+    router = start_router()
+
+    main(
+        [
+            *("generate", "Hi", "--endpoint", router.address, "--json", "--echo"),
+            *("--logprobs", "2", "--prompt-logprobs", "0"),
+        ]
+    )
+
+    sampling = router.calls[0][1].sampling
+    assert (sampling.echo, sampling.logprobs, sampling.prompt_logprobs) == (True, 2, 0)
+    assert sampling.HasField("prompt_logprobs")
+
+
+@pytest.mark.parametrize("flag", ["--logprobs", "--prompt-logprobs"])
+def test_log_probabilities_that_nobody_would_see_are_refused(flag: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["generate", "Hi", flag, "1"]) != 0
+
+    assert f"{flag} is given, but text alone does not show it: add --json" in capsys.readouterr().err
+
+
+def test_log_probabilities_stand_in_the_json_where_there_are_any() -> None:
+    told = TokenLogprobs(-0.5, (TopLogprob(7, -0.25),))
+    output = SequenceOutput(sequence=0, text="x", token_ids=(1,), logprobs=(told,))
+    completion = Completion(
+        request_id="r",
+        model="m",
+        state=RequestState.DONE,
+        outputs=(output, dataclasses.replace(output, sequence=1, logprobs=())),
+        usage=Usage(),
+        prompt_token_ids=(4, 5),
+        prompt_logprobs=(None, told),
+    )
+
+    printed = completion_as_json(completion, TokenMeter())
+
+    as_json = {"logprob": -0.5, "top": [{"token_id": 7, "logprob": -0.25}]}
+    assert printed["outputs"][0]["logprobs"] == [as_json]
+    assert "logprobs" not in printed["outputs"][1]
+    assert printed["prompt_logprobs"] == [None, as_json]
 
 
 def test_what_is_left_out_is_left_to_the_model(start_router: StartRouter) -> None:

@@ -73,7 +73,7 @@ def test_flags_become_options(served: _Served) -> None:
         *(*SIMULATED, "--replicas", "3", "--routers", "2", "--max-num-seqs", "5", "--max-model-len", "77"),
         *("--served-model-name", "toy", "--durability", "none", "--queue-terms", "short", "--redis-prefix", "p"),
         *("--simulated-tokens", "replay", "--simulated-replay-text", "hey", "--simulated-step-s", "0.5"),
-        *("--no-enable-prefix-caching", "--kv-cache-dtype", "int8"),
+        *("--no-enable-prefix-caching", "--kv-cache-dtype", "int8", "--generation-config", "none"),
     )
 
     options, deployment = served.options, served.deployment
@@ -85,6 +85,7 @@ def test_flags_become_options(served: _Served) -> None:
     assert (engine.max_num_seqs, engine.simulated_step_s, engine.enable_prefix_caching) == (5, 0.5, False)
     assert (engine.simulated_tokens, engine.simulated_replay_text) == ("replay", "hey")
     assert engine.kv_cache_dtype == "int8"
+    assert engine.generation_config == "none"
 
 
 def test_every_flag_is_also_a_variable(served: _Served) -> None:

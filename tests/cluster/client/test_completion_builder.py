@@ -9,6 +9,7 @@ from shardline.results import (
     Event,
     Finished,
     FinishReason,
+    PromptTokens,
     RequestState,
     SequenceEnd,
     TokenLogprobs,
@@ -44,6 +45,18 @@ def built(*events: Event) -> CompletionBuilder:
     for event in events:
         builder.take(event)
     return builder
+
+
+def test_parts_of_the_prompt_are_joined() -> None:
+    parts = [
+        PromptTokens(request_id="r", cursor=b"", offset=0, token_ids=(5,), logprobs=(None,)),
+        PromptTokens(request_id="r", cursor=b"", offset=1, token_ids=(6, 7), logprobs=(TokenLogprobs(-1.0),) * 2),
+    ]
+
+    completion = built(accepted(), *parts, finished(RequestState.DONE)).completion()
+
+    assert completion.prompt_token_ids == (5, 6, 7)
+    assert completion.prompt_logprobs == (None, TokenLogprobs(-1.0), TokenLogprobs(-1.0))
 
 
 def test_pieces_are_joined_for_each_sequence() -> None:

@@ -1,12 +1,14 @@
 """Protobuf becomes the client's frozen results."""
 
 import datetime
+import math
 
 import pytest
 
 from shardline.decoding import decode_event, decode_model, decode_state, decode_status
 from shardline.results import (
     FinishReason,
+    PromptTokens,
     Queued,
     RequestState,
     SequenceOutput,
@@ -40,6 +42,17 @@ def test_tokens_carry_log_probabilities_and_a_finish() -> None:
         text="x",
         logprobs=(TokenLogprobs(-0.5, (TopLogprob(4, -1.5),)),),
         finish_reason=FinishReason.LENGTH,
+    )
+
+
+def test_the_prompts_first_token_has_no_log_probability() -> None:
+    records = [pb.TokenLogprobs(logprob=math.nan), pb.TokenLogprobs(logprob=-0.5)]
+    message = pb.GenerateEvent(
+        request_id="r", cursor=b"c", prompt=pb.Prompt(offset=0, token_ids=[8, 9], logprobs=records)
+    )
+
+    assert decode_event(message) == PromptTokens(
+        request_id="r", cursor=b"c", offset=0, token_ids=(8, 9), logprobs=(None, TokenLogprobs(-0.5))
     )
 
 
@@ -105,8 +118,10 @@ def test_a_model_keeps_all_its_fields() -> None:
         has_chat_template=True,
     )
 
+    model.default_sampling.temperature, model.default_sampling.top_k = 0.0, 40
+
     decoded = decode_model(model)
 
-    assert {field.name: getattr(decoded, field.name) for field in pb.Model.DESCRIPTOR.fields} == {
-        field.name: getattr(model, field.name) for field in pb.Model.DESCRIPTOR.fields
-    }
+    plain = [field.name for field in pb.Model.DESCRIPTOR.fields if field.message_type is None]
+    assert {name: getattr(decoded, name) for name in plain} == {name: getattr(model, name) for name in plain}
+    assert decoded.default_sampling == {"temperature": 0.0, "top_k": 40}

@@ -19,7 +19,7 @@ from shardline.errors import (
     UnknownRequestError,
 )
 from shardline.patience import Patience, RetryLimits
-from shardline.results import Accepted, Completion, Finished, Queued, Started, Tokens
+from shardline.results import Accepted, Completion, Finished, PromptTokens, Queued, Started, Tokens
 from shardline.token_stream import TokenStream
 from shardline_protos import generation_pb2 as pb
 from tests.cluster.client.scripted_router import ScriptedRequest, pieces_of
@@ -158,6 +158,30 @@ def test_another_requests_event_is_an_error() -> None:
 
     with pytest.raises(StreamMismatchError, match="request 'lane-2'"):
         stream.receive(pb.GenerateEvent(request_id="lane-2", started=pb.Started(attempt=1)), 0.0)
+
+
+def prompt_event(offset: int, *token_ids: int, request_id: str = "r") -> pb.GenerateEvent:
+    logprobs = [pb.TokenLogprobs(logprob=-1.0)] * len(token_ids)
+    prompt = pb.Prompt(offset=offset, token_ids=token_ids, logprobs=logprobs)
+    return pb.GenerateEvent(request_id=request_id, cursor=b"c", prompt=prompt)
+
+
+def test_tokens_of_the_prompt_join_one_another_and_an_empty_end_is_no_news() -> None:
+    stream = a_stream()
+
+    told = [stream.receive(message, 0.0) for message in (prompt_event(0, 5, 6), prompt_event(2, 7), prompt_event(3))]
+
+    assert [event.token_ids for event in told if isinstance(event, PromptTokens)] == [(5, 6), (7,)]
+    assert told[2] is None
+
+
+@pytest.mark.parametrize("offset", [0, 1, 3])
+def test_a_gap_or_a_repeat_in_the_prompt_is_an_error(offset: int) -> None:
+    stream = a_stream()
+    stream.receive(prompt_event(0, 5, 6), 0.0)
+
+    with pytest.raises(StreamMismatchError, match=f"tokens of the prompt from {offset} on, but 2 are here"):
+        stream.receive(prompt_event(offset, 7), 0.0)
 
 
 def test_an_event_of_a_kind_that_only_newer_routers_know_is_passed_over() -> None:

@@ -101,6 +101,17 @@ async def test_sequences_that_together_fit_no_replica_still_go_on(harness: LaneH
     assert len(await leader.claim(free_tokens=151)) == 1
 
 
+async def test_a_log_of_the_prompt_that_is_longer_than_any_output_takes_no_more_room(harness: LaneHarness) -> None:
+    await submit(harness, prompt_tokens=100, num_sequences=2, max_tokens=10)
+    leader = HandLeader(harness.queue())
+    (granted,) = await leader.claim()
+    await leader.commit(granted, some(0, range(1)), some(0, range(100), sequence=1))
+    await leader.release(granted)
+
+    assert await leader.claim(free_tokens=110) == ()
+    assert len(await leader.claim(free_tokens=111)) == 1
+
+
 async def test_priority_then_arrival_orders_a_tenants_queue(harness: LaneHarness) -> None:
     for number, priority in enumerate([5, 0, -100, 0, 100]):
         await submit(harness, number, priority=priority)

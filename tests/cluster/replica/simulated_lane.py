@@ -43,14 +43,21 @@ def simulated_submission(
     stop: Sequence[str] = (),
     payload: bytes | None = None,
     num_logprobs: int | None = None,
+    num_prompt_logprobs: int | None = None,
     timeout_ms: int | None = None,
 ) -> Submission:
     """A request for a simulated engine, its seed being its number."""
     record = RequestPayload(model="simulated", prompt_ids=list(PROMPT.encode()))
     record.sampling.seed = number
     record.sampling.stop.extend(stop)
+    if num_logprobs is not None:
+        record.sampling.logprobs = num_logprobs
+    if num_prompt_logprobs is not None:
+        record.sampling.prompt_logprobs = num_prompt_logprobs
+    widths = [number for number in (num_logprobs, num_prompt_logprobs) if number is not None]
+    has_prompt_log = num_prompt_logprobs is not None
     return dataclasses.replace(
-        submission(f"{LANE}-{number:032x}", n=n, num_logprobs=num_logprobs),
+        submission(f"{LANE}-{number:032x}", n=n + has_prompt_log, num_logprobs=max(widths, default=None)),
         payload=record.SerializeToString() if payload is None else payload,
         drawn=drawn,
         prompt_tokens=len(PROMPT),
@@ -173,6 +180,7 @@ class SimulatedLane:
         stop: Sequence[str] = (),
         payload: bytes | None = None,
         num_logprobs: int | None = None,
+        num_prompt_logprobs: int | None = None,
         timeout_ms: int | None = None,
     ) -> str:
         """Submits a request; returns its id."""
@@ -185,6 +193,7 @@ class SimulatedLane:
             stop=stop,
             payload=payload,
             num_logprobs=num_logprobs,
+            num_prompt_logprobs=num_prompt_logprobs,
             timeout_ms=timeout_ms,
         )
         await self.queue.submit("router-1", 1, request)

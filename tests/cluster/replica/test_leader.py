@@ -2,9 +2,11 @@
 
 import asyncio
 import dataclasses
+import math
 
 import pytest
 
+from shardline_cluster.queue.log_encoding import unpack_ids, unpack_logprobs
 from shardline_cluster.queue.records import RequestState, SequenceFinish
 from shardline_cluster.replica.leader import LeaderLimits, ReplicaFailedError
 from shardline_workers.engine import SequenceStep, StepResult
@@ -584,6 +586,46 @@ def test_log_probabilities_reach_the_log() -> None:
             await lane.end(request_id)
 
             assert len((await lane.look(request_id)).logs[0].logprobs) == 4 * 3 * 8
+
+    run_virtually(test())
+
+
+def test_log_probabilities_of_the_prompt_are_a_log_of_their_own_and_the_output_s_are_unknown() -> None:
+    async def test() -> None:
+        async with SimulatedLane.open() as lane:
+            lane.lead()
+            request_id = await lane.submit(max_tokens=4, n=2, num_prompt_logprobs=3)
+
+            end = await lane.end(request_id)
+
+            logs = (await lane.look(request_id)).logs
+            assert end.offsets == (4, 4, len(PROMPT))
+            assert end.finishes == (SequenceFinish("length"),) * 3
+            assert unpack_ids(logs[2].ids) == tuple(PROMPT.encode())
+            first, *others = unpack_logprobs(logs[2].logprobs, 3)
+            assert (math.isnan(first.chosen), first.top) == (True, ())
+            assert [told.chosen for told in others] == pytest.approx([-math.log(2)] * (len(PROMPT) - 1))
+            assert all(len(told.top) == 3 for told in others)
+            assert all(math.isnan(told.chosen) for told in unpack_logprobs(logs[0].logprobs, 3))
+
+    run_virtually(test())
+
+
+def test_a_prompt_that_was_logged_by_another_leader_is_not_logged_again() -> None:
+    async def test() -> None:
+        async with SimulatedLane.open() as lane:
+            first = lane.lead(config=AUDIT)
+            request_id = await lane.submit(max_tokens=30, num_logprobs=1, num_prompt_logprobs=2)
+            await lane.grows_to(request_id, 5)
+            before = (await lane.look(request_id)).logs[1]
+            await first.kill()
+            lane.lead(config=AUDIT)
+
+            end = await lane.end(request_id)
+
+            assert end.offsets == (30, len(PROMPT))
+            assert (await lane.look(request_id)).logs[1] == before
+            await _is_whole(lane, request_id, 30)
 
     run_virtually(test())
 

@@ -21,8 +21,9 @@ def _watch(
         stops=stops,
         include_stop=include_stop,
         skip_special=True,
+        num_outputs=2,
     )
-    return OutputWatch(plan, num_sequences=2, tokenizer=ByteTokenizer())
+    return OutputWatch(plan, tokenizer=ByteTokenizer())
 
 
 def test_without_a_finish_all_tokens_count() -> None:

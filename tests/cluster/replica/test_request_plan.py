@@ -6,6 +6,7 @@ import pytest
 
 from shardline_cluster.replica.held_request import HeldRequest
 from shardline_cluster.replica.request_plan import UnreadablePayloadError, read_plan
+from shardline_protos.generation_pb2 import TokenIds
 from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.engine import Sampling
 from tests.cluster.replica.queue_replies import granted
@@ -26,6 +27,11 @@ def test_every_sampling_field_arrives() -> None:
     sampling.stop_token_ids.extend([7])
     sampling.stop.extend(["x", "y"])
     sampling.include_stop_in_output, sampling.skip_special_tokens = True, False
+    sampling.logprobs, sampling.min_tokens = 3, 5
+    sampling.repetition_penalty, sampling.frequency_penalty, sampling.presence_penalty = 1.25, -0.5, 1.5
+    sampling.logit_bias.update({30: 0.5, 4: -2.0})
+    payload.bad_words.add(ids=[11, 12])
+    payload.bad_words.add(ids=[13])
 
     plan = read_plan(_held(payload.SerializeToString(), num_logprobs=3), {9})
 
@@ -40,6 +46,12 @@ def test_every_sampling_field_arrives() -> None:
         max_tokens=8,
         stop_token_ids=frozenset({7, 9}),
         num_logprobs=3,
+        min_tokens=5,
+        repetition_penalty=1.25,
+        frequency_penalty=-0.5,
+        presence_penalty=1.5,
+        logit_bias=((4, -2.0), (30, 0.5)),
+        bad_words=((11, 12), (13,)),
     )
 
 
@@ -61,7 +73,13 @@ def test_greedy_is_not_taken_for_a_missing_temperature() -> None:
     assert read_plan(_held(RequestPayload(prompt_ids=[1]).SerializeToString()), set()).sampling.temperature == 1.0
 
 
-@pytest.mark.parametrize(("payload", "message"), [(b"\xff\xff", "no RequestPayload"), (b"", "no prompt ids")])
+WORDLESS = RequestPayload(prompt_ids=[1], bad_words=[TokenIds()]).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("payload", "message"),
+    [(b"\xff\xff", "no RequestPayload"), (b"", "no prompt ids"), (WORDLESS, "a bad word without a token")],
+)
 def test_what_is_no_request_is_refused(payload: bytes, message: str) -> None:
     with pytest.raises(UnreadablePayloadError, match=message):
         read_plan(_held(payload), set())

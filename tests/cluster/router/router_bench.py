@@ -4,6 +4,7 @@ The model is the simulated engine's: one id a byte, so that a test commits text 
 """
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -23,6 +24,7 @@ from shardline_cluster.router.token_streams import TokenStreams
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
 from shardline_workers.text.simulated_text import simulated_text_model
+from shardline_workers.text.text_model import SamplingDefaults
 from tests.cluster.router.scripted_leader import ScriptedLeader
 
 LANE = "bytes-1"
@@ -51,6 +53,7 @@ class RouterBench:
         self.skew_ms = 0
         self.server = MemoryServer(terms, now_ms=lambda: time.time_ns() // 1_000_000 + self.skew_ms)
         self.store = MemoryDeploymentStore()
+        self.defaults = SamplingDefaults()  # of the model
         self.leader = ScriptedLeader(self.queue())
         self._routers: list[RunningRouter] = []
 
@@ -68,7 +71,7 @@ class RouterBench:
         directory = ModelDirectory(
             self.store,
             open_queue=self.queue,
-            load=lambda d: simulated_text_model(d.max_model_len),
+            load=lambda d: dataclasses.replace(simulated_text_model(d.max_model_len), defaults=self.defaults),
             incarnation=f"router-{len(self._routers)}",
         )
         config = RouterConfig(port=0, redis_url="", terms=self.server.terms, cache_folder="")

@@ -11,11 +11,13 @@ from shardline_cluster.queue.records import DisconnectAction, Submission
 from shardline_cluster.queue.request_ids import lane_of
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.admission import Admission, body_digest, refusal, seed_of, submission_of
+from shardline_cluster.router.tokenized_request import TokenizedRequest
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.text.text_model import SamplingDefaults
 
 TERMS = QueueTerms()
+TOKENS = TokenizedRequest(prompt_ids=(1, 2, 3), echoed_text="abc", bad_words=((4,), (5, 6)))
 
 
 def _admission(**changes: Any) -> Admission:
@@ -33,7 +35,7 @@ def _admission(**changes: Any) -> Admission:
 
 
 def _submit(request: pb.GenerateRequest, **changes: Any) -> tuple[Submission, RequestPayload]:
-    submission = submission_of(request, (1, 2, 3), _admission(**changes))
+    submission = submission_of(request, TOKENS, _admission(**changes))
     return submission, RequestPayload.FromString(submission.payload)
 
 
@@ -49,16 +51,18 @@ def test_everything_that_was_left_out_has_the_protocols_default() -> None:
     assert (submission.max_queue_ms, submission.retention_ms) == (TERMS.max_queue_ms, TERMS.retention_ms)
     assert (submission.timeout_ms, submission.store, submission.background) == (None, True, False)
     assert (list(payload.prompt_ids), payload.model) == ([1, 2, 3], "m")
+    assert (payload.prompt_text, [list(word.ids) for word in payload.bad_words]) == ("abc", [[4], [5, 6]])
     assert lane_of(submission.id) == "lane"
 
 
 def test_the_models_defaults_come_before_the_protocols_and_the_clients_before_both() -> None:
-    defaults = SamplingDefaults(temperature=0.6, top_k=40, top_p=0.9)
+    defaults = SamplingDefaults(temperature=0.6, top_k=40, top_p=0.9, repetition_penalty=1.2)
 
     _, payload = _submit(pb.GenerateRequest(sampling=pb.SamplingParams(temperature=0, top_p=0.5)), defaults=defaults)
 
     sampling = payload.sampling
     assert (sampling.temperature, sampling.top_k, sampling.top_p, sampling.min_p) == (0.0, 40, 0.5, 0.0)
+    assert sampling.repetition_penalty == 1.2
 
 
 def test_what_the_client_set_is_kept() -> None:

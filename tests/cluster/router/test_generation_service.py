@@ -1,6 +1,7 @@
 """Clients over real gRPC, routers on loopback, the queue in memory, a scripted leader."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -27,6 +28,7 @@ from shardline_cluster.router.router_server import RouterServer
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
 from shardline_protos.status_details_pb2 import Status
+from shardline_workers.text.text_model import SamplingDefaults
 from tests.cluster.router.router_bench import (
     CONTEXT,
     LANE,
@@ -149,6 +151,53 @@ async def test_sequences_and_log_probabilities_come_as_they_were_committed(
     assert second.finish_reason == pb.FINISH_REASON_LENGTH
     assert second.logprobs[0].logprob == -0.5
     assert [(top.token_id, top.logprob) for top in second.logprobs[0].top] == [(ord("c"), -0.25)]
+
+
+async def _prompt_and_output_committed(bench: RouterBench, request_id: str) -> None:
+    unknown = pack_logprobs(104, math.nan, [], [], num_logprobs=1)
+    scored = unknown + pack_logprobs(105, -0.5, [104], [-0.25], num_logprobs=1)
+    await bench.say(request_id, "hi", sequence=1, finish=LENGTH, logprobs=scored)
+    await bench.say(request_id, "ab", sequence=0, finish=STOP, logprobs=unknown * 2)
+
+
+async def test_log_probabilities_of_the_prompt_come_once_and_again_from_the_first_cursor(
+    bench: RouterBench, router: RunningRouter
+) -> None:
+    ask = request(sampling=pb.SamplingParams(prompt_logprobs=1, echo=True))
+    stream, request_id = await _begun(bench, router, ask)
+    await _prompt_and_output_committed(bench, request_id)
+
+    events = await read_all(stream)
+    prompt = next(event for event in events if event.HasField("prompt"))
+    again = await read_all(router.stub.Resume(pb.ResumeRequest(request_id=request_id)))
+    behind = await read_all(router.stub.Resume(pb.ResumeRequest(request_id=request_id, cursor=prompt.cursor)))
+
+    assert kinds(events).count("prompt") == kinds(again).count("prompt") == 1
+    assert "prompt" not in kinds(behind)
+    assert text_of(events) == text_of(again) == text_of(behind) == "hiab"
+    assert list(prompt.prompt.token_ids) == [104, 105]
+    first, second = prompt.prompt.logprobs
+    assert (math.isnan(first.logprob), second.logprob) == (True, -0.5)
+    assert [(top.token_id, top.logprob) for top in second.top] == [(104, -0.25)]
+    assert all(not event.tokens.logprobs for event in events)
+    finished = events[-1].finished
+    assert (len(finished.sequences), finished.usage.completion_tokens) == (1, 2)
+
+
+async def test_a_looked_at_request_shows_its_prompt_apart_from_its_outputs(
+    bench: RouterBench, router: RunningRouter
+) -> None:
+    _, request_id = await _begun(bench, router, request(sampling=pb.SamplingParams(prompt_logprobs=1)))
+    before = await router.stub.GetRequest(pb.GetRequestRequest(request_id=request_id))
+    await _prompt_and_output_committed(bench, request_id)
+
+    after = await router.stub.GetRequest(pb.GetRequestRequest(request_id=request_id))
+
+    assert (len(before.outputs), list(before.prompt.token_ids)) == (1, [])
+    assert [output.text for output in after.outputs] == ["ab"]
+    assert list(after.prompt.token_ids) == [104, 105]
+    assert [record.logprob for record in after.prompt.logprobs][1] == -0.5
+    assert len(after.finished.sequences) == 1
 
 
 async def test_a_deployment_without_a_running_replica_accepts(bench: RouterBench, router: RunningRouter) -> None:
@@ -464,6 +513,15 @@ async def test_models_are_listed_with_their_lanes_counters(bench: RouterBench, r
         (MODEL, CONTEXT, 1, True)
     ]
     assert (models[0].desired_replicas, models[0].ready_replicas) == (1, 0)
+
+
+async def test_a_models_own_sampling_defaults_are_listed(bench: RouterBench) -> None:
+    bench.defaults = SamplingDefaults(temperature=0.0, top_k=40)
+    router = await bench.start_router()
+
+    (model,) = (await router.stub.ListModels(pb.ListModelsRequest())).models
+
+    assert model.default_sampling == pb.SamplingParams(temperature=0.0, top_k=40)
 
 
 async def test_text_is_tokenised_and_back(router: RunningRouter) -> None:

@@ -11,6 +11,7 @@ from shardline_cluster.queue.records import RequestEnd, RequestState, SequenceFi
 from shardline_cluster.router.stream_reader import SequenceUpdate
 from shardline_cluster.router.text_assembly import TextAssembly, finished
 from shardline_protos import generation_pb2 as pb
+from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.text.byte_tokenizer import END_OF_TEXT, ByteTokenizer
 from shardline_workers.text.simulated_text import simulated_text_model
 
@@ -20,9 +21,10 @@ PIECES = st.sampled_from(["a", "é", "😀", "STOP", "STO", "ST", "\n"])
 STOP = SequenceFinish("stop")
 
 
-def _assembly(**sampling: object) -> TextAssembly:
+def _assembly(*, echoed: str = "", **sampling: object) -> TextAssembly:
     fields = {"n": 1, "skip_special_tokens": True} | sampling
-    return TextAssembly(MODEL, pb.SamplingParams(**fields), num_logprobs=None)  # type: ignore[arg-type]
+    payload = RequestPayload(sampling=pb.SamplingParams(**fields), prompt_text=echoed)  # type: ignore[arg-type]
+    return TextAssembly(MODEL, payload, num_logprobs=None)
 
 
 def _update(offset: int, ids: Sequence[int], finish: SequenceFinish | None = None) -> SequenceUpdate:
@@ -36,18 +38,18 @@ def test_a_stream_resumed_at_any_cursor_by_another_router_gives_the_same_text(
     ids = list("".join(pieces).encode())
     cuts = sorted(data.draw(st.sets(st.integers(0, len(ids))), "cuts") | {0, len(ids)})
     change_at = data.draw(st.sampled_from(cuts), "where the router changes")
-    assembly, text = _assembly(stop=["STOP!"]), ""
+    assembly, text = _assembly(stop=["STOP!"], echoed="prompt STOP!"), ""
 
     for begin, end in zip(cuts, [*cuts[1:], len(ids)], strict=True):
         if begin == change_at:
             place = decode_cursor(assembly.cursor, 1).sequences[0]
-            assembly = _assembly(stop=["STOP!"])
+            assembly = _assembly(stop=["STOP!"], echoed="prompt STOP!")
             assembly.replay([SequenceLog(pack_ids(ids[: place.offset]))], [place.closed])
         is_last = end == len(ids)
         text += assembly.tokens(_update(begin, ids[begin:end], STOP if is_last and begin != end else None)).text
     text += "".join(tokens.text for tokens in assembly.rest())
 
-    assert text == "".join(pieces)
+    assert text == "prompt STOP!" + "".join(pieces)
 
 
 def test_the_beginning_of_a_stop_string_is_held_back_until_it_is_none() -> None:
@@ -87,6 +89,24 @@ def test_special_tokens_are_shown_where_they_are_not_to_be_skipped() -> None:
     assert (shown.text, skipped.text) == (f"a{END_OF_TEXT}", "a")
 
 
+def test_an_echoed_prompt_stands_once_before_each_sequence_and_counts_neither_for_stops_nor_for_their_ends() -> None:
+    assembly = _assembly(n=2, stop=["STOP"], echoed="no STOP ")
+
+    first = assembly.tokens(_update(0, b"ab"))
+    more = assembly.tokens(_update(2, b"cSTOP", SequenceFinish("stop", "STOP", 3)))
+    rest = list(assembly.rest())
+
+    assert (first.text, more.text) == ("no STOP ab", "c")
+    assert [(tokens.sequence, tokens.text) for tokens in rest] == [(1, "no STOP ")]
+
+
+def test_a_stop_string_within_the_least_tokens_is_text() -> None:
+    assembly = _assembly(stop=["b"], min_tokens=2)
+
+    assert assembly.tokens(_update(0, b"ab")).text == "ab"
+    assert assembly.tokens(_update(2, b"cb", SequenceFinish("stop", "b", 3))).text == "c"
+
+
 def test_what_a_finish_says_to_count_is_not_exceeded() -> None:
     assembly = _assembly(stop=["STOP"], stop_token_ids=[ord("P")])
 
@@ -111,7 +131,7 @@ def test_a_character_whose_rest_never_came_is_told_at_the_end_and_the_cursor_say
 def test_the_end_names_each_sequences_reason_and_the_usage() -> None:
     end = RequestEnd(RequestState.CANCELLED, (3, 2), (SequenceFinish("stop", "X", 1), None), "by the client")
 
-    message = finished(end, prompt_tokens=7)
+    message = finished(end, num_outputs=2, prompt_tokens=7)
 
     assert [(s.sequence, s.finish_reason, s.num_tokens, s.stop) for s in message.sequences] == [
         (0, pb.FINISH_REASON_STOP, 3, "X"),

@@ -7,7 +7,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from shardline_cluster.errors import InvalidRequestError
-from shardline_cluster.router.validation import ModelLimits, check_against_model, check_request
+from shardline_cluster.router.sampling_validation import ModelLimits
+from shardline_cluster.router.validation import check_against_model, check_request
 from shardline_protos import generation_pb2 as pb
 
 LIMITS = ModelLimits(vocab_size=100, max_model_len=50, max_num_seqs=8)
@@ -57,16 +58,23 @@ WRONG: list[tuple[pb.GenerateRequest, str, str]] = [
     (_sampling(stop=["x", ""]), "sampling.stop[1]", "has 0 characters: must have 1 … 1024"),
     (_sampling(stop=["x" * 1025]), "sampling.stop[0]", "has 1025 characters"),
     (_sampling(stop_token_ids=[1] * 65), "sampling.stop_token_ids", "has 65 entries: at most 64"),
+    (_sampling(presence_penalty=2.5), "sampling.presence_penalty", "is 2.5: must be -2 … 2, 0 is off"),
+    (_sampling(presence_penalty=math.nan), "sampling.presence_penalty", "is nan"),
+    (_sampling(frequency_penalty=-2.1), "sampling.frequency_penalty", "is -2.1: must be -2 … 2"),
+    (_sampling(frequency_penalty=-math.inf), "sampling.frequency_penalty", "is -inf"),
+    (_sampling(repetition_penalty=0.0), "sampling.repetition_penalty", "is 0.0: must be 0.01 … 100, 1 is off"),
+    (_sampling(repetition_penalty=-1.0), "sampling.repetition_penalty", "is -1.0"),
+    (_sampling(repetition_penalty=101.0), "sampling.repetition_penalty", "is 101.0"),
+    (_sampling(repetition_penalty=math.nan), "sampling.repetition_penalty", "is nan"),
+    (_sampling(logit_bias={7: 100.5}), "sampling.logit_bias[7]", "is 100.5: must be -100 … 100"),
+    (_sampling(logit_bias={7: -1e30}), "sampling.logit_bias[7]", "must be -100 … 100"),
+    (_sampling(logit_bias={0: math.nan}), "sampling.logit_bias[0]", "is nan"),
+    (_sampling(logit_bias=dict.fromkeys(range(1025), 1.0)), "sampling.logit_bias", "has 1025 entries: at most 1024"),
+    (_sampling(bad_words=["x"] * 129), "sampling.bad_words", "has 129 entries: at most 128"),
+    (_sampling(bad_words=["x", ""]), "sampling.bad_words[1]", "has 0 characters: must have 1 … 1024"),
+    (_sampling(bad_words=["x" * 1025]), "sampling.bad_words[0]", "has 1025 characters"),
+    (_sampling(prompt_logprobs=21), "sampling.prompt_logprobs", "is 21: must be 0 … 20"),
     # Sampling: what the engine has not.
-    (_sampling(min_tokens=1), "sampling.min_tokens", "not supported yet: leave it out"),
-    (_sampling(prompt_logprobs=0), "sampling.prompt_logprobs", "not supported yet"),
-    (_sampling(echo=True), "sampling.echo", "not supported yet"),
-    (_sampling(presence_penalty=0.5), "sampling.presence_penalty", "is set (0.5), but is not supported yet"),
-    (_sampling(frequency_penalty=-0.5), "sampling.frequency_penalty", "not supported yet"),
-    (_sampling(repetition_penalty=1.1), "sampling.repetition_penalty", "not supported yet"),
-    (_sampling(presence_penalty=math.nan), "sampling.presence_penalty", "not supported yet"),
-    (_sampling(logit_bias={1: 2.0}), "sampling.logit_bias", "not supported yet"),
-    (_sampling(bad_words=["x"]), "sampling.bad_words", "not supported yet"),
     (_sampling(constraint=pb.Constraint(regex="a")), "sampling.constraint", "is set (regex)"),
     (_sampling(constraint=pb.Constraint()), "sampling.constraint", "is set (empty)"),
     # The rest.
@@ -119,7 +127,8 @@ def test_what_is_wrong_is_refused_by_field_value_bound_and_remedy(
         _sampling(temperature=0, top_k=0, top_p=1, min_p=0, seed=2**64 - 1, n=64, max_tokens=1, logprobs=0),
         _sampling(temperature=10, top_k=2**32 - 1, top_p=1e-9, min_p=1, seed=0, n=1, logprobs=20),
         _sampling(stop=["x" * 1024] * 64, stop_token_ids=[1] * 64, ignore_eos=True, include_stop_in_output=True),
-        # Values that ask for nothing are no wish that could be dropped.
+        _sampling(presence_penalty=-2, frequency_penalty=2, repetition_penalty=0.01, logit_bias={3: -100, 4: 100}),
+        _sampling(repetition_penalty=100, bad_words=["x" * 1024] * 128, echo=True, min_tokens=2**32 - 1),
         _sampling(
             min_tokens=0, echo=False, presence_penalty=0, frequency_penalty=0, repetition_penalty=1, logit_bias={}
         ),
@@ -141,6 +150,15 @@ def test_what_is_allowed_passes_up_to_its_bounds(request_: pb.GenerateRequest) -
         (_request(), 60, "prompt", "shorten the prompt by 11 tokens"),
         (_sampling(max_tokens=41), 10, "sampling.max_tokens", "is 41, but a prompt of 10 tokens leaves 40 of"),
         (_sampling(n=9), 10, "sampling.n", "is 9, but the replicas of this model run 8 sequences at once"),
+        (
+            _sampling(n=8, prompt_logprobs=0),
+            10,
+            "sampling.prompt_logprobs",
+            "makes 9, but the replicas of this model run 8",
+        ),
+        (_sampling(min_tokens=4, max_tokens=3), 10, "sampling.min_tokens", "is 4, but the output ends at 3 tokens"),
+        (_sampling(min_tokens=41), 10, "sampling.min_tokens", "is 41, but the output ends at 40 tokens"),
+        (_sampling(logit_bias={5: 1, 100: 1}), 10, "sampling.logit_bias[100]", "is no token of the model: ids must be"),
         (_sampling(stop_token_ids=[5, 100]), 10, "sampling.stop_token_ids[1]", "is 100: must be below the vocab"),
     ],
 )
@@ -154,6 +172,19 @@ def test_what_does_not_fit_the_model_is_told_with_its_numbers(
     assert words in str(error.value)
 
 
-@pytest.mark.parametrize("request_", [_request(), _sampling(max_tokens=40, n=8, stop_token_ids=[99])])
+@pytest.mark.parametrize(
+    "request_", [_request(), _sampling(max_tokens=40, min_tokens=40, n=8, stop_token_ids=[99], logit_bias={99: 1})]
+)
 def test_what_just_fits_the_model_passes(request_: pb.GenerateRequest) -> None:
     check_against_model(request_, 10, LIMITS)
+
+
+def test_a_prompt_whose_log_probabilities_are_too_many_is_refused() -> None:
+    roomy = ModelLimits(vocab_size=100, max_model_len=100_000, max_num_seqs=8)
+    request = _sampling(prompt_logprobs=20)
+
+    check_against_model(request, 12_483, roomy)
+    with pytest.raises(
+        InvalidRequestError, match="makes 2097312 bytes of a prompt of 12484 tokens, but at most 2097152"
+    ):
+        check_against_model(request, 12_484, roomy)

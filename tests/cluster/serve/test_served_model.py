@@ -10,6 +10,8 @@ from shardline_cluster.queue.request_ids import check_lane
 from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
 from shardline_cluster.serve.served_model import lane_name, longest_request, plan_deployment, served_name
 from shardline_workers.text.simulated_text import simulated_text_model
+from tests.workers.text.tiny_vocabulary import byte_level_json, write_json
+from tests.workers.tiny_checkpoint import write_tiny_checkpoint
 
 
 def _options(model: str = "simulated", **engine: object) -> ServeOptions:
@@ -69,6 +71,18 @@ def test_a_simulated_model_is_deployed_with_all_its_options() -> None:
 def test_a_model_that_is_not_there_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no such model"):
         plan_deployment(_options(str(tmp_path / "absent.gguf")), cache_folder=tmp_path, say=_silent)
+
+
+@pytest.mark.parametrize(("asked", "told"), [("auto", True), ("none", False)])
+def test_a_models_own_sampling_defaults_are_told_where_they_count(tmp_path: Path, asked: str, told: bool) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "m").path
+    write_json(folder / "tokenizer.json", byte_level_json())
+    write_json(folder / "generation_config.json", {"temperature": 0.7, "top_k": 40})
+    lines: list[str] = []
+
+    plan_deployment(_options(str(folder), generation_config=asked), cache_folder=tmp_path, say=lines.append)
+
+    assert ("sampling defaults of the model: temperature 0.7, top_k 40" in lines) is told
 
 
 def test_a_chat_template_travels_as_text_and_not_as_a_path(tmp_path: Path) -> None:

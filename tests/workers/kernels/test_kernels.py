@@ -100,7 +100,9 @@ def kv_case(request: pytest.FixtureRequest, native_library: NativeLibrary) -> It
 
 
 def step(*, tokens: int = 3, sampled: int = 2) -> StepBuffers:
-    buffers = StepBuffers.allocate(max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS, max_blocks=4, device=CPU)
+    buffers = StepBuffers.allocate(
+        max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_blocks=4, device=CPU
+    )
     buffers.header[StepCount.TOKENS] = tokens
     buffers.header[StepCount.SEQUENCES] = 1
     buffers.header[StepCount.SAMPLED] = sampled
@@ -373,7 +375,9 @@ def test_a_soft_cap_bends_so_many_rows_as_the_header_says(case: Case) -> None:
 
 
 def test_greedy_draws_and_logprobs_touch_their_own_rows_only(case: Case) -> None:
-    sampling = SamplingBuffers.allocate(max_seqs=MAX_SEQS, max_logprobs=2, device=CPU)
+    sampling = SamplingBuffers.allocate(
+        max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_logprobs=2, max_adjustments=1, device=CPU
+    )
     sampling.chosen_ids[:] = 99
     batch = step(sampled=3)
     batch.header[StepCount.DRAWN] = 1
@@ -401,7 +405,9 @@ def test_greedy_draws_and_logprobs_touch_their_own_rows_only(case: Case) -> None
 
 @pytest.mark.parametrize("spoiled", [math.nan, math.inf])
 def test_a_row_with_a_number_that_is_none_is_not_usable(case: Case, spoiled: float) -> None:
-    sampling = SamplingBuffers.allocate(max_seqs=MAX_SEQS, max_logprobs=2, device=CPU)
+    sampling = SamplingBuffers.allocate(
+        max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_logprobs=2, max_adjustments=1, device=CPU
+    )
     logits = case.floats(torch.zeros(MAX_SEQS, 50))
     logits[1, 33] = spoiled
     batch = step(sampled=3)
@@ -424,7 +430,9 @@ def test_draws_are_those_of_the_reference(
     oracle = Case(ReferenceKernels(dtype=torch.float64, device=CPU), exact=0, rounded=0)
 
     def drawn(chosen_case: Case) -> tuple[list[int], list[float]]:
-        sampling = SamplingBuffers.allocate(max_seqs=MAX_SEQS, max_logprobs=5, device=CPU)
+        sampling = SamplingBuffers.allocate(
+            max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_logprobs=5, max_adjustments=1, device=CPU
+        )
         sampling.temperatures[:] = temperature
         sampling.top_ks[:] = top_k
         sampling.top_ps[:] = top_p

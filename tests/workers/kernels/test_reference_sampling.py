@@ -91,6 +91,16 @@ def test_a_cut_token_is_never_drawn_and_does_not_shift_the_others() -> None:
     assert torch.equal(cut_off[whole != 2], whole[whole != 2])
 
 
+def test_of_equally_likely_tokens_the_lowest_ids_are_told_first() -> None:
+    logits = torch.zeros(2, 1000)
+    logits[0, 700] = logits[0, 300] = 1.0
+
+    _, top_ids, _ = sampling.row_logprobs(logits, torch.tensor([0, 0]), 4)
+
+    assert top_ids.tolist() == [[300, 700, 0, 1], [0, 1, 2, 3]]
+    assert sampling.row_logprobs(logits, torch.tensor([0, 0]), 0)[1].shape == (2, 0)
+
+
 def test_logprobs_are_of_the_logits_as_they_are() -> None:
     logits = torch.tensor([[0.2, 0.5, 0.3]]).log() + 7
 

@@ -7,7 +7,7 @@ from shardline_workers.scheduling.step_plan import ScheduledChunk, StepPlan
 
 
 def inputs() -> InputTensors:
-    return InputTensors(max_tokens=8, max_seqs=3, max_blocks=4, block_size=2, device=torch.device("cpu"))
+    return InputTensors(max_tokens=8, max_seqs=3, max_sampled=5, max_blocks=4, block_size=2, device=torch.device("cpu"))
 
 
 def chunk(
@@ -79,7 +79,9 @@ def test_counts_of_the_step_before_do_not_stay() -> None:
 
 
 def test_a_device_of_its_own_gets_a_copy() -> None:
-    tensors = InputTensors(max_tokens=8, max_seqs=3, max_blocks=4, block_size=2, device=torch.device("meta"))
+    tensors = InputTensors(
+        max_tokens=8, max_seqs=3, max_sampled=5, max_blocks=4, block_size=2, device=torch.device("meta")
+    )
 
     tensors.write(StepPlan(chunks=(chunk(0, 0, (5,), new=(1,)),)))
     tensors.upload()

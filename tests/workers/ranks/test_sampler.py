@@ -22,8 +22,12 @@ def sample(
     logits: Tensor, samplings: list[Sampling], *, position: int = 4, sequence: int = 0, chunk_tokens: int = 1
 ) -> list[SampledToken]:
     """Chooses for rows of logits at once, each the end of a chunk whose next token has this position."""
-    inputs = InputTensors(max_tokens=MAX_SEQS, max_seqs=MAX_SEQS, max_blocks=8, block_size=2, device=CPU)
-    sampler = Sampler(max_seqs=MAX_SEQS, max_logprobs=5, device=CPU)
+    inputs = InputTensors(
+        max_tokens=MAX_SEQS, max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_blocks=8, block_size=2, device=CPU
+    )
+    sampler = Sampler(
+        max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_logprobs=5, max_model_len=64, vocab_size=VOCAB, device=CPU
+    )
     plan = StepPlan(
         starts=tuple(
             SlotStart(slot=slot, sequence=sequence, sampling=sampling) for slot, sampling in enumerate(samplings)

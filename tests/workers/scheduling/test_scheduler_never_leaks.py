@@ -4,7 +4,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from shardline_workers.engine import EngineRequest, FinishReason, RequestTooLargeError, Sampling, SequenceStart
+from shardline_workers.engine import (
+    EngineRequest,
+    FinishReason,
+    RequestTooLargeError,
+    Sampling,
+    SequenceStart,
+    SequenceStep,
+    TokenLogprobs,
+)
 from shardline_workers.scheduling.request import SequenceKey
 from shardline_workers.scheduling.scheduler import Scheduler
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
@@ -21,15 +29,19 @@ class SchedulerLives(RuleBasedStateMachine):
         block_size=st.integers(1, 4),
         max_num_seqs=st.integers(1, 4),
         spare_budget=st.integers(0, 6),
+        max_scored=st.integers(1, 5),
         caching=st.booleans(),
     )
-    def start(self, num_blocks: int, block_size: int, max_num_seqs: int, spare_budget: int, caching: bool) -> None:
+    def start(
+        self, num_blocks: int, block_size: int, max_num_seqs: int, spare_budget: int, max_scored: int, caching: bool
+    ) -> None:
         self.limits = SchedulerLimits(
             max_model_len=24,
             max_num_seqs=max_num_seqs,
             max_num_batched_tokens=max_num_seqs + spare_budget,
             num_blocks=num_blocks,
             block_size=block_size,
+            max_scored_tokens=max_scored,
             enable_prefix_caching=caching,
         )
         self.scheduler = Scheduler(self.limits)
@@ -37,21 +49,27 @@ class SchedulerLives(RuleBasedStateMachine):
         self.tokens: dict[SequenceKey, list[int]] = {}
         self.tables: dict[int, list[int]] = {}
         self.cache: dict[tuple[int, int], tuple[int, ...]] = {}  # the prefix that was computed into each place
+        self.unscored: dict[SequenceKey, int] = {}  # tokens of the prompt, by the sequence that is to tell its scores
         self.num_added = 0
 
     @rule(
         prompt=st.lists(st.integers(1, 2), min_size=1, max_size=12),
         max_tokens=st.integers(1, 8),
         generated=st.lists(st.integers(0, 9), min_size=1, max_size=3),
+        scored=st.booleans(),
     )
-    def add(self, prompt: list[int], max_tokens: int, generated: list[int]) -> None:
+    def add(self, prompt: list[int], max_tokens: int, generated: list[int], scored: bool) -> None:
         self.num_added += 1
         request_id = f"r{self.num_added}"
         lengths = [min(length, max_tokens - 1) for length in generated]
         request = EngineRequest(
             request_id=request_id,
             prompt_ids=tuple(prompt),
-            sampling=Sampling(max_tokens=max_tokens, stop_token_ids=frozenset({STOP_TOKEN})),
+            sampling=Sampling(
+                max_tokens=max_tokens,
+                stop_token_ids=frozenset({STOP_TOKEN}),
+                num_prompt_logprobs=0 if scored else None,
+            ),
             sequences=tuple(SequenceStart(generated_ids=(1,) * length) for length in lengths),
         )
         fits = len(prompt) + max_tokens <= min(self.limits.max_model_len, self.limits.kv_cache_tokens)
@@ -64,6 +82,8 @@ class SchedulerLives(RuleBasedStateMachine):
         for number, length in enumerate(lengths):
             self.owed[SequenceKey(request_id, number)] = max_tokens - length
             self.tokens[SequenceKey(request_id, number)] = [*prompt, *[1] * length]
+        if scored:
+            self.unscored[SequenceKey(request_id, 0)] = len(prompt)
 
     @rule(tokens=st.lists(st.sampled_from([STOP_TOKEN, 1, 1, 1, 2]), min_size=4, max_size=4))
     def step(self, tokens: list[int]) -> None:
@@ -89,10 +109,10 @@ class SchedulerLives(RuleBasedStateMachine):
         self._mirror(plan)
         self.scheduler.cancel(key.request_id)
         self._drop(key.request_id)
-        steps = self.scheduler.complete(plan, [SampledToken(token_id=1) for chunk in plan.chunks if chunk.samples])
+        steps = self.scheduler.complete(plan, self._answers(plan, [1] * 4, errors=()))
         assert key.request_id not in {step.request_id for step in steps}
         for step in steps:
-            self._book(SequenceKey(step.request_id, step.sequence), step.token_ids, step.finish)
+            self._book(step)
 
     @invariant()
     def books_add_up(self) -> None:
@@ -116,16 +136,31 @@ class SchedulerLives(RuleBasedStateMachine):
         assert bool(plan.chunks) == bool(self.owed), "a step with work computes something, or nothing ever would"
         assert plan.num_tokens <= self.limits.max_num_batched_tokens
         self._mirror(plan)
-        sampling = [chunk for chunk in plan.chunks if chunk.samples]
-        answers = [
-            SampledToken(token_id=tokens[number], error="broken" if number in errors else None)
-            for number, _ in enumerate(sampling)
-        ]
-        for step in self.scheduler.complete(plan, answers):
+        for step in self.scheduler.complete(plan, self._answers(plan, tokens, errors=errors)):
             if step.error is None:
-                self._book(SequenceKey(step.request_id, step.sequence), step.token_ids, step.finish)
+                self._book(step)
             else:
                 self._drop(step.request_id)
+
+    def _answers(self, plan: StepPlan, tokens: list[int], *, errors: tuple[int, ...]) -> list[SampledToken]:
+        """A row for each given token, whose log-probability is its place in the prompt, and for each chosen one."""
+        assert sum(len(chunk.given_ids) for chunk in plan.chunks) <= self.limits.max_scored_tokens
+        answers: list[SampledToken] = []
+        num_chosen = 0
+        for chunk in plan.chunks:
+            first = chunk.start + chunk.first_scored + 1
+            known = self.tokens[chunk.key][first : first + len(chunk.given_ids)]
+            assert list(chunk.given_ids) == known, "what is scored is not what stands in the prompt"
+            answers += [
+                SampledToken(token_id=token_id, logprobs=TokenLogprobs(float(first + number)))
+                for number, token_id in enumerate(known)
+            ]
+            if chunk.samples:
+                error = "broken" if num_chosen in errors else None
+                answers.append(SampledToken(token_id=tokens[num_chosen], error=error))
+                num_chosen += 1
+            assert chunk.num_rows == len(known) + chunk.samples
+        return answers
 
     def _mirror(self, plan: StepPlan) -> None:
         """Keeps tables and cache as ranks do: every token must find all before it, and no place is written twice."""
@@ -152,7 +187,11 @@ class SchedulerLives(RuleBasedStateMachine):
         slots = [chunk.slot for chunk in plan.chunks]
         assert len(slots) == len(set(slots))
 
-    def _book(self, key: SequenceKey, token_ids: tuple[int, ...], finish: FinishReason | None) -> None:
+    def _book(self, step: SequenceStep) -> None:
+        key, token_ids, finish = SequenceKey(step.request_id, step.sequence), step.token_ids, step.finish
+        num_scored = self.unscored.pop(key, None)
+        told = None if step.prompt_logprobs is None else [logprobs.chosen for logprobs in step.prompt_logprobs]
+        assert told == (None if num_scored is None else list(range(1, num_scored))), "scores are lost, twice or mixed"
         self.owed[key] -= len(token_ids)
         self.tokens[key].extend(token_ids)
         assert self.owed[key] >= 0

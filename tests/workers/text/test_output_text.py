@@ -56,3 +56,10 @@ def test_text_and_hit_are_a_function_of_the_tokens_so_far(content: bytes, at: li
         replayed = output(STOP, "dü", include_stop=include_stop).feed(content[:fed])
         assert shown == replayed.text
         assert hit_at == (None if replayed.hit is None else replayed.hit.token_index)
+
+
+def test_text_before_the_least_tokens_is_given_out_with_the_stop_in_it() -> None:
+    text = OutputText(ByteTokenizer(), stops=("ab",), min_tokens=3)
+
+    assert text.feed(b"ab").text == "ab"
+    assert text.feed(b"ab") == OutputPiece("", OutputHit(stop="ab", text_end=2, token_index=1))

@@ -71,9 +71,9 @@ def test_what_is_given_out_does_not_depend_on_how_the_text_was_cut(
     assert one_by_one.flush() == in_pieces.flush()
 
 
-def first_stop(text: str, stops: list[str]) -> tuple[int, str] | None:
-    """The definition, slowly: the first end at which some stop is complete, and the longest stop there."""
-    for end in range(len(text) + 1):
+def first_stop(text: str, stops: list[str], *, after: int = 0) -> tuple[int, str] | None:
+    """The definition, slowly: the first end, behind `after`, at which some stop is complete; the longest stop there."""
+    for end in range(after + 1, len(text) + 1):
         complete = [stop for stop in stops if text[:end].endswith(stop)]
         if complete:
             return end, max(complete, key=len)
@@ -94,3 +94,24 @@ def test_the_hit_is_the_one_of_the_definition(text: str, stops: list[str], at: l
         end, stop = expected
         assert hits == [StopHit(stop, end - len(stop))]
         assert "".join(given_out) == text[: end - len(stop)]
+
+
+@given(text=texts, stops=stop_lists, at=edges, num_quiet=st.integers(0, 20))
+def test_what_may_not_stop_stops_nothing_and_may_begin_a_stop(
+    text: str, stops: list[str], at: list[int], num_quiet: int
+) -> None:
+    matcher = StopMatcher(stops, include_stop=False)
+    quiet = [matcher.feed(character, may_stop=False) for character in text[:num_quiet]]
+
+    given_out, hits = fed(matcher, cut(text[num_quiet:], at))
+
+    whole = "".join([*(step.text for step in quiet), *given_out])
+    assert all(step.hit is None for step in quiet)
+    expected = first_stop(text, stops, after=min(num_quiet, len(text)))
+    if expected is None:
+        assert hits == []
+        assert whole + matcher.flush() == text
+    else:
+        end, stop = expected
+        assert hits == [StopHit(stop, end - len(stop))]
+        assert whole == text[: end - len(stop)]

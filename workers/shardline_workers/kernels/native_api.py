@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI_VERSION = 3
+ABI_VERSION = 5
 
 
 class Status(IntEnum):
@@ -90,6 +90,9 @@ class OpKind(IntEnum):
     CHOOSE_DRAWN = 10
     LOGPROBS = 11
     SOFT_CAP = 12
+    ADJUST_LOGITS = 13
+    RESTORE_LOGITS = 14
+    CHOOSE_GIVEN = 15
 
 
 class Packing(ctypes.Structure):
@@ -160,7 +163,7 @@ class Step(ctypes.Structure):
 class Limits(ctypes.Structure):
     """sl_limits."""
 
-    _fields_ = (("max_tokens", c_int32), ("max_seqs", c_int32), ("max_blocks", c_int32), ("reserved", c_int32))
+    _fields_ = (("max_tokens", c_int32), ("max_seqs", c_int32), ("max_blocks", c_int32), ("max_sampled", c_int32))
 
 
 class Embedding(ctypes.Structure):
@@ -270,6 +273,19 @@ class Gather(ctypes.Structure):
     _fields_ = (("x", c_void_p), ("out", c_void_p), ("width", c_int64))
 
 
+class Adjustments(ctypes.Structure):
+    """sl_adjustments."""
+
+    _fields_ = (
+        ("lengths", c_void_p),
+        ("ids", c_void_p),
+        ("biases", c_void_p),
+        ("occurrences", c_void_p),
+        ("raw_logits", c_void_p),
+        ("width", c_int64),
+    )
+
+
 class Choice(ctypes.Structure):
     """sl_choice."""
 
@@ -285,6 +301,14 @@ class Choice(ctypes.Structure):
         ("noise_keys", c_void_p),
         ("drawn_rows", c_void_p),
         ("logprob_rows", c_void_p),
+        ("adjusted_rows", c_void_p),
+        ("adjusted_slots", c_void_p),
+        ("repetition_penalties", c_void_p),
+        ("frequency_penalties", c_void_p),
+        ("presence_penalties", c_void_p),
+        ("adjustments", Adjustments),
+        ("given_rows", c_void_p),
+        ("given_ids", c_void_p),
         ("chosen_ids", c_void_p),
         ("usable", c_void_p),
         ("chosen_logprobs", c_void_p),

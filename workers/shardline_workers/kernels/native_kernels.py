@@ -222,4 +222,9 @@ def _step_of(step: StepBuffers) -> api.Step:
 
 def _limits_of(step: StepBuffers) -> api.Limits:
     max_seqs, max_blocks = step.block_tables.shape
-    return api.Limits(max_tokens=step.token_ids.shape[0], max_seqs=max_seqs, max_blocks=max_blocks)
+    return api.Limits(
+        max_tokens=step.token_ids.shape[0],
+        max_seqs=max_seqs,
+        max_blocks=max_blocks,
+        max_sampled=step.sampled_rows.shape[0],
+    )

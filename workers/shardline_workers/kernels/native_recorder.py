@@ -19,7 +19,7 @@ from shardline_workers.kernels.operands import (
     Rows,
     ScoreRule,
 )
-from shardline_workers.kernels.sampling_buffers import SamplingBuffers
+from shardline_workers.kernels.sampling_buffers import Adjustments, SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers
 
 _PAIRINGS = {RotaryPairing.HALVES: api.Pairing.HALVES, RotaryPairing.NEIGHBOURS: api.Pairing.NEIGHBOURS}
@@ -188,6 +188,18 @@ class NativeRecorder:
         capped = api.SoftCap(x=self._floats(values), x_stride=values.stride(0), width=values.shape[1], cap=cap)
         self._add(step, api.OpKind.SOFT_CAP, rows, soft_cap=capped)
 
+    def adjust_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.adjust_logits`."""
+        self._choose(api.OpKind.ADJUST_LOGITS, sampling, logits, step)
+
+    def choose_given(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.choose_given`."""
+        self._choose(api.OpKind.CHOOSE_GIVEN, sampling, logits, step)
+
+    def restore_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.restore_logits`."""
+        self._choose(api.OpKind.RESTORE_LOGITS, sampling, logits, step)
+
     def choose_greedy(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """See `Operations.choose_greedy`."""
         self._choose(api.OpKind.CHOOSE_GREEDY, sampling, logits, step)
@@ -214,6 +226,14 @@ class NativeRecorder:
             noise_keys=self._address(sampling.noise_keys, whole),
             drawn_rows=self._address(sampling.drawn_rows, whole),
             logprob_rows=self._address(sampling.logprob_rows, whole),
+            adjusted_rows=self._address(sampling.adjusted_rows, whole),
+            adjusted_slots=self._address(sampling.adjusted_slots, whole),
+            repetition_penalties=self._address(sampling.repetition_penalties, wide),
+            frequency_penalties=self._address(sampling.frequency_penalties, wide),
+            presence_penalties=self._address(sampling.presence_penalties, wide),
+            given_rows=self._address(sampling.given_rows, whole),
+            given_ids=self._address(sampling.given_ids, whole),
+            adjustments=self._adjustments(sampling.adjustments),
             chosen_ids=self._address(sampling.chosen_ids, whole),
             usable=self._address(sampling.usable, torch.bool),
             chosen_logprobs=self._address(sampling.chosen_logprobs, wide),
@@ -221,6 +241,16 @@ class NativeRecorder:
             top_logprobs=self._address(sampling.top_logprobs, wide),
         )
         self._add(step, kind, Rows.SAMPLED, choice=choice)
+
+    def _adjustments(self, adjustments: Adjustments) -> api.Adjustments:
+        return api.Adjustments(
+            lengths=self._address(adjustments.lengths, torch.int64),
+            ids=self._address(adjustments.ids, torch.int32),
+            biases=self._floats(adjustments.biases),
+            occurrences=self._address(adjustments.occurrences, torch.int32),
+            raw_logits=self._address(adjustments.raw_logits, torch.float64),
+            width=adjustments.ids.shape[1],
+        )
 
     def _add(self, step: StepBuffers, kind: api.OpKind, rows: Rows, **operands: object) -> None:
         assert self._step is None or self._step is step, "a program reads one step's buffers"

@@ -109,12 +109,28 @@ class Operations(Protocol):
         """values [rows, width] = cap · tanh(values / cap), in place; what is infinite becomes NaN and no number."""
         ...
 
+    def adjust_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """Changes the logits that adjustments name, in this order: bias, repetition, frequency and presence penalty.
+
+        logits [max_sampled, vocab], rows of `adjusted_rows`; a row's adjustments are those of its slot. What stood
+        there goes to `raw_logits`.
+        """
+        ...
+
     def choose_greedy(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """Writes `chosen_ids`, the likeliest token of each sampled row, ties to the lowest id, and `usable`."""
         ...
 
     def choose_drawn(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """Overwrites `chosen_ids` of `drawn_rows`: temperature, top-k, top-p, min-p in this order, then one draw."""
+        ...
+
+    def choose_given(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """Overwrites `chosen_ids` of `given_rows` by `given_ids`."""
+        ...
+
+    def restore_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """Takes `adjust_logits` back."""
         ...
 
     def logprobs(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:

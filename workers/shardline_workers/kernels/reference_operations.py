@@ -1,5 +1,7 @@
 """Every operation in plain torch, right before it is fast: reads the header on the host, makes its calls at once."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -125,6 +127,37 @@ class ReferenceOperations:
         chosen = values[: _count(step, StepCount(rows))]
         chosen.copy_(torch.where(chosen.isfinite(), (chosen / cap).tanh() * cap, torch.nan))
 
+    def adjust_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.adjust_logits`."""
+        adjustments = sampling.adjustments
+        for row, slot, length in _adjusted(sampling, step):
+            ids = adjustments.ids[slot, :length].long()
+            raw = logits[row].index_select(0, ids)
+            adjustments.raw_logits[slot, :length] = raw
+            adjusted = reference_sampling.adjusted(
+                raw,
+                biases=adjustments.biases[slot, :length],
+                occurrences=adjustments.occurrences[slot, :length],
+                penalties=reference_sampling.Penalties(
+                    repetition=sampling.repetition_penalties[row],
+                    frequency=sampling.frequency_penalties[row],
+                    presence=sampling.presence_penalties[row],
+                ),
+            )
+            logits[row].index_copy_(0, ids, adjusted.to(logits.dtype))
+
+    def choose_given(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.choose_given`."""
+        count = _count(step, StepCount.GIVEN)
+        sampling.chosen_ids[sampling.given_rows[:count]] = sampling.given_ids[:count]
+
+    def restore_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+        """See `Operations.restore_logits`."""
+        adjustments = sampling.adjustments
+        for row, slot, length in _adjusted(sampling, step):
+            ids = adjustments.ids[slot, :length].long()
+            logits[row].index_copy_(0, ids, adjustments.raw_logits[slot, :length].to(logits.dtype))
+
     def choose_greedy(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """See `Operations.choose_greedy`."""
         num_sampled = _count(step, StepCount.SAMPLED)
@@ -171,6 +204,15 @@ def _activated(gate: Tensor, activation: Activation) -> Tensor:
     if activation is Activation.GELU_TANH:
         return functional.gelu(gate, approximate="tanh")
     return functional.silu(gate)
+
+
+def _adjusted(sampling: SamplingBuffers, step: StepBuffers) -> Iterator[tuple[int, int, int]]:
+    """Row, slot and number of adjustments of each adjusted row."""
+    count = _count(step, StepCount.ADJUSTED)
+    if count:
+        rows, slots = sampling.adjusted_rows[:count].tolist(), sampling.adjusted_slots[:count].tolist()
+        lengths = sampling.adjustments.lengths.tolist()
+        yield from ((row, slot, lengths[slot]) for row, slot in zip(rows, slots, strict=True))
 
 
 def _rotated(heads: Tensor, rotary: RotaryTable, positions: Tensor) -> Tensor:

@@ -3,10 +3,34 @@
 All is computed in float64: there, two candidates practically never tie, on any device.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from shardline_workers.kernels.noise import gumbel_noise
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Penalties:
+    """Of one row, each a scalar tensor in float64."""
+
+    repetition: Tensor
+    frequency: Tensor
+    presence: Tensor
+
+
+def adjusted(logits: Tensor, *, biases: Tensor, occurrences: Tensor, penalties: Penalties) -> Tensor:
+    """Logits [entries] of some tokens as they enter the choice, float64.
+
+    The bias comes first, then the repetition penalty of tokens that were seen at all (Keskar et al. 2019: positive
+    logits are divided, others multiplied), then what output tokens pay for each time and once.
+    """
+    biased = logits.double() + biases.double()
+    repeated = torch.where(biased > 0, biased / penalties.repetition, biased * penalties.repetition)
+    seen = torch.where(occurrences >= 0, repeated, biased)
+    paid = penalties.frequency * occurrences.double() + penalties.presence
+    return torch.where(occurrences > 0, seen - paid, seen)
 
 
 def greedy_choice(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,5 +75,14 @@ def row_logprobs(logits: Tensor, chosen_ids: Tensor, num_top: int) -> tuple[Tens
     """Log-probabilities of the chosen tokens [rows], and ids and log-probabilities of the likeliest [rows, num_top]."""
     logprobs = logits.to(torch.float64).log_softmax(dim=-1)
     chosen = logprobs.gather(-1, chosen_ids[:, None])[:, 0]
-    top, top_ids = logprobs.topk(num_top, dim=-1)
-    return chosen, top_ids, top
+    top_ids = torch.stack([_likeliest(row, num_top) for row in logprobs])
+    return chosen, top_ids, logprobs.gather(-1, top_ids)
+
+
+def _likeliest(row: Tensor, count: int) -> Tensor:
+    """Ids of the `count` likeliest tokens of a row, likeliest first, the lowest ids of equals: topk takes any."""
+    if count == 0:
+        return torch.empty(0, dtype=torch.int64, device=row.device)
+    # Nothing is less than a NaN: a row that cannot be used has all of its tokens here.
+    candidates = (~(row < row.topk(count).values[-1])).nonzero()[:, 0]
+    return candidates[row[candidates].sort(descending=True, stable=True).indices[:count]]

@@ -17,10 +17,12 @@ class StepCount(IntEnum):
 
     TOKENS = 0  # tokens that enter the model
     SEQUENCES = 1  # that these tokens belong to
-    SAMPLED = 2  # sequences whose next token is chosen
+    SAMPLED = 2  # rows of logits: tokens whose next one is chosen or given
     DRAWN = 3  # of these, by chance
     CUT = 4  # of the drawn ones, with top-k or top-p
     LOGPROBS = 5  # of the sampled ones, with log-probabilities
+    ADJUSTED = 6  # of the sampled ones, with some logits changed before the choice
+    GIVEN = 7  # of the sampled ones, whose token is known: tokens of prompts, for their log-probabilities
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +37,12 @@ class StepBuffers:
     context_lengths: Tensor  # [max_seqs] int32, tokens in the cache once this step's are written
     slots: Tensor  # [max_seqs] int64, row of block_tables
     block_tables: Tensor  # [max_seqs, max_blocks] int64, by slot, in order of positions
-    sampled_rows: Tensor  # [max_seqs] int64, each the last token of a sequence that samples
+    sampled_rows: Tensor  # [max_sampled] int64, tokens whose logits are wanted
 
     @classmethod
-    def allocate(cls, *, max_tokens: int, max_seqs: int, max_blocks: int, device: torch.device) -> "StepBuffers":
+    def allocate(
+        cls, *, max_tokens: int, max_seqs: int, max_sampled: int, max_blocks: int, device: torch.device
+    ) -> "StepBuffers":
         """All buffers, zeroed: the empty step."""
 
         def zeros(*shape: int, dtype: torch.dtype = torch.int64) -> Tensor:
@@ -53,5 +57,5 @@ class StepBuffers:
             context_lengths=zeros(max_seqs, dtype=torch.int32),
             slots=zeros(max_seqs),
             block_tables=zeros(max_seqs, max_blocks),
-            sampled_rows=zeros(max_seqs),
+            sampled_rows=zeros(max_sampled),
         )

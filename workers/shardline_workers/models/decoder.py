@@ -31,8 +31,8 @@ class Activations:
     queries: Tensor  # [max_tokens, query_size]
     attended: LinearInput  # [max_tokens, query_size]
     activated: LinearInput  # [max_tokens, intermediate]
-    sampled: LinearInput  # [max_seqs, hidden]
-    logits: Tensor  # [max_seqs, vocab]
+    sampled: LinearInput  # [max_sampled, hidden]
+    logits: Tensor  # [max_sampled, vocab]
 
     @classmethod
     def allocate(
@@ -42,10 +42,10 @@ class Activations:
         kernels: Kernels,
         *,
         max_tokens: int,
-        max_seqs: int,
+        max_sampled: int,
         device: torch.device,
     ) -> "Activations":
-        """Buffers for a step of so many tokens and sampled sequences."""
+        """Buffers for a step of so many tokens and rows of logits."""
         formats, layers = kernels.formats, weights.layers
 
         def empty(rows: int, columns: int, dtype: torch.dtype = formats.activations) -> Tensor:
@@ -62,8 +62,8 @@ class Activations:
             queries=empty(max_tokens, shape.attention.query_size, formats.queries),
             attended=linear_input(*(layer.attention_output for layer in layers)),
             activated=linear_input(*(layer.down for layer in layers)),
-            sampled=kernels.allocate_linear_input([weights.lm_head], max_rows=max_seqs),
-            logits=empty(max_seqs, shape.vocab_size),
+            sampled=kernels.allocate_linear_input([weights.lm_head], max_rows=max_sampled),
+            logits=empty(max_sampled, shape.vocab_size),
         )
 
     def num_bytes(self) -> int:

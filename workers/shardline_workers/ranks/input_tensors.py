@@ -20,12 +20,25 @@ class InputTensors:
     """
 
     def __init__(
-        self, *, max_tokens: int, max_seqs: int, max_blocks: int, block_size: int, device: torch.device
+        self,
+        *,
+        max_tokens: int,
+        max_seqs: int,
+        max_sampled: int,
+        max_blocks: int,
+        block_size: int,
+        device: torch.device,
     ) -> None:
         self._block_size = block_size
 
         def allocate(place: torch.device) -> StepBuffers:
-            return StepBuffers.allocate(max_tokens=max_tokens, max_seqs=max_seqs, max_blocks=max_blocks, device=place)
+            return StepBuffers.allocate(
+                max_tokens=max_tokens,
+                max_seqs=max_seqs,
+                max_sampled=max_sampled,
+                max_blocks=max_blocks,
+                device=place,
+            )
 
         self._host = allocate(torch.device("cpu"))
         self.step = self._host if device.type == "cpu" else allocate(device)
@@ -83,8 +96,12 @@ class InputTensors:
         return total
 
     def _write_sampled(self, chunks: tuple[ScheduledChunk, ...]) -> int:
-        ends = self._query_starts[1 : len(chunks) + 1].tolist()
-        sampled = [end - 1 for chunk, end in zip(chunks, ends, strict=True) if chunk.samples]
+        sampled: list[int] = []
+        for chunk, begin in zip(chunks, self._query_starts[: len(chunks)].tolist(), strict=True):
+            first = begin + chunk.first_scored
+            sampled.extend(range(first, first + len(chunk.given_ids)))
+            if chunk.samples:
+                sampled.append(begin + len(chunk.token_ids) - 1)
         self._sampled_rows[: len(sampled)] = sampled
         return len(sampled)
 

@@ -36,11 +36,19 @@ class ModelRunner:
         self._inputs = InputTensors(
             max_tokens=limits.max_num_batched_tokens,
             max_seqs=limits.max_num_seqs,
+            max_sampled=limits.max_sampled_rows,
             max_blocks=-(-limits.max_model_len // limits.block_size),
             block_size=limits.block_size,
             device=device,
         )
-        self._sampler = Sampler(max_seqs=limits.max_num_seqs, max_logprobs=max_logprobs, device=device)
+        self._sampler = Sampler(
+            max_seqs=limits.max_num_seqs,
+            max_sampled=limits.max_sampled_rows,
+            max_logprobs=max_logprobs,
+            max_model_len=limits.max_model_len,
+            vocab_size=decoder.shape.vocab_size,
+            device=device,
+        )
         caches = tuple(
             kernels.allocate_kv_cache(
                 decoder.shape.attention, num_blocks=limits.num_blocks + 1, block_size=limits.block_size
@@ -56,11 +64,11 @@ class ModelRunner:
 
     @property
     def logits(self) -> Tensor:
-        """[max_seqs, vocab] of the last step, in order of the plan's sampling chunks; the next step overwrites it."""
+        """[max_sampled, vocab] of the last step, in order of the plan's rows; the next step overwrites it."""
         return self._decoder.activations.logits
 
     def execute(self, plan: StepPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
-        """Computes a step on so many threads; one answer for each chunk that samples, in the plan's order."""
+        """Computes a step on so many threads; one answer for each row of logits, in the plan's order."""
         self._inputs.write(plan)
         self._sampler.write(plan, self._inputs.header)
         self._inputs.upload()

@@ -4,8 +4,11 @@ The noise of a choice is keyed by (seed, sequence, position), so the choice depe
 on the batch, the chunks, or on how often the request was preempted or handed over.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from shardline_workers.engine import TokenLogprobs
@@ -14,10 +17,54 @@ from shardline_workers.kernels.operations import Operations
 from shardline_workers.kernels.sampling_buffers import SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
 from shardline_workers.ranks.input_tensors import Header
+from shardline_workers.ranks.logit_adjustments import MAX_NAMED_IDS, LogitAdjustments
 from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, SlotStart, StepPlan
 
-_PARAMETERS = ("temperatures", "top_ks", "top_ps", "min_ps", "noise_keys", "drawn_rows", "logprob_rows")
-_UNUSABLE = "the model's logits for this request are NaN or infinite: it cannot be continued"
+_PARAMETERS = (
+    "temperatures",
+    "top_ks",
+    "top_ps",
+    "min_ps",
+    "noise_keys",
+    "drawn_rows",
+    "logprob_rows",
+    "adjusted_rows",
+    "adjusted_slots",
+    "given_rows",
+    "given_ids",
+    "repetition_penalties",
+    "frequency_penalties",
+    "presence_penalties",
+)
+_PICKED = (
+    "temperatures",
+    "top_ks",
+    "top_ps",
+    "min_ps",
+    "repetition_penalties",
+    "frequency_penalties",
+    "presence_penalties",
+)
+_UNUSABLE = (
+    "the model's logits for this request are NaN or infinite, or its bad words and min_tokens forbid every token: it"
+    " cannot be continued"
+)
+
+
+class _Row(NamedTuple):
+    """One row of logits; a tuple, since every step makes one for each of its rows."""
+
+    chunk: ScheduledChunk
+    given_id: int | None  # None: the token is to be chosen
+
+
+def _rows_of(plan: StepPlan) -> list[_Row]:
+    rows: list[_Row] = []
+    for chunk in plan.chunks:
+        rows.extend(_Row(chunk, token_id) for token_id in chunk.given_ids)
+        if chunk.samples:
+            rows.append(_Row(chunk, None))
+    return rows
 
 
 class _SlotParameters:
@@ -28,10 +75,14 @@ class _SlotParameters:
         self.top_ks = np.zeros(max_seqs, np.int64)
         self.top_ps = np.ones(max_seqs)
         self.min_ps = np.zeros(max_seqs)
+        self.repetition_penalties = np.ones(max_seqs)
+        self.frequency_penalties = np.zeros(max_seqs)
+        self.presence_penalties = np.zeros(max_seqs)
         self.streams = np.zeros(max_seqs, np.uint64)  # see noise.noise_stream
         self.is_drawn = np.zeros(max_seqs, np.bool_)
         self.is_cut = np.zeros(max_seqs, np.bool_)
         self.num_logprobs: list[int | None] = [None] * max_seqs
+        self.num_prompt_logprobs: list[int | None] = [None] * max_seqs
 
     def enter(self, start: SlotStart) -> None:
         """A sequence enters its slot."""
@@ -40,10 +91,14 @@ class _SlotParameters:
         self.top_ks[slot] = sampling.top_k
         self.top_ps[slot] = sampling.top_p
         self.min_ps[slot] = sampling.min_p
+        self.repetition_penalties[slot] = sampling.repetition_penalty
+        self.frequency_penalties[slot] = sampling.frequency_penalty
+        self.presence_penalties[slot] = sampling.presence_penalty
         self.streams[slot] = noise_stream(seed=sampling.seed, sequence=start.sequence)
         self.is_drawn[slot] = sampling.temperature > 0
         self.is_cut[slot] = sampling.temperature > 0 and (sampling.top_k > 0 or sampling.top_p < 1)
         self.num_logprobs[slot] = sampling.num_logprobs
+        self.num_prompt_logprobs[slot] = sampling.num_prompt_logprobs
 
 
 class _HostArrays:
@@ -54,6 +109,13 @@ class _HostArrays:
         self.top_ks = buffers.top_ks.numpy()
         self.top_ps = buffers.top_ps.numpy()
         self.min_ps = buffers.min_ps.numpy()
+        self.repetition_penalties = buffers.repetition_penalties.numpy()
+        self.frequency_penalties = buffers.frequency_penalties.numpy()
+        self.presence_penalties = buffers.presence_penalties.numpy()
+        self.adjusted_rows = buffers.adjusted_rows.numpy()
+        self.given_rows = buffers.given_rows.numpy()
+        self.given_ids = buffers.given_ids.numpy()
+        self.adjusted_slots = buffers.adjusted_slots.numpy()
         self.noise_keys = buffers.noise_keys.numpy().view(np.uint64)
         self.drawn_rows = buffers.drawn_rows.numpy()
         self.logprob_rows = buffers.logprob_rows.numpy()
@@ -64,19 +126,37 @@ class _HostArrays:
 class Sampler:
     """One for each rank that samples. `write` → `choose` → `results`, once a step."""
 
-    def __init__(self, *, max_seqs: int, max_logprobs: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        *,
+        max_seqs: int,
+        max_sampled: int,
+        max_logprobs: int,
+        max_model_len: int,
+        vocab_size: int,
+        device: torch.device,
+    ) -> None:
         self._slots = _SlotParameters(max_seqs)
 
         def allocate(place: torch.device) -> SamplingBuffers:
-            return SamplingBuffers.allocate(max_seqs=max_seqs, max_logprobs=max_logprobs, device=place)
+            return SamplingBuffers.allocate(
+                max_seqs=max_seqs,
+                max_sampled=max_sampled,
+                max_logprobs=max_logprobs,
+                max_adjustments=min(vocab_size, max_model_len + MAX_NAMED_IDS),
+                device=place,
+            )
 
         self._host = allocate(torch.device("cpu"))
         self._arrays = _HostArrays(self._host)
+        self._adjustments = LogitAdjustments(self._host.adjustments, vocab_size=vocab_size)
+        self._adjusted_rows: list[int] = []
         self._buffers = self._host if device.type == "cpu" else allocate(device)
         self._num_rows = 0  # of the step under way
         self._row_slots: list[int] = []
         self._streams = np.zeros(0, np.uint64)  # of each row
-        self._num_drawn = self._num_cut = 0
+        self._num_drawn = self._num_cut = self._num_given = 0
+        self._had_given = False
         self._logprob_rows: list[int] = []
         self._num_logprobs: list[int] = []  # one for each of these rows
 
@@ -84,17 +164,19 @@ class Sampler:
         """Takes over new slots, and writes the parameters of the rows that the plan samples."""
         for start in plan.starts:
             self._slots.enter(start)
-        chunks = [chunk for chunk in plan.chunks if chunk.samples]
-        row_slots = [chunk.slot for chunk in chunks]
-        is_same_batch = not plan.starts and row_slots == self._row_slots
-        self._row_slots = row_slots
-        self._num_rows = len(chunks)
-        self._write_drawn(chunks, header, is_same_batch=is_same_batch)
+            self._adjustments.enter(start)
+        rows = _rows_of(plan)
+        row_slots = [row.chunk.slot for row in rows]
+        has_given = any(row.given_id is not None for row in rows)
+        is_same_batch = not plan.starts and not has_given and not self._had_given and row_slots == self._row_slots
+        self._row_slots, self._had_given = row_slots, has_given
+        self._num_rows = len(rows)
+        self._write_drawn(rows, header, is_same_batch=is_same_batch)
+        self._write_adjusted(rows, header, is_same_batch=is_same_batch)
         if not is_same_batch:
-            wanted = [(row, self._slots.num_logprobs[slot]) for row, slot in enumerate(row_slots)]
-            self._logprob_rows = [row for row, number in wanted if number is not None]
-            self._num_logprobs = [number for _, number in wanted if number is not None]
-            self._arrays.logprob_rows[: len(self._logprob_rows)] = self._logprob_rows
+            self._write_given(rows)
+            self._write_logprobs(rows)
+        header[StepCount.GIVEN] = self._num_given
         header[StepCount.LOGPROBS] = len(self._logprob_rows)
 
     def upload(self) -> None:
@@ -102,15 +184,20 @@ class Sampler:
         if self._buffers is not self._host:
             for name in _PARAMETERS:
                 getattr(self._buffers, name).copy_(getattr(self._host, name), non_blocking=True)
+            if self._adjusted_rows:
+                self._upload_adjustments()
 
     def choose(self, operations: Operations, logits: Tensor, step: StepBuffers) -> None:
         """Chooses a token for every sampled row of logits [max_seqs, vocab]: the calls are the same in every step."""
+        operations.adjust_logits(self._buffers, logits, step=step)
         operations.choose_greedy(self._buffers, logits, step=step)
         operations.choose_drawn(self._buffers, logits, step=step)
+        operations.choose_given(self._buffers, logits, step=step)
+        operations.restore_logits(self._buffers, logits, step=step)
         operations.logprobs(self._buffers, logits, step=step)
 
     def results(self) -> list[SampledToken]:
-        """What was chosen, in the order of the plan's sampling chunks. Waits for the device."""
+        """What was chosen or given, in the order of the plan's rows. Waits for the device."""
         num_rows = self._num_rows
         self._download()
         token_ids = self._arrays.chosen_ids[:num_rows].tolist()
@@ -131,26 +218,66 @@ class Sampler:
             for name in ("chosen_ids", "usable"):
                 getattr(self._host, name).copy_(getattr(self._buffers, name))
 
-    def _write_drawn(self, chunks: list[ScheduledChunk], header: Header, *, is_same_batch: bool) -> None:
+    def _write_drawn(self, rows: "list[_Row]", header: Header, *, is_same_batch: bool) -> None:
         if not is_same_batch:
-            self._pick_parameters()
+            self._pick_parameters(np.array([row.given_id is None for row in rows], np.bool_))
         header[StepCount.CUT] = self._num_cut
         header[StepCount.DRAWN] = self._num_drawn
         if self._num_drawn:
-            positions = np.array([chunk.start + len(chunk.token_ids) for chunk in chunks], np.uint64)
-            self._arrays.noise_keys[: len(chunks)] = position_keys(self._streams, positions)
+            ends = (row.chunk.start + len(row.chunk.token_ids) for row in rows)
+            positions = np.fromiter(ends, np.uint64, len(rows))
+            self._arrays.noise_keys[: len(rows)] = position_keys(self._streams, positions)
 
-    def _pick_parameters(self) -> None:
+    def _write_adjusted(self, rows: "list[_Row]", header: Header, *, is_same_batch: bool) -> None:
+        if not is_same_batch:
+            adjusted = [
+                number
+                for number, row in enumerate(rows)
+                if row.given_id is None and self._adjustments.adjusts(row.chunk.slot)
+            ]
+            self._arrays.adjusted_rows[: len(adjusted)] = adjusted
+            self._arrays.adjusted_slots[: len(adjusted)] = [rows[number].chunk.slot for number in adjusted]
+            self._adjusted_rows = adjusted
+        for number in self._adjusted_rows:
+            self._adjustments.advance(rows[number].chunk)
+        header[StepCount.ADJUSTED] = len(self._adjusted_rows)
+
+    def _write_given(self, rows: "list[_Row]") -> None:
+        given = [(number, row.given_id) for number, row in enumerate(rows) if row.given_id is not None]
+        self._num_given = len(given)
+        for place, (number, token_id) in enumerate(given):
+            self._arrays.given_rows[place], self._arrays.given_ids[place] = number, token_id
+
+    def _write_logprobs(self, rows: "list[_Row]") -> None:
+        slots = self._slots
+        wanted = [
+            (slots.num_logprobs if row.given_id is None else slots.num_prompt_logprobs)[row.chunk.slot] for row in rows
+        ]
+        self._logprob_rows = [number for number, count in enumerate(wanted) if count is not None]
+        self._num_logprobs = [count for count in wanted if count is not None]
+        self._arrays.logprob_rows[: len(self._logprob_rows)] = self._logprob_rows
+
+    def _upload_adjustments(self) -> None:
+        """Entries that count, of the slots that have any: the whole table would be much more."""
+        there, here = self._buffers.adjustments, self._host.adjustments
+        there.lengths.copy_(here.lengths)
+        for row in self._adjusted_rows:
+            slot = self._row_slots[row]
+            length = int(here.lengths[slot])
+            for name in ("ids", "biases", "occurrences"):
+                getattr(there, name)[slot, :length].copy_(getattr(here, name)[slot, :length])
+
+    def _pick_parameters(self, is_chosen: NDArray[np.bool_]) -> None:
         """Parameters of the rows, and which are to be drawn: the same from step to step while the batch is."""
         slots = np.array(self._row_slots, np.int64)
-        is_cut = self._slots.is_cut[slots]
+        is_cut = self._slots.is_cut[slots] & is_chosen
         cut_rows = np.flatnonzero(is_cut)
-        free_rows = np.flatnonzero(self._slots.is_drawn[slots] & ~is_cut)
+        free_rows = np.flatnonzero(self._slots.is_drawn[slots] & is_chosen & ~is_cut)
         self._num_cut, self._num_drawn = len(cut_rows), len(cut_rows) + len(free_rows)
         self._streams = self._slots.streams[slots]
         arrays = self._arrays
         arrays.drawn_rows[: self._num_drawn] = np.concatenate([cut_rows, free_rows])
-        for name in ("temperatures", "top_ks", "top_ps", "min_ps"):
+        for name in _PICKED:
             getattr(arrays, name)[: len(slots)] = getattr(self._slots, name)[slots]
 
     def _read_logprobs(self) -> dict[int, TokenLogprobs]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
-from shardline_workers.engine import FinishReason, Sampling
+from shardline_workers.engine import FinishReason, Sampling, TokenLogprobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +43,7 @@ class SequenceState:
     num_told_blocks: int = 0  # of these, known to the ranks
     block_hashes: list[bytes] = field(default_factory=list)  # of the leading full blocks, as far as they were asked for
     num_published: int = 0  # leading blocks that the prefix index was told of
+    scores: list[TokenLogprobs] | None = None  # of prompt tokens 1, 2 …, so far; None: not wanted, or told
 
     @property
     def num_outstanding(self) -> int:
@@ -54,6 +55,17 @@ class SequenceState:
         """Tokens of output so far, those of earlier incarnations included."""
         return len(self.token_ids) - self.num_prompt_tokens
 
+    @property
+    def is_scored_now(self) -> bool:
+        """Whether a token of its prompt is still to be scored."""
+        return bool(self.unscored(0, self.num_prompt_tokens))
+
+    def unscored(self, start: int, end: int) -> range:
+        """Those of the positions start … end - 1 whose next token is the prompt's and still to be scored."""
+        if self.scores is None:
+            return range(0)
+        return range(max(start, len(self.scores)), min(end, self.num_prompt_tokens - 1))
+
     def finish_reason(self) -> FinishReason | None:
         """Why the sequence is at its end now, or None where it is not."""
         return finish_reason(self.sampling, num_generated=self.num_generated, last_id=self.token_ids[-1])
@@ -63,6 +75,6 @@ def finish_reason(sampling: Sampling, *, num_generated: int, last_id: int | None
     """Why a sequence that has generated so many tokens, `last_id` last, is at its end; None where it is not."""
     if num_generated == 0:
         return None
-    if last_id in sampling.stop_token_ids:
+    if last_id in sampling.stop_token_ids and num_generated > sampling.min_tokens:
         return FinishReason.STOP
     return FinishReason.LENGTH if num_generated >= sampling.max_tokens else None

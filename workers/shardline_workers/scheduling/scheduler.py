@@ -11,8 +11,9 @@ Nothing deadlocks: the sequence that arrived first of all is never preempted in 
 from bisect import insort
 from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
+from itertools import islice
 
-from shardline_workers.engine import Capacity, EngineRequest, SequenceStep
+from shardline_workers.engine import Capacity, EngineRequest, SequenceStep, TokenLogprobs
 from shardline_workers.scheduling.request import SequenceKey, SequenceState, SequenceStatus
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.scheduling.sequence_blocks import SequenceBlocks
@@ -50,6 +51,8 @@ class Scheduler:
             sequence = self._new_sequence(request, number, generated_ids=start.generated_ids)
             reason = sequence.finish_reason()
             if reason is None:
+                if not sequences and request.sampling.num_prompt_logprobs is not None:
+                    sequence.scores = []
                 sequences[number] = sequence
                 self._waiting.append(sequence)
             else:
@@ -96,7 +99,7 @@ class Scheduler:
 
     def schedule(self) -> StepPlan:
         """Plans the next step and gives its sequences their blocks and slots."""
-        draft = StepDraft(budget=self.limits.max_num_batched_tokens)
+        draft = StepDraft(budget=self.limits.max_num_batched_tokens, score_budget=self.limits.max_scored_tokens)
         self._plan_decodes(draft)
         self._plan_prefills(draft)
         self._admit_waiting(draft)
@@ -107,7 +110,7 @@ class Scheduler:
 
         Args:
             plan: comes from `schedule`.
-            sampled: one for each chunk of the plan that samples, in its order.
+            sampled: one for each row of logits, in the plan's order.
 
         Returns:
             What is to be told. Nothing for a sequence that was stopped or cancelled since `schedule`.
@@ -117,14 +120,15 @@ class Scheduler:
         self._ended_at_start = []
         failed: dict[str, str] = {}
         for chunk in plan.chunks:
-            token = next(answers) if chunk.samples else None
+            rows = list(islice(answers, chunk.num_rows))
             state = self._alive.get(chunk.key.request_id, {}).get(chunk.key.sequence)
             if state is None or state.arrival != chunk.arrival or chunk.key.request_id in failed:
                 continue
-            if token is not None and token.error is not None:
-                failed[chunk.key.request_id] = token.error
+            error = next((row.error for row in rows if row.error is not None), None)
+            if error is not None:
+                failed[chunk.key.request_id] = error
                 continue
-            steps.extend(self._advance(state, chunk, token=token))
+            steps.extend(self._advance(state, chunk, rows))
         return tuple(self._without_failed(steps, failed))
 
     def check_integrity(self) -> None:
@@ -164,7 +168,7 @@ class Scheduler:
 
     def _plan_prefills(self, draft: StepDraft) -> None:
         for state in self._running:
-            if state.num_outstanding > 1 and draft.budget > 0:
+            if state.num_outstanding > 1 and draft.has_room_for(state):
                 draft.add_chunk(state)
 
     def _admit_waiting(self, draft: StepDraft) -> None:
@@ -173,7 +177,7 @@ class Scheduler:
         for state in list(self._waiting):
             if draft.budget == 0 or not self._free_slots:
                 return
-            if self._waits_for_sibling(state):
+            if self._waits_for_sibling(state) or (state.is_scored_now and draft.score_budget == 0):
                 continue
             # One block of headroom for each that runs: or the newcomer would be preempted as soon as one grows.
             if not self._blocks.admit(state, headroom=len(self._running)):
@@ -236,12 +240,15 @@ class Scheduler:
     # Booking
 
     def _advance(
-        self, state: SequenceState, chunk: ScheduledChunk, *, token: SampledToken | None
+        self, state: SequenceState, chunk: ScheduledChunk, rows: Sequence[SampledToken]
     ) -> Iterator[SequenceStep]:
         state.num_computed = chunk.start + len(chunk.token_ids)
         self._blocks.publish(state)
-        if token is None:
+        if state.scores is not None:
+            state.scores.extend(row.logprobs for row in rows[: len(chunk.given_ids)] if row.logprobs is not None)
+        if not chunk.samples:
             return
+        token = rows[-1]
         state.token_ids.append(token.token_id)
         reason = state.finish_reason()
         yield SequenceStep(
@@ -249,6 +256,7 @@ class Scheduler:
             sequence=state.key.sequence,
             token_ids=(token.token_id,),
             logprobs=() if token.logprobs is None else (token.logprobs,),
+            prompt_logprobs=None if state.scores is None else _take_scores(state),
             finish=reason,
         )
         if reason is not None:
@@ -262,6 +270,12 @@ class Scheduler:
                 self._blocks.disown(state)
             self.cancel(request_id)
             yield SequenceStep(request_id=request_id, sequence=first, token_ids=(), error=error)
+
+
+def _take_scores(state: SequenceState) -> tuple[TokenLogprobs, ...]:
+    """All of the prompt, told once."""
+    scores, state.scores = state.scores or [], None
+    return tuple(scores)
 
 
 def _arrival(state: SequenceState) -> int:

@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from shardline_workers.engine import EngineRequest, RequestTooLargeError
 
+# Tokens of prompts in one step whose log-probabilities are told: each takes a row of logits, as wide as a vocabulary.
+MAX_SCORED_TOKENS = 32
+_LEAST_1 = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "num_blocks", "block_size", "max_scored_tokens")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerLimits:
@@ -14,10 +18,11 @@ class SchedulerLimits:
     max_num_batched_tokens: int  # tokens of one step
     num_blocks: int
     block_size: int  # tokens
+    max_scored_tokens: int = MAX_SCORED_TOKENS  # of one step
     enable_prefix_caching: bool = True  # False: blocks are shared within a request only
 
     def __post_init__(self) -> None:
-        for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "num_blocks", "block_size"):
+        for name in _LEAST_1:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
         if self.max_num_batched_tokens < self.max_num_seqs:
@@ -26,6 +31,11 @@ class SchedulerLimits:
                 f" {self.max_num_seqs}: a step must hold a token of each running sequence; raise the first or lower"
                 " the second"
             )
+
+    @property
+    def max_sampled_rows(self) -> int:
+        """Rows of logits that a step computes at most."""
+        return self.max_num_seqs + self.max_scored_tokens
 
     @property
     def kv_cache_tokens(self) -> int:

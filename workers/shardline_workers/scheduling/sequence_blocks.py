@@ -91,8 +91,10 @@ class SequenceBlocks:
         self._index.check_integrity()
 
     def _sharable_blocks(self, sequence: SequenceState) -> int:
-        # At least one token must be computed, or there were no logits to choose the next one from.
-        return (len(sequence.token_ids) - 1) // self.block_size
+        # At least one token must be computed, or there were no logits to choose the next one from; and from the first
+        # one on whose logits are wanted, all must be.
+        unscored = sequence.unscored(0, len(sequence.token_ids) - 1)
+        return (unscored.start if unscored else len(sequence.token_ids) - 1) // self.block_size
 
     def _hashes(self, sequence: SequenceState, num_blocks: int) -> list[bytes]:
         hashes = sequence.block_hashes

@@ -19,6 +19,8 @@ class SlotStart:
     slot: int
     sequence: int  # number within its request; keys the sampler's noise
     sampling: Sampling
+    num_prompt_tokens: int = 0
+    token_ids: tuple[int, ...] = ()  # prompt and output so far, where the choice depends on them; else empty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,13 @@ class ScheduledChunk:
     first_new_block: int
     new_block_ids: tuple[int, ...]
     samples: bool  # whether the token after the last one is to be chosen
+    first_scored: int = 0  # token of the chunk; it and those behind it tell how likely the next ones were:
+    given_ids: tuple[int, ...] = ()  # the next token of each, tokens of the prompt
+
+    @property
+    def num_rows(self) -> int:
+        """Rows of logits: one for each given token, then one for the token to be chosen."""
+        return len(self.given_ids) + self.samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,8 +62,8 @@ class StepPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SampledToken:
-    """The ranks' answer for one chunk that samples, in the order of the plan."""
+    """The ranks' answer for one row of logits, in the order of the plan."""
 
-    token_id: int
+    token_id: int  # chosen or given
     logprobs: TokenLogprobs | None = None
     error: str | None = None  # there was nothing to choose from; token_id means nothing then

@@ -25,3 +25,9 @@ class Detokenizer:
     def flush(self) -> str:
         """What is left at the end: nothing, or U+FFFD for a character whose rest never came."""
         return self._decoder.decode(b"", final=True)
+
+
+def text_of(tokenizer: Tokenizer, token_ids: Iterable[int], *, skip_special: bool) -> str:
+    """The text of a whole sequence; bytes that are no character become U+FFFD."""
+    detokenizer = Detokenizer(tokenizer, skip_special=skip_special)
+    return detokenizer.feed(token_ids) + detokenizer.flush()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shardline_workers.files.model_facts import ModelFacts
+from shardline_workers.text.generation_config import read_defaults
 from shardline_workers.text.hf_tokenizer import HfTokenizer, load_hf_tokenizer
 from shardline_workers.text.sentencepiece_file import load_sentencepiece_tokenizer
 from shardline_workers.text.template_file import read_template
@@ -22,8 +23,11 @@ from shardline_workers.text.text_model import SamplingDefaults
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
 
 
-def read_folder_text(folder: Path) -> TextFacts:
-    """Reads the folder's small files.
+_DEFAULTS = {name: name for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")}
+
+
+def read_folder_text(folder: Path, *, with_defaults: bool = True) -> TextFacts:
+    """Reads the folder's small files; sampling defaults only where they are wanted.
 
     Raises:
         ModelFileError: one is missing or broken.
@@ -40,12 +44,7 @@ def read_folder_text(folder: Path) -> TextFacts:
         eos_ids=_eos_ids(tokenizer, generation, config, special_tokens),
         max_model_len=_context_length(config),
         vocab_size=config.whole("vocab_size", least=1) or tokenizer.vocab_size,
-        defaults=SamplingDefaults(
-            temperature=generation.number("temperature"),
-            top_k=generation.whole("top_k"),
-            top_p=generation.number("top_p"),
-            min_p=generation.number("min_p"),
-        ),
+        defaults=read_defaults(generation, _DEFAULTS) if with_defaults else SamplingDefaults(),
     )
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from shardline_workers.files.gguf_file import GgufFile
 from shardline_workers.files.model_facts import ModelFacts
+from shardline_workers.text.generation_config import read_defaults
 from shardline_workers.text.gguf_tokenizer import build_gguf_tokenizer
 from shardline_workers.text.gguf_tokenizer_data import GgufTokenizerData
 from shardline_workers.text.hf_tokenizer import HfTokenizer
@@ -18,9 +19,17 @@ _END_ROLES = ("eos", "eot", "eom")
 # vocabulary has them as special tokens, as llama.cpp does it.
 _KNOWN_ENDS = ("<|endoftext|>", "<|end_of_text|>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<end_of_turn>")
 
+_DEFAULTS = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
 
-def read_gguf_text(path: Path) -> TextFacts:
-    """Reads the file's header, tenths of a second.
+
+def read_gguf_text(path: Path, *, with_defaults: bool = True) -> TextFacts:
+    """Reads the file's header, tenths of a second; sampling defaults only where they are wanted.
 
     Raises:
         ModelFileError: no GGUF file, or its tokenizer is missing, wrong or not supported.
@@ -38,12 +47,7 @@ def read_gguf_text(path: Path) -> TextFacts:
         eos_ids=_eos_ids(data, tokenizer),
         max_model_len=_context_length(facts),
         vocab_size=vocab_size,
-        defaults=SamplingDefaults(
-            temperature=facts.number("general.sampling.temp"),
-            top_k=facts.whole("general.sampling.top_k"),
-            top_p=facts.number("general.sampling.top_p"),
-            min_p=facts.number("general.sampling.min_p"),
-        ),
+        defaults=read_defaults(facts, _DEFAULTS) if with_defaults else SamplingDefaults(),
     )
 
 

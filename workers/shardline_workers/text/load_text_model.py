@@ -5,6 +5,7 @@ from pathlib import Path
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import ModelFiles, ModelKind
 from shardline_workers.text.folder_text import read_folder_text
+from shardline_workers.text.generation_config import GenerationConfig, with_recommended
 from shardline_workers.text.gguf_text import read_gguf_text
 from shardline_workers.text.jinja_chat_template import JinjaChatTemplate
 from shardline_workers.text.template_file import read_template
@@ -14,7 +15,13 @@ from shardline_workers.text.text_model import TextModel
 _JINJA_MARKS = ("{{", "{%", "{#")
 
 
-def load_text_model(files: ModelFiles, *, name: str, chat_template: str | None) -> TextModel:
+def load_text_model(
+    files: ModelFiles,
+    *,
+    name: str,
+    chat_template: str | None,
+    generation_config: GenerationConfig = GenerationConfig.AUTO,
+) -> TextModel:
     """The text side of the model at `files`, served under `name`.
 
     `chat_template` replaces the model's own: a path, or the template itself (it holds `{{` or `{%`). A model without
@@ -24,7 +31,9 @@ def load_text_model(files: ModelFiles, *, name: str, chat_template: str | None) 
         ModelFileError: a file is missing, broken or of a kind that is not supported.
         ChatTemplateError: the chat template is no valid Jinja.
     """
-    facts = read_gguf_text(files.path) if files.kind is ModelKind.GGUF else read_folder_text(files.path)
+    has_defaults = generation_config is GenerationConfig.AUTO
+    read = read_gguf_text if files.kind is ModelKind.GGUF else read_folder_text
+    facts = read(files.path, with_defaults=has_defaults)
     source = facts.chat_template if chat_template is None else given_template(chat_template)
     return TextModel(
         name=name,
@@ -34,7 +43,7 @@ def load_text_model(files: ModelFiles, *, name: str, chat_template: str | None) 
         max_model_len=facts.max_model_len,
         vocab_size=facts.vocab_size,
         weights_digest=files.digest,
-        defaults=facts.defaults,
+        defaults=with_recommended(facts.defaults, files) if has_defaults else facts.defaults,
     )
 
 

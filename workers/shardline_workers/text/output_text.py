@@ -35,8 +35,17 @@ class OutputText:
     """The text of one sequence. What was given out so far is a pure function of the ids fed so far."""
 
     def __init__(
-        self, tokenizer: Tokenizer, *, stops: Sequence[str] = (), include_stop: bool = False, skip_special: bool = True
+        self,
+        tokenizer: Tokenizer,
+        *,
+        stops: Sequence[str] = (),
+        include_stop: bool = False,
+        skip_special: bool = True,
+        min_tokens: int = 0,
     ) -> None:
+        """A stop string that is complete with the first `min_tokens` tokens is text like any other."""
+        self._min_tokens = min_tokens
+        self._num_tokens = 0
         self._detokenizer = Detokenizer(tokenizer, skip_special=skip_special)
         self._matcher = StopMatcher(stops, include_stop=include_stop)
         self._ended = False
@@ -45,7 +54,9 @@ class OutputText:
         """Takes the next ids. Those behind the one that completed a stop, now or earlier, bring no text."""
         texts: list[str] = []
         for index, token_id in enumerate(() if self._ended else token_ids):
-            progress = self._matcher.feed(self._detokenizer.feed((token_id,)))
+            self._num_tokens += 1
+            may_stop = self._num_tokens > self._min_tokens
+            progress = self._matcher.feed(self._detokenizer.feed((token_id,)), may_stop=may_stop)
             texts.append(progress.text)
             if progress.hit is not None:
                 self._ended = True

@@ -39,12 +39,15 @@ class StopMatcher:
         self._num_delivered = 0  # characters
         self._ended = False
 
-    def feed(self, text: str) -> StopProgress:
-        """Takes the next piece. After the hit, or after `flush`, text is dropped."""
+    def feed(self, text: str, *, may_stop: bool = True) -> StopProgress:
+        """Takes the next piece. After the hit, or after `flush`, text is dropped.
+
+        Where the piece may not stop, a stop string that it completes is text like any other.
+        """
         if self._ended:
             return StopProgress("")
         window = self._held + text
-        found = self._first_complete(window)
+        found = self._first_complete(window, len(self._held)) if may_stop else None
         if found is None:
             self._held = self._begun_stop(window)
             return StopProgress(self._delivered(window[: len(window) - len(self._held)]))
@@ -64,9 +67,13 @@ class StopMatcher:
         self._num_delivered += len(text)
         return text
 
-    def _first_complete(self, window: str) -> tuple[int, str] | None:
-        """Start and stop string of the match that ends first, the longest of those that end there."""
-        matches = [(start, stop) for stop in self._stops if (start := window.find(stop)) >= 0]
+    def _first_complete(self, window: str, num_old: int) -> tuple[int, str] | None:
+        """Start and stop string of the match that ends first, the longest of those that end there.
+
+        All end behind the first `num_old` characters: what those completed was none when they came.
+        """
+        firsts = [(max(0, num_old - len(stop) + 1), stop) for stop in self._stops]
+        matches = [(start, stop) for first, stop in firsts if (start := window.find(stop, first)) >= 0]
         return min(matches, key=lambda match: (match[0] + len(match[1]), match[0]), default=None)
 
     def _begun_stop(self, window: str) -> str:

@@ -8,12 +8,13 @@ from shardline_workers.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingDefaults:
-    """From generation_config.json; None where it says nothing."""
+    """What counts where a client says nothing, see generation_config; None: the protocol's own value."""
 
     temperature: float | None = None
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    repetition_penalty: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

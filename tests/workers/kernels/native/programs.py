@@ -201,7 +201,7 @@ class Machine:
             NativeError: it was refused.
         """
         arrays = batch.arrays()
-        limits = api.Limits(max_tokens, max_seqs, len(batch.block_tables[0]), 0)
+        limits = api.Limits(max_tokens, max_seqs, len(batch.block_tables[0]), max_seqs)
         chosen = self.library.sl_isa_best() if isa is None else isa
         array = (api.Op * len(ops))(*ops)
         program = self.library.checked_pointer(

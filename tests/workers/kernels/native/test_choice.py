@@ -12,6 +12,8 @@ from shardline_workers.kernels.step_buffers import StepCount
 from tests.workers.kernels.native.programs import Array, Batch, Floats, Machine, address, op
 
 NUM_TOP = 5
+PARAMETERS = ["temperatures", "top_ks", "top_ps", "min_ps", "noise_keys", "drawn_rows", "logprob_rows"]
+RESULTS = ["chosen_ids", "usable", "chosen_logprobs", "top_ids", "top_logprobs"]
 
 
 class Sampling:
@@ -55,7 +57,8 @@ class Sampling:
             self.rows,
         ]
         results: list[Array] = [self.chosen_ids, self.usable, self.chosen_logprobs, self.top_ids, self.top_logprobs]
-        choice = api.Choice(address(self.logits), vocab, vocab, NUM_TOP, *map(address, parameters + results))
+        given = zip(PARAMETERS + RESULTS, map(address, parameters + results), strict=True)
+        choice = api.Choice(address(self.logits), vocab, vocab, NUM_TOP, **dict(given))
         cuts = bool(self.top_ks[0] or self.top_ps[0] < 1)
         counts = {StepCount.DRAWN: rows, StepCount.CUT: rows if cuts else 0, StepCount.LOGPROBS: rows}
         machine.run(

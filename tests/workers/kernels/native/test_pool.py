@@ -65,7 +65,7 @@ def test_a_pool_counts_its_runs_and_times(library: NativeLibrary) -> None:
 def test_operations_are_timed_on_request(machine: Machine) -> None:
     chain = Chain(machine, 2)
     times = (ctypes.c_int64 * 4)()
-    limits = api.Limits(8, 8, 1, 0)
+    limits = api.Limits(8, 8, 1, 8)
     array = (api.Op * 4)(*chain.ops)
     program = machine.library.sl_program_create(array, 4, ctypes.byref(limits), machine.library.sl_isa_best(), 2)
     header = Batch(num_tokens=3).header()

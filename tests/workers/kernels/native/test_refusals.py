@@ -67,7 +67,9 @@ def cache(form: KvFormat = KvFormat.BF16) -> api.Cache:
 
 def choice(vocab: int = 64, stride: int = 64, num_top: int = 2) -> api.Choice:
     room = address(ROOM)
-    return api.Choice(room, stride, vocab, num_top, *[room] * 12)
+    pointers = [name for name, kind in api.Choice._fields_[4:] if kind is ctypes.c_void_p]
+    adjustments = api.Adjustments(room, room, room, room, room, 8)
+    return api.Choice(room, stride, vocab, num_top, adjustments=adjustments, **dict.fromkeys(pointers, room))
 
 
 ROOM_AT = address(ROOM)
@@ -111,6 +113,8 @@ OPERATIONS: dict[str, tuple[OpKind, Callable[[], ctypes.Structure], StepCount]] 
     "drawn": (OpKind.CHOOSE_DRAWN, choice, StepCount.SAMPLED),
     "logprobs": (OpKind.LOGPROBS, choice, StepCount.SAMPLED),
     "soft cap": (OpKind.SOFT_CAP, lambda: api.SoftCap(ROOM_AT, 64, 64, 30), StepCount.SAMPLED),
+    "adjust": (OpKind.ADJUST_LOGITS, choice, StepCount.SAMPLED),
+    "restore": (OpKind.RESTORE_LOGITS, choice, StepCount.SAMPLED),
 }
 NOTHING = Batch(num_tokens=0, num_sampled=0)
 
@@ -212,6 +216,27 @@ def test_counts_beyond_the_limits_are_refused(machine: Machine, count: StepCount
 
     with pytest.raises(NativeError, match=rf"header\[{int(count)}\] is {value}"):
         run_step(machine, batch)
+
+
+@pytest.mark.parametrize(
+    ("row", "slot", "length", "text"),
+    [
+        (2, 0, 1, r"adjusted_rows\[0\] is 2; it must be 0 … 1"),
+        (0, 4, 1, r"adjusted_slots\[0\] is 4; it must be 0 … 3"),
+        (0, 1, 9, r"adjustments' lengths\[1\] is 9; it must be 0 … 8"),
+        (0, 1, -1, r"adjustments' lengths\[1\] is -1; it must be 0 … 8"),
+    ],
+)
+def test_adjustments_that_do_not_fit_are_refused(machine: Machine, row: int, slot: int, length: int, text: str) -> None:
+    rows, slots, lengths = (np.array([value] * 4, dtype=np.int64) for value in (row, slot, length))
+    operand = choice()
+    operand.adjusted_rows, operand.adjusted_slots = address(rows), address(slots)
+    operand.adjustments.lengths = address(lengths)
+    batch = whole_step()
+    batch.counts = {StepCount.ADJUSTED: 1}
+
+    with pytest.raises(NativeError, match=text):
+        machine.run([op(OpKind.ADJUST_LOGITS, operand, rows=StepCount.SAMPLED)], batch, max_tokens=8, max_seqs=4)
 
 
 @pytest.mark.parametrize(

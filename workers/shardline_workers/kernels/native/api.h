@@ -30,7 +30,7 @@ extern "C" {
 // and, for a file whose first line is "// flags: …" or "// arm64 flags: …", these flags as well. They name its
 // instruction set: such files are left out on processors other than x86-64, or other than 64-bit ARM. No -march besides,
 // no -ffast-math: both would change results.
-#define SL_ABI_VERSION 3
+#define SL_ABI_VERSION 5
 #define SL_API __attribute__((visibility("default")))
 
 enum sl_status {
@@ -203,11 +203,13 @@ SL_API int64_t sl_kv_cache_bytes(const sl_kv_cache *cache);
 enum sl_count {
     SL_TOKENS = 0,     // tokens that enter the model
     SL_SEQUENCES = 1,  // that these tokens belong to
-    SL_SAMPLED = 2,    // sequences whose next token is chosen
+    SL_SAMPLED = 2,    // rows of logits: tokens whose next one is chosen or given
     SL_DRAWN = 3,      // of these, by chance
     SL_CUT = 4,        // of the drawn ones, with top-k or top-p
     SL_LOGPROBS = 5,   // of the sampled ones, with log-probabilities
-    SL_COUNT_COUNT = 6,
+    SL_ADJUSTED = 6,   // of the sampled ones, with some logits changed before the choice
+    SL_GIVEN = 7,      // of the sampled ones, whose token is known
+    SL_COUNT_COUNT = 8,
 };
 
 typedef struct sl_step {
@@ -219,21 +221,21 @@ typedef struct sl_step {
     const int32_t *context_lengths;  // [max_seqs], with this step's tokens; a chunk is the end of its context
     const int64_t *slots;            // [max_seqs], row of block_tables
     const int64_t *block_tables;     // [max_seqs, max_blocks]
-    const int64_t *sampled_rows;     // [max_seqs]
+    const int64_t *sampled_rows;     // [max_sampled]
 } sl_step;
 
 // Sizes that the step's buffers were made for; a step beyond them is refused with SL_BAD_STEP.
 typedef struct sl_limits {
     int32_t max_tokens;
     int32_t max_seqs;
-    int32_t max_blocks;  // of one sequence
-    int32_t reserved;    // 0
+    int32_t max_blocks;   // of one sequence
+    int32_t max_sampled;  // rows of logits
 } sl_limits;
 
 // ---------------------------------------------------------------------------------------------------- operations
 //
-// `rows` of an sl_op is SL_TOKENS or SL_SAMPLED: how many rows of its buffers count. (Rotation, attention, greedy,
-// drawn and logprobs know theirs; give SL_TOKENS to the first two, SL_SAMPLED to the others.)
+// `rows` of an sl_op is SL_TOKENS or SL_SAMPLED: how many rows of its buffers count. (Rotation, attention and choices
+// know theirs; give SL_TOKENS to the first two, SL_SAMPLED to the others.)
 // Operations run in order; each sees all that earlier ones wrote. Rows beyond the count are neither read nor written.
 
 enum sl_op_kind {
@@ -250,7 +252,10 @@ enum sl_op_kind {
     SL_OP_CHOOSE_DRAWN = 10,
     SL_OP_LOGPROBS = 11,
     SL_OP_SOFT_CAP = 12,
-    SL_OP_KIND_COUNT = 13,
+    SL_OP_ADJUST_LOGITS = 13,
+    SL_OP_RESTORE_LOGITS = 14,
+    SL_OP_CHOOSE_GIVEN = 15,
+    SL_OP_KIND_COUNT = 16,
 };
 
 // out[row] = scale · table[token_ids[row]], from any format (so a tied output matrix is its own table).
@@ -362,28 +367,51 @@ typedef struct sl_gather {
     int64_t width;
 } sl_gather;
 
-// Buffers of kernels/sampling_buffers.py, by the same names, and the logits. One struct for the three operations:
-//   CHOOSE_GREEDY writes chosen_ids (likeliest, ties to the lowest id) and usable (0: a NaN or +inf, or only -inf).
-//   CHOOSE_DRAWN  overwrites chosen_ids of drawn_rows; does nothing where header[SL_DRAWN] is 0.
-//   LOGPROBS      writes the last three, from the logits as they are; nothing where header[SL_LOGPROBS] is 0.
-// Rows that are not usable are drawn as 0 and have log-probabilities NaN.
+// Adjustments of kernels/sampling_buffers.py, by the same names.
+typedef struct sl_adjustments {
+    const int64_t *lengths;      // [max_seqs]; no more than `width` entries of a slot count
+    const int32_t *ids;          // [max_seqs, width]; those outside of the vocabulary are passed over
+    const float *biases;         // [max_seqs, width]
+    const int32_t *occurrences;  // [max_seqs, width]
+    double *raw_logits;          // [max_seqs, width]
+    int64_t width;
+} sl_adjustments;
+
+// Buffers of kernels/sampling_buffers.py, by the same names, and the logits. One struct for the six operations:
+//   ADJUST_LOGITS  changes the logits that adjustments name, in float64, rounded once, and keeps what stood there:
+//                  v += bias; where seen, v = v > 0 ? v / repetition : v · repetition; where in the output,
+//                  v -= frequency · occurrences + presence. Does nothing where header[SL_ADJUSTED] is 0.
+//   RESTORE_LOGITS takes that back.
+//   CHOOSE_GREEDY  writes chosen_ids (likeliest, ties to the lowest id) and usable (0: a NaN or +inf, or only -inf).
+//   CHOOSE_DRAWN   overwrites chosen_ids of drawn_rows; does nothing where header[SL_DRAWN] is 0.
+//   CHOOSE_GIVEN   overwrites chosen_ids of given_rows by given_ids.
+//   LOGPROBS       writes the last three, from the logits as they are; nothing where header[SL_LOGPROBS] is 0.
+// Rows that are not usable are drawn as 0 and have log-probabilities NaN. Of equals the lower id is first.
 typedef struct sl_choice {
-    const float *logits;  // [max_seqs, logits_stride]
+    float *logits;  // [max_sampled, logits_stride]
     int64_t logits_stride;
     int32_t vocab_size;
-    int32_t num_top;              // columns of top_ids; 0: none
-    const double *temperatures;   // [max_seqs]
-    const int64_t *top_ks;        // [max_seqs], 0 is off
-    const double *top_ps;         // [max_seqs]
-    const double *min_ps;         // [max_seqs]
-    const int64_t *noise_keys;    // [max_seqs]
-    const int64_t *drawn_rows;    // [max_seqs]
-    const int64_t *logprob_rows;  // [max_seqs]
-    int64_t *chosen_ids;          // [max_seqs]
-    uint8_t *usable;              // [max_seqs], 0 or 1
-    double *chosen_logprobs;      // [max_seqs]
-    int64_t *top_ids;             // [max_seqs, num_top]
-    double *top_logprobs;         // [max_seqs, num_top]
+    int32_t num_top;                     // columns of top_ids; 0: none
+    const double *temperatures;          // [max_sampled]
+    const int64_t *top_ks;               // [max_sampled], 0 is off
+    const double *top_ps;                // [max_sampled]
+    const double *min_ps;                // [max_sampled]
+    const int64_t *noise_keys;           // [max_sampled]
+    const int64_t *drawn_rows;           // [max_sampled]
+    const int64_t *logprob_rows;         // [max_sampled]
+    const int64_t *adjusted_rows;        // [max_sampled], each row once
+    const int64_t *adjusted_slots;       // [max_sampled], each slot once
+    const double *repetition_penalties;  // [max_sampled]
+    const double *frequency_penalties;   // [max_sampled]
+    const double *presence_penalties;    // [max_sampled]
+    sl_adjustments adjustments;
+    const int64_t *given_rows;  // [max_sampled]
+    const int64_t *given_ids;   // [max_sampled]
+    int64_t *chosen_ids;        // [max_sampled]
+    uint8_t *usable;            // [max_sampled], 0 or 1
+    double *chosen_logprobs;    // [max_sampled]
+    int64_t *top_ids;           // [max_sampled, num_top]
+    double *top_logprobs;       // [max_sampled, num_top]
 } sl_choice;
 
 // x = cap · tanh(x / cap), in place; what is infinite becomes NaN, so that it does not pass for a number.

@@ -166,6 +166,17 @@ int check_gather(const Check &c) {
                   "x or out is NULL or both are one, or width not 1 … 2^30 - 1");
 }
 
+int check_adjustments(const Check &c) {
+    const sl_choice &v = c.op.choice;
+    const sl_adjustments &a = v.adjustments;
+    if (int s = c.want(v.adjusted_rows && v.adjusted_slots && v.repetition_penalties && v.frequency_penalties &&
+                           v.presence_penalties && a.lengths && a.ids && a.biases && a.occurrences && a.raw_logits,
+                       "a buffer of adjustments is NULL"))
+        return s;
+    c.needs.adjusted = &v;
+    return c.want(is_size(a.width), "width is not 1 … 2^30 - 1");
+}
+
 int check_choice(const Check &c) {
     const sl_choice &v = c.op.choice;
     if (int s = c.want(v.logits && is_size(v.vocab_size) && v.logits_stride >= v.vocab_size && is_size(v.logits_stride),
@@ -173,6 +184,11 @@ int check_choice(const Check &c) {
         return s;
     if (int s = c.want(v.chosen_ids && v.usable, "chosen_ids or usable is NULL")) return s;
     if (c.op.kind == SL_OP_CHOOSE_GREEDY) return SL_OK;
+    if (c.op.kind == SL_OP_CHOOSE_GIVEN) {
+        c.needs.given = &v;
+        return c.want(v.given_rows && v.given_ids, "given_rows or given_ids is NULL");
+    }
+    if (c.op.kind == SL_OP_ADJUST_LOGITS || c.op.kind == SL_OP_RESTORE_LOGITS) return check_adjustments(c);
     c.needs.choice = &v;
     if (c.op.kind == SL_OP_CHOOSE_DRAWN) {
         if (v.vocab_size > c.needs.largest_choice) c.needs.largest_choice = v.vocab_size;
@@ -207,6 +223,9 @@ int check_kind(const Check &c) {
         case SL_OP_GATHER_SAMPLED: return check_gather(c);
         case SL_OP_CHOOSE_GREEDY:
         case SL_OP_CHOOSE_DRAWN:
+        case SL_OP_ADJUST_LOGITS:
+        case SL_OP_RESTORE_LOGITS:
+        case SL_OP_CHOOSE_GIVEN:
         case SL_OP_LOGPROBS: return check_choice(c);
         case SL_OP_SOFT_CAP: return check_soft_cap(c);
         default: return c.refuse_op("its kind is unknown");

@@ -28,8 +28,10 @@ int check_values(const int64_t *values, int64_t count, int64_t end, const char *
 }
 
 int check_counts(const StepCheck &c) {
-    const int32_t bounds[SL_COUNT_COUNT] = {c.limits.max_tokens, c.limits.max_seqs, c.limits.max_seqs,
-                                            c.count(SL_SAMPLED), c.count(SL_DRAWN), c.count(SL_SAMPLED)};
+    const int32_t sampled = c.count(SL_SAMPLED);
+    const sl_limits &limits = c.limits;
+    const int32_t bounds[SL_COUNT_COUNT] = {
+        limits.max_tokens, limits.max_seqs, limits.max_sampled, sampled, c.count(SL_DRAWN), sampled, sampled, sampled};
     for (int i = 0; i < SL_COUNT_COUNT; i++)
         if (c.count(i) < 0 || c.count(i) > bounds[i])
             return refuse(SL_BAD_STEP, "header[%d] is %d; it must be 0 … %d", i, c.count(i), bounds[i]);
@@ -66,12 +68,25 @@ int check_choices(const StepCheck &c) {
     return check_values(c.needs.choice->logprob_rows, c.count(SL_LOGPROBS), c.count(SL_SAMPLED), "logprob_rows");
 }
 
+int check_adjustments(const StepCheck &c) {
+    const sl_choice &choice = *c.needs.adjusted;
+    const int64_t count = c.count(SL_ADJUSTED);
+    if (int status = check_values(choice.adjusted_rows, count, c.count(SL_SAMPLED), "adjusted_rows")) return status;
+    if (int status = check_values(choice.adjusted_slots, count, c.limits.max_seqs, "adjusted_slots")) return status;
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t slot = choice.adjusted_slots[i], width = choice.adjustments.width;
+        if (int status = check_value(choice.adjustments.lengths[slot], width + 1, "adjustments' lengths", slot))
+            return status;
+    }
+    return SL_OK;
+}
+
 }  // namespace
 
 int check_limits(const sl_limits *limits) {
     if (!limits) return refuse(SL_BAD_ARGUMENT, "limits is NULL");
     const int32_t most = 1 << 24;
-    for (int32_t value : {limits->max_tokens, limits->max_seqs, limits->max_blocks})
+    for (int32_t value : {limits->max_tokens, limits->max_seqs, limits->max_blocks, limits->max_sampled})
         if (value < 1 || value > most) return refuse(SL_BAD_ARGUMENT, "a limit is %d; it must be 1 … %d", value, most);
     return SL_OK;
 }
@@ -92,6 +107,11 @@ int check_step(const sl_step *step, const StepNeeds &needs, const sl_limits &lim
         if (int status = check_sequences(c)) return status;
     if (needs.sampled_rows)
         if (int status = check_values(step->sampled_rows, c.count(SL_SAMPLED), tokens, "sampled_rows")) return status;
+    if (needs.adjusted)
+        if (int status = check_adjustments(c)) return status;
+    if (needs.given)
+        if (int status = check_values(needs.given->given_rows, c.count(SL_GIVEN), c.count(SL_SAMPLED), "given_rows"))
+            return status;
     return needs.choice ? check_choices(c) : SL_OK;
 }
 

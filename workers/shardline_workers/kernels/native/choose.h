@@ -1,4 +1,4 @@
-// The greedy choice, and log-probabilities. A row's results depend on its own logits only.
+// The greedy choice, tokens that are given, and log-probabilities. A row's results depend on its own logits only.
 #pragma once
 #include <cmath>
 
@@ -47,6 +47,12 @@ static void choose_greedy(const sl_op &op, Work &work) {
         c.usable[row] = greatest.usable;
         c.chosen_ids[row] = greatest.usable ? first_id_of(logits, c.vocab_size, greatest.logit) : 0;
     }
+}
+
+static void choose_given(const sl_op &op, Work &work) {
+    const sl_choice &c = op.choice;
+    for (int i = work.begin(work.count(SL_GIVEN)); i < work.end(work.count(SL_GIVEN)); i++)
+        c.chosen_ids[c.given_rows[i]] = c.given_ids[i];
 }
 
 // log Σ e^(logit - greatest)

@@ -1,6 +1,7 @@
 // All operations of one instruction set. Included by its own file only, after that has named itself SL_TARGET and
 // included its lanes and products.
 #pragma once
+#include "adjust.h"
 #include "attention.h"
 #include "draw.h"
 #include "elementwise.h"
@@ -26,6 +27,9 @@ const Operations operations = {{
     choose_drawn,      // SL_OP_CHOOSE_DRAWN
     logprobs,          // SL_OP_LOGPROBS
     soft_cap,          // SL_OP_SOFT_CAP
+    adjust_logits,     // SL_OP_ADJUST_LOGITS
+    restore_logits,    // SL_OP_RESTORE_LOGITS
+    choose_given,      // SL_OP_CHOOSE_GIVEN
 }};
 
 }  // namespace SL_TARGET
