@@ -217,13 +217,7 @@ class Machine:
 
 def op(kind: api.OpKind, operands: ctypes.Structure, *, rows: StepCount = StepCount.TOKENS) -> api.Op:
     """An operation of its operands."""
-    name = (
-        "choice"
-        if api.OpKind.CHOOSE_GREEDY <= kind <= api.OpKind.LOGPROBS
-        else "gather"
-        if kind == api.OpKind.GATHER_SAMPLED
-        else kind.name.lower()
-    )
+    name = next(name for name, member in api.Operands._fields_ if isinstance(operands, member))
     return api.Op(kind, rows, api.Operands(**{name: operands}))
 
 
