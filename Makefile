@@ -22,7 +22,7 @@ PYTEST_ARGS ?=
 .PHONY: help setup model kernels demo test native-asan native-arm64 lint format protos parity chaos load clean
 
 help: ## Say what can be made
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 setup: $(BIN)/.ready ## Make the virtual environment with every pinned package
 

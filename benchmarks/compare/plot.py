@@ -1,4 +1,4 @@
-"""The samples as a picture. Needs matplotlib, which nothing else here needs: `pip install matplotlib`."""
+"""The samples as a picture. Needs matplotlib, which nothing else here needs: the extra `plot`."""
 
 from collections.abc import Sequence
 from pathlib import Path

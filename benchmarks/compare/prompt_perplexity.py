@@ -71,6 +71,7 @@ class _ListeningRunner:
         self.request_to_loss: dict[str, float] = {}  # nats
 
     def execute(self, plan: StepPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
+        """See `ModelRunner.execute`."""
         answer = self._runner.execute(plan, num_threads=num_threads)
         for row, chunk in enumerate(chunk for chunk in plan.chunks if chunk.samples):
             request_id = chunk.key.request_id

@@ -211,7 +211,7 @@ def decode_model(model: pb.Model) -> ModelInfo:
         waiting_requests=model.waiting_requests,
         running_requests=model.running_requests,
         has_chat_template=model.has_chat_template,
-        default_sampling={name.name: value for name, value in model.default_sampling.ListFields()},
+        default_sampling={field.name: value for field, value in model.default_sampling.ListFields()},
     )
 
 

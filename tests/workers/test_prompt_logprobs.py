@@ -93,7 +93,7 @@ def test_each_is_what_the_model_says_after_the_tokens_before_it(config: EngineCo
 
 
 def same(one: Scores, other: Scores) -> bool:
-    """To the last bit on native kernels; the reference computes in float64, whose sums may be cut otherwise."""
+    """But for the reference's last bits: it computes in float64, whose sums may be cut otherwise."""
     return [told.top_ids for told in one] == [told.top_ids for told in other] and all(
         told.chosen == pytest.approx(twin.chosen, abs=1e-9) for told, twin in zip(one, other, strict=True)
     )

@@ -15,6 +15,7 @@ from shardline_workers.engine import (
     Sampling,
 )
 from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.kernels.reference_kernels import ReferenceKernels
 from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
 from tests.workers.engine_runs import ADJUSTED, DRAWN, GREEDY, PROMPT, others, request, run, steps
 from tests.workers.tiny_checkpoint import VOCAB_SIZE, tiny_tensors, write_tiny_checkpoint
@@ -285,6 +286,18 @@ def test_a_configuration_that_cannot_be_met_is_refused(
 
     with pytest.raises(ValueError, match=message):
         load_engine(config, report=lambda _: None)
+
+
+def test_an_engine_that_cannot_be_built_leaves_no_kernels_open(
+    files: ModelFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[ReferenceKernels] = []
+    monkeypatch.setattr(ReferenceKernels, "close", lambda kernels: closed.append(kernels))
+
+    with pytest.raises(ValueError, match="max_model_len is 999"):
+        load_engine(EngineConfig(files=files, kernels="reference", max_model_len=999), report=lambda _: None)
+
+    assert len(closed) == 1
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from hashlib import sha256
 
 import torch
@@ -191,30 +192,33 @@ def load_engine(
     device = choose_device(config.device)
     host = read_host_resources()
     num_threads = thread_count(host, replicas_on_host=config.replicas_on_host)
-    with open_checkpoint(config.files) as checkpoint:
-        shape = checkpoint.shape
-        # Native kernels open the packed weights, and so check them, when they are chosen.
-        with times.phase("weights"):
-            kernels = choose_kernels(
-                _wish(config, shape, rank_slice=rank_slice, num_threads=num_threads),
-                environment=environment,
-                report=report,
-            )
-            report(_loading_line(config, kernels, num_threads))
-            loader = WeightLoader(
-                checkpoint.source,
-                checkpoint.names,
-                dtype=kernels.formats.activations,
-                device=device,
-                rank_slice=rank_slice,
-            )
-            weights = load_decoder_weights(shape, loader, kernels)
-    report(f"weights: {weights.num_bytes() / MIB:.0f} MiB in {times.seconds['weights']:.1f} s")
-    with times.phase("KV cache"):
-        engine = _build(config, shape, weights, kernels=kernels, host=host, num_threads=num_threads, report=report)
-    report("warming up")
-    with times.phase("warm-up"):
-        engine.warm_up()
+    with ExitStack() as failure:
+        with open_checkpoint(config.files) as checkpoint:
+            shape = checkpoint.shape
+            # Native kernels open the packed weights, and so check them, when they are chosen.
+            with times.phase("weights"):
+                kernels = choose_kernels(
+                    _wish(config, shape, rank_slice=rank_slice, num_threads=num_threads),
+                    environment=environment,
+                    report=report,
+                )
+                failure.callback(kernels.close)  # their threads would outlive an engine that never was
+                report(_loading_line(config, kernels, num_threads))
+                loader = WeightLoader(
+                    checkpoint.source,
+                    checkpoint.names,
+                    dtype=kernels.formats.activations,
+                    device=device,
+                    rank_slice=rank_slice,
+                )
+                weights = load_decoder_weights(shape, loader, kernels)
+        report(f"weights: {weights.num_bytes() / MIB:.0f} MiB in {times.seconds['weights']:.1f} s")
+        with times.phase("KV cache"):
+            engine = _build(config, shape, weights, kernels=kernels, host=host, num_threads=num_threads, report=report)
+        report("warming up")
+        with times.phase("warm-up"):
+            engine.warm_up()
+        failure.pop_all()
     return engine
 
 

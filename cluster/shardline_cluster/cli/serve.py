@@ -110,6 +110,7 @@ class _RunFileAnnouncer:
     written: RunFile | None = None
 
     def serving(self, endpoint: str, redis_url: str) -> None:
+        """See `Announcer.serving`."""
         self.written = RunFile(
             name=self.options.name,
             endpoints=(endpoint,),
@@ -122,6 +123,7 @@ class _RunFileAnnouncer:
         write_run_file(self.written)
 
     def ready(self, phases: Sequence[StartPhase]) -> None:
+        """See `Announcer.ready`."""
         assert self.written is not None, "routers serve before all is ready"
         start_s = {phase.name: round(phase.took_s, 3) for phase in phases}
         self.written = replace(self.written, ready=time.time(), start_s=start_s)

@@ -100,6 +100,21 @@ def _add_engine_flags(group: Any) -> None:
         help="most sequences in a batch (default %(default)s)",
     )
     group.add_argument("--max-num-batched-tokens", metavar="N", type=_POSITIVE, help="most tokens in a step")
+    _add_cache_flags(group, defaults)
+    group.add_argument(
+        "--chat-template", metavar="TEMPLATE", help="a Jinja file, or the template itself, instead of the model's own"
+    )
+    group.add_argument(
+        "--generation-config",
+        choices=("auto", "none"),
+        default=defaults.generation_config,
+        help="auto: where a client leaves temperature, top_k, top_p, min_p or repetition_penalty out, the model's own "
+        "recommendation counts (generation_config.json, GGUF metadata); none: the protocol's values (default: "
+        "%(default)s)",
+    )
+
+
+def _add_cache_flags(group: Any, defaults: EngineOptions) -> None:
     group.add_argument(
         "--kv-cache-tokens", metavar="N", type=_POSITIVE, help="size of the KV cache; by default what memory allows"
     )
@@ -121,17 +136,6 @@ def _add_engine_flags(group: Any) -> None:
         action=argparse.BooleanOptionalAction,
         default=defaults.enable_prefix_caching,
         help="reuse what equal beginnings of prompts have computed (the default)",
-    )
-    group.add_argument(
-        "--chat-template", metavar="TEMPLATE", help="a Jinja file, or the template itself, instead of the model's own"
-    )
-    group.add_argument(
-        "--generation-config",
-        choices=("auto", "none"),
-        default=defaults.generation_config,
-        help="auto: where a client leaves temperature, top_k, top_p, min_p or repetition_penalty out, the model's own "
-        "recommendation counts (generation_config.json, GGUF metadata); none: the protocol's values (default: "
-        "%(default)s)",
     )
 
 

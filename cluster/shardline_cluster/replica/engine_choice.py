@@ -84,11 +84,19 @@ def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
         _check_digest(spec, files)
     with times.phase("imports"):
         from shardline_workers.sharded_engine import EngineConfig, load_engine
+        from shardline_workers.text.generation_config import GenerationConfig
         from shardline_workers.text.load_text_model import load_text_model
 
     options = spec.deployment.options
     with times.phase("text"):
-        text = load_text_model(files, name=spec.deployment.name, chat_template=options.chat_template)
+        # Records come with every default filled in. Reading the model's own would refuse one that is out of bounds,
+        # which --generation-config none promises to serve.
+        text = load_text_model(
+            files,
+            name=spec.deployment.name,
+            chat_template=options.chat_template,
+            generation_config=GenerationConfig.NONE,
+        )
     try:
         config = EngineConfig(
             files=files,

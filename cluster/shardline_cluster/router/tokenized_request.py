@@ -1,5 +1,6 @@
 """All that a request needs a tokenizer for, in one go: it may be slow, and runs off the event loop."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from shardline_cluster.router.prompt import prompt_ids
@@ -28,8 +29,13 @@ def tokenized(model: TextModel, request: pb.GenerateRequest) -> TokenizedRequest
     return TokenizedRequest(
         prompt_ids=ids,
         echoed_text=_prompt_text(model, request, ids) if sampling.echo else "",
-        bad_words=spellings(model.tokenizer, sampling.bad_words),
+        bad_words=_bad_words(model, sampling.bad_words),
     )
+
+
+def _bad_words(model: TextModel, words: Iterable[str]) -> tuple[tuple[int, ...], ...]:
+    """Spellings with a token that the model has not cannot come anyway, and engines would refuse them."""
+    return tuple(ids for ids in spellings(model.tokenizer, words) if max(ids) < model.vocab_size)
 
 
 def _prompt_text(model: TextModel, request: pb.GenerateRequest, ids: tuple[int, ...]) -> str:

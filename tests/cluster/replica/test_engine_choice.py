@@ -15,6 +15,8 @@ from shardline_workers.files.model_source import ALIASES, resolve_model
 from shardline_workers.kernels.native_build import cache_folder
 from shardline_workers.kernels.native_library import NativeLibrary
 from tests.workers.files.packaged_smollm2 import smollm2_wheel
+from tests.workers.text.tiny_vocabulary import byte_level_json, write_json
+from tests.workers.tiny_checkpoint import write_tiny_checkpoint
 
 
 def _spec(model: str = "simulated", *, digest: str = "00", **options: object) -> ReplicaSpec:
@@ -112,6 +114,22 @@ def _use_cache(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     (folder / "shardline").mkdir()
     (folder / "shardline" / "native").symlink_to(built)
     monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+
+
+def test_sampling_defaults_that_a_router_would_refuse_do_not_keep_a_replica_from_loading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = write_tiny_checkpoint(tmp_path / "m").path
+    write_json(folder / "tokenizer.json", byte_level_json())
+    write_json(folder / "generation_config.json", {"temperature": 99.0})
+    files = resolve_model(str(folder), cache_folder=default_cache_folder(), report=_ignore)
+    spec = _spec(str(folder), digest=files.digest, kernels="reference", generation_config="none")
+
+    loaded = load_model(spec, _ignore)
+    loaded.engine.close()
+
+    assert loaded.text.name == "m"
 
 
 @pytest.mark.model

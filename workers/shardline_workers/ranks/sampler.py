@@ -218,7 +218,7 @@ class Sampler:
             for name in ("chosen_ids", "usable"):
                 getattr(self._host, name).copy_(getattr(self._buffers, name))
 
-    def _write_drawn(self, rows: "list[_Row]", header: Header, *, is_same_batch: bool) -> None:
+    def _write_drawn(self, rows: list[_Row], header: Header, *, is_same_batch: bool) -> None:
         if not is_same_batch:
             self._pick_parameters(np.array([row.given_id is None for row in rows], np.bool_))
         header[StepCount.CUT] = self._num_cut
@@ -228,7 +228,7 @@ class Sampler:
             positions = np.fromiter(ends, np.uint64, len(rows))
             self._arrays.noise_keys[: len(rows)] = position_keys(self._streams, positions)
 
-    def _write_adjusted(self, rows: "list[_Row]", header: Header, *, is_same_batch: bool) -> None:
+    def _write_adjusted(self, rows: list[_Row], header: Header, *, is_same_batch: bool) -> None:
         if not is_same_batch:
             adjusted = [
                 number
@@ -242,13 +242,13 @@ class Sampler:
             self._adjustments.advance(rows[number].chunk)
         header[StepCount.ADJUSTED] = len(self._adjusted_rows)
 
-    def _write_given(self, rows: "list[_Row]") -> None:
+    def _write_given(self, rows: list[_Row]) -> None:
         given = [(number, row.given_id) for number, row in enumerate(rows) if row.given_id is not None]
         self._num_given = len(given)
         for place, (number, token_id) in enumerate(given):
             self._arrays.given_rows[place], self._arrays.given_ids[place] = number, token_id
 
-    def _write_logprobs(self, rows: "list[_Row]") -> None:
+    def _write_logprobs(self, rows: list[_Row]) -> None:
         slots = self._slots
         wanted = [
             (slots.num_logprobs if row.given_id is None else slots.num_prompt_logprobs)[row.chunk.slot] for row in rows

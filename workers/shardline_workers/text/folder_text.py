@@ -21,8 +21,6 @@ from shardline_workers.text.text_facts import TextFacts
 from shardline_workers.text.text_model import SamplingDefaults
 
 _ROLES = ("bos_token", "eos_token", "pad_token", "unk_token")
-
-
 _DEFAULTS = {name: name for name in ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")}
 
 

@@ -57,8 +57,9 @@ local function open_sequences(r, lengths)
 end
 
 -- Takes a waiting request if there is room for it: a slot for each unfinished sequence; tokens for the prompt, the
--- longest unfinished log and one more (a log of the prompt's own tokens may be longer than any output: it takes no room). An engine computes the sequences one after the other where they do not fit
--- together: all of them may be more than any replica holds, and the request would wait for ever.
+-- longest unfinished log and one more (a log of the prompt's own tokens may be longer than any output: it takes no
+-- room). An engine computes the sequences one after the other where they do not fit together: all of them may be more
+-- than any replica holds, and the request would wait for ever.
 local function take(r)
   local lengths, total = log_lengths(r)
   local open, longest = open_sequences(r, lengths)
