@@ -141,10 +141,11 @@ class NativeKernels:
 
     @property
     def numerics(self) -> dict[str, str]:
-        """See `Kernels.numerics`. Instruction sets give the same bits, but for AMX with bfloat16 weights."""
+        """See `Kernels.numerics`. Instruction sets give the same bits, but for AMX with bfloat16 weights or cache."""
         kv_dtype = str(self._kv_dtype).removeprefix("torch.")
         told = {"kernels": f"native-{NUMERICS_VERSION}", "dtype": "file", "kv_dtype": kv_dtype, "device": "cpu"}
-        if self._isa_name == "amx" and self._packer.has_bfloat16:
+        has_bfloat16 = self._packer.has_bfloat16 or self._kv_dtype is torch.bfloat16
+        if self._isa_name == "amx" and has_bfloat16:
             told["bfloat16_products"] = "amx"
         return told
 

@@ -222,7 +222,7 @@ struct Case {
     Result (*compute)(const Target &, int);
     int variant;
     // With the matrix instructions too: not where the result is panels, whose arrangement is each instruction set's own,
-    // nor for bfloat16 weights, whose sums are.
+    // nor for bfloat16 weights or caches, whose sums are.
     bool on_amx = true;
 };
 
@@ -242,7 +242,8 @@ std::vector<Case> all_cases() {
         const std::string heads = std::to_string(HEADS[variant % NUM_HEADS].head_dim);
         const std::string cache = variant / NUM_HEADS % SL_KV_FORMAT_COUNT ? "int8" : "bf16";
         const std::string rule = variant / NUM_HEADS / SL_KV_FORMAT_COUNT ? ", window, cap and sinks" : "";
-        cases.push_back({"rotation and attention, heads of " + heads + ", " + cache + rule, attention, variant});
+        const bool on_amx = variant / NUM_HEADS % SL_KV_FORMAT_COUNT != SL_KV_BF16;
+        cases.push_back({"rotation and attention, heads of " + heads + ", " + cache + rule, attention, variant, on_amx});
     }
     cases.push_back({"choice", choice, 0});
     return cases;

@@ -251,9 +251,10 @@ def quantised_inputs(kind: api.Format, x: Floats) -> NDArray[np.float64]:
     return exact
 
 
-def families(machine: Machine, kind: api.Format) -> list[list[int]]:
-    """The instruction sets of this machine, those together that give a linear layer of this format the same bits."""
+def families(machine: Machine, kind: api.Format | api.KvFormat) -> list[list[int]]:
+    """The instruction sets of this machine, those together that give this format of weights or cache the same bits."""
     available = machine.library.available_isas()
-    apart = [name for name in available if name == "amx" and kind is api.Format.BF16]
+    has_bfloat16 = kind in (api.Format.BF16, api.KvFormat.BF16)
+    apart = [name for name in available if name == "amx" and has_bfloat16]
     together = [number for name, number in available.items() if name not in apart]
     return [together, *([available[name]] for name in apart)]

@@ -1,12 +1,17 @@
 // Paged attention (Kwon et al. 2023) as two small products on pages that are packed like weights: scores = queries ·
 // keysᵀ and out = weights · values run in the same inner loop as linear layers, without gathers and horizontal sums.
 //
-// Up to 6 rows (a token's query head each) that share a key head are taken together, page by page. Keys are cut into
+// Up to 6 rows (a token's query head each) that share a key head are taken together, page by page; 32 where matrix
+// instructions multiply. Keys are cut into
 // splits of 256 positions; a row's splits are merged in their order, whether one thread computes them one after the
 // other or several side by side. So decode, chunks of a prompt and any batch give a row the same bits. With a window,
 // pages that no row of an item sees are passed over; a row leaves alone what only its neighbours see.
 #pragma once
+#ifdef SL_AMX
+#include "attention_page_amx.h"
+#else
 #include "attention_page_bf16.h"
+#endif
 #include "attention_page_int8.h"
 #include "quantise.h"
 #include "work.h"
@@ -16,7 +21,7 @@ namespace SL_TARGET {
 
 static int num_groups(const sl_attention &a, const Work &work, int sequence) {
     const int tokens = work.step.query_starts[sequence + 1] - work.step.query_starts[sequence];
-    return (tokens * (a.num_heads / a.cache.num_kv_heads) + PANEL_ROWS - 1) / PANEL_ROWS;
+    return (tokens * (a.num_heads / a.cache.num_kv_heads) + item_rows(a.cache) - 1) / item_rows(a.cache);
 }
 
 // Token and query head of row i of an item.
@@ -36,7 +41,7 @@ static void gather_queries(const sl_attention &a, const Work &work, AttentionIte
         const int64_t token = token_of(a, work, item, i), head = head_of(a, item, i);
         const uint16_t *query = a.queries + (token * a.num_heads + head) * size;
         if (a.cache.format == SL_KV_BF16) {
-            for (int d = 0; d < size; d += TILE) put_row_values(item.rows + i * size + d, query + d);
+            put_query(item, i, query, size);
             continue;
         }
         alignas(64) float wide[HEAD_DIM_MAX];
@@ -49,11 +54,11 @@ static void gather_queries(const sl_attention &a, const Work &work, AttentionIte
 static void gather_item(const sl_attention &a, const Work &work, AttentionItem &item, int sequence, int kv_head,
                         int group) {
     const int starts = work.step.query_starts[sequence], tokens = work.step.query_starts[sequence + 1] - starts;
-    const int rows = tokens * (a.num_heads / a.cache.num_kv_heads);
+    const int rows = tokens * (a.num_heads / a.cache.num_kv_heads), most = item_rows(a.cache);
     item.sequence = sequence;
     item.kv_head = kv_head;
-    item.first = group * PANEL_ROWS;
-    item.count = rows - item.first < PANEL_ROWS ? rows - item.first : PANEL_ROWS;
+    item.first = group * most;
+    item.count = rows - item.first < most ? rows - item.first : most;
     for (int i = 0; i < item.count; i++) {
         const int token = token_of(a, work, item, i);
         item.last[i] = work.step.context_lengths[sequence] - tokens + (token - starts);
@@ -83,6 +88,7 @@ static void compute_split(const sl_attention &a, const Work &work, const Attenti
     const int first_key = begin > split * SPLIT ? begin : split * SPLIT;
     const int last_key = item.end < (split + 1) * SPLIT - 1 ? item.end : (split + 1) * SPLIT - 1;
     clear(softmax, item.count, cache.head_dim);
+    [[maybe_unused]] const PageRegisters registers(item.count);
     for (int key = first_key; key <= last_key; key += cache.block_size) {
         const int number = key / cache.block_size, following = key + cache.block_size <= item.end ? number + 1 : number;
         const int left = item.end - key + 1, visible = left < cache.block_size ? left : cache.block_size;

@@ -1,4 +1,4 @@
-// One KV page and up to 6 rows: scores, the online softmax's step (Milakov, Gimelshein 2018), and what values add. The
+// One KV page and a few rows: scores, the online softmax's step (Milakov, Gimelshein 2018), and what values add. The
 // two products are attention_page_bf16.h's or attention_page_int8.h's; here is what both share.
 #pragma once
 #include "attention_scratch.h"
@@ -14,13 +14,19 @@ constexpr int PAGE_TILES = BLOCK_SIZE_MAX / TILE;
 // Rows first … first + count - 1 of a sequence's (token, query head) pairs, on one key head.
 struct AttentionItem {
     int sequence, kv_head, first, count;
-    int from[PANEL_ROWS], last[PANEL_ROWS];                    // positions that each row sees, both included
-    int begin, end;                                            // least and greatest of them
-    union {                                                    // queries
+    int from[ATTENTION_ROWS], last[ATTENTION_ROWS];  // positions that each row sees, both included
+    int begin, end;                                  // least and greatest of them
+    union {                                          // queries
         alignas(64) RowValue rows[PANEL_ROWS * HEAD_DIM_MAX];  // [count, head_dim]
         alignas(64) uint8_t panel[PANEL_ROWS * HEAD_DIM_MAX / GROUP * 2 * 48];  // of an INT8 cache: SL_INT8
+        alignas(64) uint16_t tiles[ATTENTION_ROWS * HEAD_DIM_MAX];              // of matrix instructions
     };
 };
+
+// Most rows of an item.
+static int item_rows(const sl_kv_cache &cache) {
+    return cache.format == SL_KV_BF16 && is_tiled(SL_PAIRS) ? ATTENTION_ROWS : PANEL_ROWS;
+}
 
 // One head's part of a block, and of the block that follows in the context (the last one follows itself).
 struct Page {

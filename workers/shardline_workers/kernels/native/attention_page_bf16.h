@@ -6,6 +6,16 @@
 namespace shardline {
 namespace SL_TARGET {
 
+// A row of an item's queries.
+static void put_query(AttentionItem &item, int row, const uint16_t *query, int size) {
+    for (int d = 0; d < size; d += TILE) put_row_values(item.rows + row * size + d, query + d);
+}
+
+// Vectors need no preparation.
+struct PageRegisters {
+    explicit PageRegisters(int) {}
+};
+
 // Rows of an item that see keys of a page: neighbours, as both ends of what a row sees grow with its number.
 struct SeeingRows {
     int first = 0, count = 0;

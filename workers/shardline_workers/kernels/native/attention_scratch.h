@@ -4,10 +4,13 @@
 
 namespace shardline {
 
-// Online softmax of up to 6 rows: greatest score (times log2 e), sum of weights, and values summed with these weights.
+// Most rows that are taken together: two tiles of matrix instructions; vectors take 6.
+constexpr int ATTENTION_ROWS = 2 * TILE;
+
+// Online softmax of rows: greatest score (times log2 e), sum of weights, and values summed with these weights.
 struct Softmax {
-    float greatest[PANEL_ROWS], total[PANEL_ROWS];
-    alignas(64) float sums[PANEL_ROWS * HEAD_DIM_MAX];  // [rows, head_dim]
+    alignas(64) float greatest[ATTENTION_ROWS], total[ATTENTION_ROWS];
+    float sums[ATTENTION_ROWS * HEAD_DIM_MAX];  // [rows, head_dim]
 };
 
 }  // namespace shardline

@@ -102,7 +102,7 @@ bool has(int isa) {
         case SL_ISA_AVX_VNNI: return has_avx_vnni();
         case SL_ISA_AVX512_VNNI: return has_avx512();
         case SL_ISA_AVX512_BF16: return has_avx512() && __builtin_cpu_supports("avx512bf16");
-        case SL_ISA_AMX: return has_avx512() && has_amx();
+        case SL_ISA_AMX: return has_avx512() && __builtin_cpu_supports("avx512bf16") && has_amx();
         default: return false;
     }
 }

@@ -20,7 +20,7 @@ namespace {
 constexpr int32_t MAX_THREADS = 256;
 constexpr int64_t MAX_OPS = 1 << 20;
 constexpr int64_t SCRATCH_COLUMNS = 64;  // of linear.h
-constexpr int64_t MAX_PARTIALS = 4096;   // of 12 KB
+constexpr int64_t MAX_PARTIALS = 4096;   // of 64 KB at most, of which a short head touches little
 
 // Memory that starts on a cache line and is not touched before it is used.
 template <class T>
@@ -57,7 +57,8 @@ private:
         return limits.max_tokens > limits.max_seqs ? limits.max_tokens : limits.max_seqs;
     }
 
-    // For the longest context, as many items as attention may split at most (see attention.h); but no more than 48 MB.
+    // For the longest context, as many items as attention may split at most (see attention.h); but no more than
+    // MAX_PARTIALS.
     static int64_t num_partials(const StepNeeds &needs, const sl_limits &limits, int max_threads) {
         const int64_t splits = (int64_t)limits.max_blocks * needs.block_size / SPLIT + 1;
         return 2 * max_threads * splits < MAX_PARTIALS ? 2 * max_threads * splits : MAX_PARTIALS;
