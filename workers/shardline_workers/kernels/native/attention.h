@@ -51,6 +51,15 @@ static void gather_queries(const sl_attention &a, const Work &work, AttentionIte
     }
 }
 
+// Its part of the block that holds a key, and how many of its keys are seen.
+static NextPage page_at(const sl_attention &a, const Work &work, const AttentionItem &item, int key) {
+    const sl_kv_cache &cache = a.cache;
+    const int number = key / cache.block_size, left = item.end - number * cache.block_size + 1;
+    const int64_t block = work.step.block_tables[work.step.slots[item.sequence] * work.max_blocks + number];
+    const uint8_t *blocks = static_cast<const uint8_t *>(cache.blocks) + item.kv_head * head_bytes(cache);
+    return {blocks + block * kv_block_bytes(cache), left < cache.block_size ? left : cache.block_size};
+}
+
 static void gather_item(const sl_attention &a, const Work &work, AttentionItem &item, int sequence, int kv_head,
                         int group) {
     const int starts = work.step.query_starts[sequence], tokens = work.step.query_starts[sequence + 1] - starts;
@@ -66,6 +75,7 @@ static void gather_item(const sl_attention &a, const Work &work, AttentionItem &
     }
     item.begin = item.from[0];
     item.end = item.last[item.count - 1];
+    item.following = page_at(a, work, item, item.begin);
     gather_queries(a, work, item);
 }
 
@@ -81,19 +91,16 @@ static int last_split(const AttentionItem &item) { return item.end / SPLIT; }
 static void compute_split(const sl_attention &a, const Work &work, const AttentionItem &item, int split,
                           Softmax &softmax) {
     const sl_kv_cache &cache = a.cache;
-    const int64_t *table = work.step.block_tables + work.step.slots[item.sequence] * work.max_blocks;
-    const uint8_t *base = static_cast<const uint8_t *>(cache.blocks) + item.kv_head * head_bytes(cache);
-    const int64_t block = kv_block_bytes(cache), keys = key_bytes(cache);
     const int begin = item.begin / cache.block_size * cache.block_size;
     const int first_key = begin > split * SPLIT ? begin : split * SPLIT;
     const int last_key = item.end < (split + 1) * SPLIT - 1 ? item.end : (split + 1) * SPLIT - 1;
     clear(softmax, item.count, cache.head_dim);
     [[maybe_unused]] const PageRegisters registers(item.count);
     for (int key = first_key; key <= last_key; key += cache.block_size) {
-        const int number = key / cache.block_size, following = key + cache.block_size <= item.end ? number + 1 : number;
-        const int left = item.end - key + 1, visible = left < cache.block_size ? left : cache.block_size;
-        const uint8_t *page = base + table[number] * block;
-        const Page view = {page, page + keys, base + table[following] * block, key, visible};
+        const NextPage page = page_at(a, work, item, key);
+        const bool is_last = key + cache.block_size > item.end;
+        const NextPage next = is_last ? item.following : page_at(a, work, item, key + cache.block_size);
+        const Page view = {page.keys, page.keys + key_bytes(cache), key, page.visible, next};
         if (cache.format == SL_KV_INT8) add_int8_page(a, item, view, softmax);
         else add_bf16_page(a, item, view, softmax);
     }
@@ -190,6 +197,22 @@ static void attend_by_splits(const sl_attention &a, Work &work) {
     });
 }
 
+// Each item is gathered before the last one is computed, which then prefetches its first page.
+static void attend_by_items(const sl_attention &a, Work &work) {
+    AttentionItem items[2];
+    int taken = 0;
+    for_each_item(a, work, [&](int number, int sequence, int kv_head, int group) {
+        if (number % work.num_threads != work.thread) return;
+        AttentionItem &item = items[taken % 2], &before = items[(taken + 1) % 2];
+        gather_item(a, work, item, sequence, kv_head, group);
+        if (taken++) {
+            before.following = item.following;
+            compute_item(a, work, before);
+        }
+    });
+    if (taken) compute_item(a, work, items[(taken - 1) % 2]);
+}
+
 static int count_items(const sl_attention &a, const Work &work) {
     int items = 0;
     for (int sequence = 0; sequence < work.count(SL_SEQUENCES); sequence++)
@@ -210,12 +233,7 @@ static void attention(const sl_op &op, Work &work) {
     const int64_t parts = (int64_t)items * (longest_context(work) / SPLIT + 1);
     if (work.num_threads > 1 && items < 2 * work.num_threads && parts > items && parts <= work.scratch.num_partials)
         return attend_by_splits(a, work);
-    AttentionItem item;
-    for_each_item(a, work, [&](int number, int sequence, int kv_head, int group) {
-        if (number % work.num_threads != work.thread) return;
-        gather_item(a, work, item, sequence, kv_head, group);
-        compute_item(a, work, item);
-    });
+    attend_by_items(a, work);
 }
 
 }  // namespace SL_TARGET

@@ -11,11 +11,18 @@ namespace SL_TARGET {
 constexpr float NOTHING = -1e30f;  // a score that gets no weight; finite, so that differences of two are no NaN
 constexpr int PAGE_TILES = BLOCK_SIZE_MAX / TILE;
 
+// One head's part of the block that is read next, for prefetching: keys of it that any row will see.
+struct NextPage {
+    const uint8_t *keys;
+    int visible;
+};
+
 // Rows first … first + count - 1 of a sequence's (token, query head) pairs, on one key head.
 struct AttentionItem {
     int sequence, kv_head, first, count;
     int from[ATTENTION_ROWS], last[ATTENTION_ROWS];  // positions that each row sees, both included
     int begin, end;                                  // least and greatest of them
+    NextPage following;                              // what is read after this item
     union {                                          // queries
         alignas(64) RowValue rows[PANEL_ROWS * HEAD_DIM_MAX];  // [count, head_dim]
         alignas(64) uint8_t panel[PANEL_ROWS * HEAD_DIM_MAX / GROUP * 2 * 48];  // of an INT8 cache: SL_INT8
@@ -28,10 +35,11 @@ static int item_rows(const sl_kv_cache &cache) {
     return cache.format == SL_KV_BF16 && is_tiled(SL_PAIRS) ? ATTENTION_ROWS : PANEL_ROWS;
 }
 
-// One head's part of a block, and of the block that follows in the context (the last one follows itself).
+// One head's part of a block.
 struct Page {
-    const uint8_t *keys, *values, *next;
+    const uint8_t *keys, *values;
     int first_key, visible;  // position of key 0; keys that any row sees
+    NextPage next;
     int tiles() const { return (visible + TILE - 1) / TILE; }
 };
 

@@ -50,7 +50,7 @@ static void add_bf16_page(const sl_attention &a, const AttentionItem &item, cons
                                (page.visible + 1) / 2,
                                BLOCK_SIZE_MAX,
                                size,
-                               (ptrdiff_t)((uintptr_t)page.next - (uintptr_t)page.values),
+                               (ptrdiff_t)((uintptr_t)page.next.keys - (uintptr_t)page.values),
                                true};
     multiply_rows(values, weights, softmax.sums + rows.first * size, rows.count);
 }

@@ -113,7 +113,7 @@ static void add_int8_values(const sl_attention &a, const AttentionItem &item, co
     constexpr int ROWS = 3, MOST = most_tiles(SL_W8);  // 3 rows × 2 tiles × upper and lower: 12 sums
     const int size = a.cache.head_dim, num_quads = (page.visible + 3) / 4;
     const ptrdiff_t stride = (ptrdiff_t)a.cache.block_size * TILE;
-    const ptrdiff_t ahead = (ptrdiff_t)((uintptr_t)page.next - (uintptr_t)page.values);
+    const ptrdiff_t ahead = (ptrdiff_t)((uintptr_t)page.next.keys - (uintptr_t)page.values);
     for (int tile = 0, n; tile < size / TILE; tile += n) {
         n = size / TILE - tile >= MOST ? MOST : 1;
         for (int row = 0; row < item.count; row += ROWS) {

@@ -9,7 +9,28 @@ namespace SL_TARGET {
 
 constexpr int BLOCK = TILE * LINE;  // bytes of 32 inputs of a tile
 
+// What remains to be prefetched of a page that is read next: its keys, then the tiles of its values.
+struct PageFetch {
+    const uint8_t *at;
+    int left, tiles;      // lines of this part; parts behind it
+    const uint8_t *tile;  // the first of these
+    ptrdiff_t tile_stride;
+    int tile_lines;
+    int step;  // lines with each block of a product
+
+    void go_on() {
+        for (int n = step; n; n--, left--, at += LINE) {
+            while (left == 0) {
+                if (tiles-- <= 0) return void(step = 0);
+                at = tile, left = tile_lines, tile += tile_stride;
+            }
+            prefetch_far(at);
+        }
+    }
+};
+
 struct PageProduct {
+    PageFetch &fetch;     // goes on with each block
     const uint8_t *rows;  // bfloat16
     // Bytes from one row, one block of 32 inputs, and 16 rows to the next.
     ptrdiff_t row_bytes, row_block, row_tile;
@@ -19,7 +40,6 @@ struct PageProduct {
     const uint8_t *rest;        // [tiles] blocks that were filled up with zeros, see fill_up(); NULL: none
     float *out;                 // [rows, out_stride]
     ptrdiff_t out_stride;
-    ptrdiff_t ahead;  // so many bytes ahead every line is prefetched; 0: none
 };
 
 // The last inputs of each tile, `lines` pairs, and zeros in the place of those that would complete 32: whatever lies there
@@ -49,10 +69,6 @@ static inline void add_page_block(const PageProduct &p, int block, const uint8_t
     }
 }
 
-static inline void fetch_block(const uint8_t *block) {
-    for (int line = 0; line < TILE; line++) prefetch_far(block + line * LINE);
-}
-
 template <int SUMS, bool ADDS>
 static inline void begin_sums(const float *out, ptrdiff_t stride) {
     if (ADDS) tile_load<SUMS>(out, stride);
@@ -69,9 +85,10 @@ static void multiply_page_tiles(const PageProduct &p, int tile) {
     if (ROW_TILES > 1) begin_sums<2, ADDS>(lower, stride);
     if (ROW_TILES > 1 && TILES > 1) begin_sums<3, ADDS>(lower + TILE, stride);
     for (int block = 0; block < p.num_blocks; block++, w += BLOCK) {
-        for (int t = 0; p.ahead && t < TILES; t++) fetch_block(w + p.tile_stride * t + p.ahead);
+        p.fetch.go_on();
         add_page_block<ROW_TILES, TILES>(p, block, w, p.tile_stride);
     }
+    p.fetch.go_on();
     if (p.rest) add_page_block<ROW_TILES, TILES>(p, p.num_blocks, p.rest + tile * BLOCK, BLOCK);
     tile_store<0>(out, stride);
     if (TILES > 1) tile_store<1>(out + TILE, stride);
