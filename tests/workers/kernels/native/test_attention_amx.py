@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from tests.workers.kernels.native.attention_layers import Heads, Layer, Rule, blocks_of, chunks_batch, random_rows
 from tests.workers.kernels.native.matrix_instructions import tile_product
-from tests.workers.kernels.native.programs import Floats, Machine, rounded_to_bf16
+from tests.workers.kernels.native.programs import Machine, rounded_to_bf16
 
 SINKS = Rule(has_sinks=True)
 
@@ -51,15 +52,16 @@ def test_scores_are_added_in_the_order_of_matrix_instructions(machine: Machine, 
 
     out = Layer(machine, heads, rule=SINKS).run(rows.reshape(1, -1), chunks_batch(heads, [(0, 1, [0])]), isa=amx)
 
-    in_order = np.array([tile_product(q[None], k[None])[0, 0] for q, k in zip(queries, keys, strict=True)])
+    in_order = np.array([float(tile_product(q[None], k[None])[0, 0]) for q, k in zip(queries, keys, strict=True)])
     exact = np.einsum("hd,hd->h", *(rounded_to_bf16(x).astype(np.float64) for x in (queries, keys)))
     weights = out.reshape(32, head_dim)
     assert np.abs(weights - weight(in_order, heads)[:, None]).max() <= 1e-5
     assert np.abs(weights - weight(exact, heads)[:, None]).max() >= 0.01
 
 
-def weight(scores: Floats, heads: Heads) -> Floats:
+def weight(scores: NDArray[np.float64], heads: Heads) -> NDArray[np.float64]:
     """Of a key beside each head's sink, in float64, [heads]."""
     sinks = SINKS.sinks(heads)
     assert sinks is not None
-    return 1 / (1 + np.exp(sinks.astype(np.float64) - scores.astype(np.float64) * heads.head_dim**-0.5))
+    weights: NDArray[np.float64] = 1 / (1 + np.exp(sinks.astype(np.float64) - scores * heads.head_dim**-0.5))
+    return weights

@@ -1,5 +1,5 @@
-// Attention on a page of bfloat16 by matrix instructions. Queries and weights of values are rounded to bfloat16; sums are
-// float32, in the order of these instructions: other bits than the other instruction sets', the same for any rows.
+// Attention on a page of bfloat16 by matrix instructions. Queries and weights of values are rounded to bfloat16; sums
+// are float32, in the order of these instructions: other bits than the other instruction sets', the same for any rows.
 #pragma once
 #include "attention_product_amx.h"
 #include "attention_weights_amx.h"

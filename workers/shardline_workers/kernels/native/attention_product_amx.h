@@ -42,8 +42,8 @@ struct PageProduct {
     ptrdiff_t out_stride;
 };
 
-// The last inputs of each tile, `lines` pairs, and zeros in the place of those that would complete 32: whatever lies there
-// may be no number, and zero times that would not be zero.
+// The last inputs of each tile, `lines` pairs, and zeros in the place of those that would complete 32: whatever lies
+// there may be no number, and zero times that would not be zero.
 static void fill_up(const uint8_t *from, ptrdiff_t tile_stride, int num_tiles, int lines, uint8_t *blocks) {
     for (int tile = 0; tile < num_tiles; tile++, from += tile_stride, blocks += BLOCK) {
         memcpy(blocks, from, (size_t)(lines * LINE));

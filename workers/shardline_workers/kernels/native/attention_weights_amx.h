@@ -8,8 +8,8 @@
 namespace shardline {
 namespace SL_TARGET {
 
-// 2^x for x ≤ 0, relative error 3e-6: a thousandth of what rounding to bfloat16 takes afterwards. 1 at 0, 0 below 2^-126,
-// NaN of NaN. 2^(x - floor(x)) is a polynomial of the least greatest error.
+// 2^x for x ≤ 0, relative error 3e-6: a thousandth of what rounding to bfloat16 takes afterwards. 1 at 0, 0 below
+// 2^-126, NaN of NaN. 2^(x - floor(x)) is a polynomial of the least greatest error.
 static inline F weight_of(F x) {
     const F f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
     F p = set(1.34266866e-2f);
