@@ -145,7 +145,7 @@ sl_op op_of(int kind, int rows = SL_TOKENS) {
 }
 
 void run(const Target &target, const std::vector<sl_op> &ops, const Batch &batch) {
-    const sl_limits limits{MAX_TOKENS, MAX_SEQS, MAX_BLOCKS, 0};
+    const sl_limits limits{MAX_TOKENS, MAX_SEQS, MAX_BLOCKS, MAX_SEQS};
     sl_program *program = sl_program_create(ops.data(), (int64_t)ops.size(), &limits, target.isa, 2);
     expect(program, "sl_program_create");
     const sl_step step{batch.header,        batch.token_ids.data(), batch.positions.data(),
