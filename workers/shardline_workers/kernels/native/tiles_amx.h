@@ -24,8 +24,8 @@ static inline void tile_dot_bf16() {
     asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(SUMS), "i"(A), "i"(B));
 }
 
-// Gives this thread its eight tile registers, of rows of 64 bytes, while it lives: 0 … 5 of `rows` rows, at most 16, the
-// last two of 16. Fewer rows take less time.
+// Gives this thread its eight tile registers, of rows of 64 bytes, while it lives: 0 … 5 of `rows` rows, at most 16,
+// the last two of 16. Fewer rows take less time.
 class TileShapes {
 public:
     explicit TileShapes(int rows = TILE) {
