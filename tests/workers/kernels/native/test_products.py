@@ -56,7 +56,7 @@ def test_a_linear_layer_is_the_exact_product_of_its_rounded_inputs(
 
 
 @pytest.mark.parametrize("kind", list(Format))
-@pytest.mark.parametrize("size", [(72, 64), (133, 100), (192, 576)])
+@pytest.mark.parametrize("size", [(72, 64), (133, 100), (192, 576), (57, 1100)])
 def test_a_row_has_the_same_bits_in_every_batch_on_every_thread_and_instruction_set(
     machine: Machine, kind: Format, size: tuple[int, int]
 ) -> None:

@@ -6,6 +6,9 @@
 #pragma once
 #include "columns.h"
 #include "product.h"
+#ifdef __AVX512F__
+#include "gemm_unpacked.h"
+#endif
 #ifdef SL_AMX
 #include "gemm_amx.h"
 #endif
@@ -67,6 +70,9 @@ static void multiply_format(const sl_weight &weight, const sl_panels &x, int num
                             const Columns &to) {
     const PanelSplit split(x.kind, num_rows);
     const int64_t row_bytes = panel_row_bytes(x.kind, x.num_inputs);
+#ifdef __AVX512F__
+    if constexpr (FORMAT != SL_BF16) begin = multiply_unpacked<FORMAT>(weight, x, split, begin, end, to);
+#endif
     Product p;
     p.tile_stride = tile_bytes(FORMAT, weight.num_inputs);
     p.num_blocks = (int)ceil_div(weight.num_inputs, GROUP);
