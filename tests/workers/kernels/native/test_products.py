@@ -75,6 +75,17 @@ def test_a_row_has_the_same_bits_in_every_batch_on_every_thread_and_instruction_
                     assert out.tobytes() == alone[:rows].tobytes(), (isa, rows, num_threads)
 
 
+@pytest.mark.parametrize("kind", list(Format))
+def test_more_rows_than_are_worked_on_at_once_have_the_bits_of_few(machine: Machine, kind: Format) -> None:
+    matrix = machine.pack(kind, random(57, 96))
+    x = random(1000, 96, seed=1)
+
+    for isa in machine.library.available_isas().values():
+        few = [linear(machine, matrix, x[start : start + 37].copy(), isa=isa) for start in range(0, len(x), 37)]
+
+        assert linear(machine, matrix, x, isa=isa, num_threads=2).tobytes() == np.concatenate(few).tobytes(), isa
+
+
 @pytest.mark.parametrize("num_rows", [1, 5, 16, 37])
 @pytest.mark.parametrize("size", [(16, 32), (72, 64), (133, 100), (48, 1100)])
 def test_matrix_instructions_add_bfloat16_products_in_their_own_order(
