@@ -56,7 +56,7 @@ def test_a_linear_layer_is_the_exact_product_of_its_rounded_inputs(
 
 
 @pytest.mark.parametrize("kind", list(Format))
-@pytest.mark.parametrize("size", [(72, 64), (133, 100), (192, 576)])
+@pytest.mark.parametrize("size", [(72, 64), (133, 100), (192, 576), (57, 1100)])
 def test_a_row_has_the_same_bits_in_every_batch_on_every_thread_and_instruction_set(
     machine: Machine, kind: Format, size: tuple[int, int]
 ) -> None:
@@ -73,6 +73,17 @@ def test_a_row_has_the_same_bits_in_every_batch_on_every_thread_and_instruction_
                 for num_threads in (1, 2):
                     out = linear(machine, matrix, x[:rows].copy(), isa=isa, num_threads=num_threads)
                     assert out.tobytes() == alone[:rows].tobytes(), (isa, rows, num_threads)
+
+
+@pytest.mark.parametrize("kind", list(Format))
+def test_more_rows_than_are_worked_on_at_once_have_the_bits_of_few(machine: Machine, kind: Format) -> None:
+    matrix = machine.pack(kind, random(57, 96))
+    x = random(1000, 96, seed=1)
+
+    for isa in machine.library.available_isas().values():
+        few = [linear(machine, matrix, x[start : start + 37].copy(), isa=isa) for start in range(0, len(x), 37)]
+
+        assert linear(machine, matrix, x, isa=isa, num_threads=2).tobytes() == np.concatenate(few).tobytes(), isa
 
 
 @pytest.mark.parametrize("num_rows", [1, 5, 16, 37])

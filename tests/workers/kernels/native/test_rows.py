@@ -210,23 +210,23 @@ def test_gated_activation_of_plain_rows(machine: Machine, size: int, kind: Panel
 
 
 @pytest.mark.parametrize("kind", list(Format))
-@pytest.mark.parametrize("size", [16, 40, 96])
+@pytest.mark.parametrize(("size", "num_rows"), [(16, 19), (40, 19), (96, 530)])
 @pytest.mark.parametrize("by", ACTIVATIONS)
 def test_a_gated_linear_layer_is_linear_then_activation(
-    machine: Machine, kind: Format, size: int, by: Activation
+    machine: Machine, kind: Format, size: int, num_rows: int, by: Activation
 ) -> None:
-    gate, up, x = random(size, 64), random(size, 64, seed=1), random(19, 64, seed=2)
+    gate, up, x = random(size, 64), random(size, 64, seed=1), random(num_rows, 64, seed=2)
     matrix = machine.pack_gated(kind, gate, up)
     identity = machine.pack(kind, np.eye(size, dtype=np.float32))
     bits: dict[int, set[bytes]] = {}
     for number, family in enumerate(families(machine, kind)):
         for isa, num_threads in itertools.product(family, (1, 2)):
             inputs = panels_of(machine, panel_kind(kind), x, isa=isa)
-            panels, out = machine.panels(panel_kind(kind), 19, size), np.zeros((19, size), dtype=np.float32)
+            panels, out = machine.panels(panel_kind(kind), num_rows, size), np.zeros((num_rows, size), dtype=np.float32)
             layer = api.GatedLinear(inputs.operand(), matrix.operand(), panels.operand(), by)
             linear = api.Linear(panels.operand(), identity.operand(), address(out), size)
             ops = [op(OpKind.GATED_LINEAR, layer), op(OpKind.LINEAR, linear)]
-            machine.run(ops, Batch(num_tokens=19), isa=isa, num_threads=num_threads)
+            machine.run(ops, Batch(num_tokens=num_rows), isa=isa, num_threads=num_threads)
             bits.setdefault(number, set()).add(out.tobytes())
 
     gate, up = (machine.unpack(matrix, first_tile=first, tile_step=2, num_rows=size) for first in (0, 1))

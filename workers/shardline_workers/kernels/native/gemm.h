@@ -6,6 +6,9 @@
 #pragma once
 #include "columns.h"
 #include "product.h"
+#ifdef __AVX512F__
+#include "gemm_unpacked.h"
+#endif
 #ifdef SL_AMX
 #include "gemm_amx.h"
 #endif
@@ -18,8 +21,8 @@ constexpr ptrdiff_t FETCH_MAX = 1 << 20;         // next tiles farther away than
 constexpr ptrdiff_t FETCH_AHEAD_OF_HUGE = 2048;  // then only a little ahead
 
 template <int FORMAT>
-static int tiles_at_once(int num_rows, int left) {
-    if (num_rows == 1 && FORMAT != SL_BF16) return 1;
+static int tiles_at_once(const PanelSplit &split, int left) {
+    if (split.start(split.num_panels) == 1 && FORMAT != SL_BF16) return 1;
     const int most = most_tiles(FORMAT);
     return left >= most ? most : left >= 2 && most > 2 ? 2 : 1;
 }
@@ -63,16 +66,18 @@ static void run_panel(const Product &p, int tiles, int columns) {
 }
 
 template <int FORMAT>
-static void multiply_format(const sl_weight &weight, const sl_panels &x, int num_rows, int begin, int end,
+static void multiply_format(const sl_weight &weight, const sl_panels &x, const PanelSplit &split, int begin, int end,
                             const Columns &to) {
-    const PanelSplit split(x.kind, num_rows);
     const int64_t row_bytes = panel_row_bytes(x.kind, x.num_inputs);
+#ifdef __AVX512F__
+    if constexpr (FORMAT != SL_BF16) begin = multiply_unpacked<FORMAT>(weight, x, split, begin, end, to);
+#endif
     Product p;
     p.tile_stride = tile_bytes(FORMAT, weight.num_inputs);
     p.num_blocks = (int)ceil_div(weight.num_inputs, GROUP);
     p.out_stride = to.stride;
     for (int tile = begin, tiles; tile < end; tile += tiles) {
-        tiles = tiles_at_once<FORMAT>(num_rows, end - tile);
+        tiles = tiles_at_once<FORMAT>(split, end - tile);
         p.tiles = static_cast<const uint8_t *>(weight.tiles) + p.tile_stride * tile;
         for (int panel = 0; panel < split.num_panels; panel++) {
             const int start = split.start(panel);
@@ -85,16 +90,17 @@ static void multiply_format(const sl_weight &weight, const sl_panels &x, int num
     }
 }
 
-// Columns of tiles begin … end - 1 of x · weight transposed.
-static void multiply(const sl_weight &weight, const sl_panels &x, int num_rows, int begin, int end, const Columns &to) {
+// Columns of tiles begin … end - 1 of x · weight transposed. split: of x, whose panels begin at x.bytes.
+static void multiply(const sl_weight &weight, const sl_panels &x, const PanelSplit &split, int begin, int end,
+                     const Columns &to) {
 #ifdef SL_AMX
-    if (is_tiled(x.kind)) return multiply_by_tiles(weight, x, num_rows, begin, end, to);
+    if (is_tiled(x.kind)) return multiply_by_tiles(weight, x, split, begin, end, to);
 #endif
     switch (weight.format) {
-        case SL_BF16: return multiply_format<SL_BF16>(weight, x, num_rows, begin, end, to);
-        case SL_W4_MIN: return multiply_format<SL_W4_MIN>(weight, x, num_rows, begin, end, to);
-        case SL_W8: return multiply_format<SL_W8>(weight, x, num_rows, begin, end, to);
-        default: return multiply_format<SL_W4>(weight, x, num_rows, begin, end, to);
+        case SL_BF16: return multiply_format<SL_BF16>(weight, x, split, begin, end, to);
+        case SL_W4_MIN: return multiply_format<SL_W4_MIN>(weight, x, split, begin, end, to);
+        case SL_W8: return multiply_format<SL_W8>(weight, x, split, begin, end, to);
+        default: return multiply_format<SL_W4>(weight, x, split, begin, end, to);
     }
 }
 

@@ -73,6 +73,13 @@ struct PanelSplit {
         const int in_large = num_large * (small + 1);
         return row < in_large ? row / (small + 1) : num_large + (row - in_large) / small;
     }
+    // Of so many panels alone, from `first` on.
+    PanelSplit part(int first, int count) const {
+        PanelSplit split = *this;
+        split.num_panels = count;
+        split.num_large = num_large <= first ? 0 : num_large - first < count ? num_large - first : count;
+        return split;
+    }
 };
 
 // Where a row lies: bytes of its panel, rows of that panel, its number there.

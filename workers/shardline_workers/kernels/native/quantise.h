@@ -1,5 +1,6 @@
 // From float32 rows to panels: 32 values at a time, so that they can be taken while they are still in L1.
 #pragma once
+#include "half.h"
 #include "layout.h"
 
 namespace shardline {
@@ -10,10 +11,8 @@ namespace SL_TARGET {
 static inline void put_int8(F a, F b, uint8_t *group, int mr, int row) {
     const I magnitude = set_int(0x7fffffff);
     // Compared as integers, as NaN is then the largest of all.
-    const I largest_bits = set_int(reduce_max(max(bit_and(bits(a), magnitude), bit_and(bits(b), magnitude))));
-    alignas(64) float lanes[TILE];
-    store(lanes, from_bits(largest_bits));
-    const float largest = lanes[0], inverse = largest > 0 ? 127.f / largest : 0.f;
+    const int32_t largest_bits = reduce_max(max(bit_and(bits(a), magnitude), bit_and(bits(b), magnitude)));
+    const float largest = bits_float((uint32_t)largest_bits), inverse = largest > 0 ? 127.f / largest : 0.f;
     const I qa = to_int(mul(a, set(inverse))), qb = to_int(mul(b, set(inverse)));
     store_bytes(group + GROUP * row, qa);
     store_bytes(group + GROUP * row + TILE, qb);
