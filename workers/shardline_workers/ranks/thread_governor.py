@@ -1,10 +1,10 @@
 """How many threads the next step should take, one or all: whichever was measured to be faster. Pure.
 
 More threads are not always faster. A small batch waits for memory, which one thread nearly uses up; and where another
-process wants one of their cores, each operation may wait for a share of it that was begun there. (The reference kernels'
-threads meet at barriers besides, and collapse.) The other process may well be the router or Redis, which serve what the
-threads compute. So both ways are timed, for each size of step, from one step's end to the next one's: what a step keeps
-others from doing between steps counts as well.
+process wants one of their cores, each operation may wait for a share of it that was begun there. (The threads of the
+reference kernels meet at barriers besides, and collapse.) The other process may be the router or Redis, which serve
+what the threads compute. So both ways are timed, for each size of step, from one step's end to the next one's: what a
+step keeps others from doing between steps counts as well.
 
 The way that is not in use is tried now and then, for a few steps. What trials lose against the way in use is about a
 fortieth of the time at most, and ever less where they keep losing; where most of the last steps took longer than usual,
