@@ -120,6 +120,21 @@ def test_a_first_step_that_touches_memory_does_not_count() -> None:
     assert share_of(steps_for(governor, 2.0, QUIET), 2) > 0.95
 
 
+def test_bursts_of_other_processes_do_not_drive_threads_away() -> None:
+    governor = ClockedGovernor(2)
+    threads: list[int] = []
+
+    for number in range(800):
+        threads.append(governor.num_threads(16))
+        is_disturbed = number % 2 == 0
+        if threads[-1] == 2:
+            step(governor, 16, 0.018 if is_disturbed else 0.010)
+        else:
+            step(governor, 16, 0.022 if is_disturbed else 0.013)
+
+    assert share_of(threads, 2) > 0.85
+
+
 def test_sizes_are_judged_each_by_itself() -> None:
     governor = ClockedGovernor(2)
     for _ in range(20):

@@ -1,10 +1,10 @@
 """How many threads the next step should take, one or all: whichever was measured to be faster. Pure.
 
-More threads are not always faster. A small batch waits for memory, which one thread nearly uses up; and threads that
-meet at barriers collapse as soon as another process wants one of their cores, since each barrier then waits for a time
-slice (measured: our own pool's 18 ms a step instead of 4). The other process may well be the router or Redis, which
-serve what the threads compute. So both ways are timed, for each size of step, from one step's end to the next one's:
-what a step keeps others from doing between steps counts as well.
+More threads are not always faster. A small batch waits for memory, which one thread nearly uses up; and where another
+process wants one of their cores, each operation may wait for a share of it that was begun there. (The threads of the
+reference kernels meet at barriers besides, and collapse.) The other process may be the router or Redis, which serve
+what the threads compute. So both ways are timed, for each size of step, from one step's end to the next one's: what a
+step keeps others from doing between steps counts as well.
 
 The way that is not in use is tried now and then, for a few steps. What trials lose against the way in use is about a
 fortieth of the time at most, and ever less where they keep losing; where most of the last steps took longer than usual,
@@ -18,12 +18,12 @@ from statistics import median
 
 _WEIGHT = 1 / 8  # of a new step in the usual time of the way in use
 _FIRST_STEPS = 4  # of a size, before the first trial; the fastest counts, since the first touches memory
-_TRIAL_S = 0.02  # of the way in use: a trial is about so long, one step at least
+_TRIAL_S = 0.05  # of the way in use: a trial is about so long, one step at least, lest a burst elsewhere decides it
 _MOST_TRIAL_STEPS = 3
 _TRIAL_SHARE = 0.025  # of the time of all steps: what trials may lose
 _MOST_PATIENCE = 4  # times rarer than that, after trials that all lost
 _LONGEST_PAUSE_S = 4.0  # on one thread, whatever the last trial of all lost: a core may be free again
-_LEAST_LOSS_S = 0.001  # a trial that wins nothing is not repeated all the time because it lost nothing
+_LEAST_LOSS_S = 0.002  # a trial that wins nothing is not repeated all the time because it lost nothing
 _SLOWER = 1.4  # times the usual time: where most of the last steps took longer, something has changed
 _LAST_STEPS = 3
 _HASTY_LOSS_S = (

@@ -17,7 +17,7 @@ static double adjusted(double logit, const sl_choice &c, int64_t row, int64_t en
 template <class Visit>
 static void for_each_adjustment(const sl_choice &c, const Work &work, Visit visit) {
     const sl_adjustments &a = c.adjustments;
-    for (int number = work.thread; number < work.count(SL_ADJUSTED); number += work.num_threads) {
+    for (int number = work.share; number < work.count(SL_ADJUSTED); number += work.num_shares) {
         const int64_t row = c.adjusted_rows[number], slot = c.adjusted_slots[number];
         float *logits = c.logits + row * c.logits_stride;
         for (int64_t entry = slot * a.width; entry < slot * a.width + a.lengths[slot]; entry++)

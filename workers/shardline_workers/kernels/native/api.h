@@ -1,8 +1,8 @@
 // The native CPU kernels as other languages see them: a plain C ABI that knows neither Python nor torch.
 //
 // A model's step is a *program*: an array of operations on buffers that the caller owns, made once and run for every
-// step. sl_program_run() plays the whole array in one call, on all threads of a pool, with a barrier after each
-// operation. How many rows count in a step, and where its tokens lie in the KV cache, is read from an sl_step.
+// step. sl_program_run() plays the whole array in one call, on the threads of a pool, an operation beginning
+// when the one before is done. How many rows count in a step, and where its tokens lie in the KV cache, is read from an sl_step.
 //
 // Rules that hold everywhere:
 // - Ownership. The caller owns every buffer; a program keeps pointers to them (not to the sl_op array, which is copied)
@@ -472,7 +472,7 @@ SL_API void sl_program_destroy(sl_program *program);  // NULL is allowed
 
 // Runs all operations on num_threads threads (1 … those of the pool and of the program). Blocks until all is done.
 // The step is checked before anything is written.
-// op_ns: NULL, or [num_ops]: nanoseconds that the calling thread spent in each operation, its barrier included, are
+// op_ns: NULL, or [num_ops]: nanoseconds from the beginning of each operation to the end of its last share are
 // added.
 SL_API int sl_program_run(sl_program *program, sl_pool *pool, const sl_step *step, int32_t num_threads, int64_t *op_ns);
 

@@ -14,15 +14,11 @@
 #endif
 #include "attention_page_int8.h"
 #include "quantise.h"
+#include "shares.h"
 #include "work.h"
 
 namespace shardline {
 namespace SL_TARGET {
-
-static int num_groups(const sl_attention &a, const Work &work, int sequence) {
-    const int tokens = work.step.query_starts[sequence + 1] - work.step.query_starts[sequence];
-    return (tokens * (a.num_heads / a.cache.num_kv_heads) + item_rows(a.cache) - 1) / item_rows(a.cache);
-}
 
 // Token and query head of row i of an item.
 static int token_of(const sl_attention &a, const Work &work, const AttentionItem &item, int i) {
@@ -63,7 +59,7 @@ static NextPage page_at(const sl_attention &a, const Work &work, const Attention
 static void gather_item(const sl_attention &a, const Work &work, AttentionItem &item, int sequence, int kv_head,
                         int group) {
     const int starts = work.step.query_starts[sequence], tokens = work.step.query_starts[sequence + 1] - starts;
-    const int rows = tokens * (a.num_heads / a.cache.num_kv_heads), most = item_rows(a.cache);
+    const int rows = tokens * (a.num_heads / a.cache.num_kv_heads), most = ITEM_ROWS[a.cache.format];
     item.sequence = sequence;
     item.kv_head = kv_head;
     item.first = group * most;
@@ -170,27 +166,32 @@ static int for_each_item(const sl_attention &a, const Work &work, Visit visit) {
     int number = 0;
     for (int sequence = 0; sequence < work.count(SL_SEQUENCES); sequence++)
         for (int kv_head = 0; kv_head < a.cache.num_kv_heads; kv_head++)
-            for (int group = 0; group < num_groups(a, work, sequence); group++)
+            for (int group = 0; group < num_groups(a, work.step, sequence, ITEM_ROWS[a.cache.format]); group++)
                 visit(number++, sequence, kv_head, group);
     return number;
 }
 
-// Too few items to keep the threads busy: their splits are spread too, and merged after a barrier, in the same order.
-static void attend_by_splits(const sl_attention &a, Work &work) {
-    Softmax *parts = work.scratch.partials;
+// Phase 0 of attention by splits.
+static void compute_splits(const sl_attention &a, const Work &work) {
     AttentionItem item;
     int place = 0;
     for_each_item(a, work, [&](int, int sequence, int kv_head, int group) {
         gather_item(a, work, item, sequence, kv_head, group);
         for (int split = first_split(item); split <= last_split(item); split++, place++)
-            if (place % work.num_threads == work.thread) compute_split(a, work, item, split, parts[place]);
+            if (place % work.num_shares == work.share)
+                compute_split(a, work, item, split, work.scratch.partials[place]);
     });
-    wait_at(work.barrier);
-    place = 0;
+}
+
+// Phase 1: an item's splits are merged in their order.
+static void merge_splits(const sl_attention &a, const Work &work) {
+    Softmax *parts = work.scratch.partials;
+    AttentionItem item;
+    int place = 0;
     for_each_item(a, work, [&](int number, int sequence, int kv_head, int group) {
         gather_item(a, work, item, sequence, kv_head, group);
         Softmax &whole = parts[place++];
-        const bool is_mine = number % work.num_threads == work.thread;
+        const bool is_mine = number % work.num_shares == work.share;
         for (int split = first_split(item) + 1; split <= last_split(item); split++, place++)
             if (is_mine) merge(item, split, a.cache.head_dim, parts[place], whole);
         if (is_mine) finish(a, work, item, whole);
@@ -202,7 +203,7 @@ static void attend_by_items(const sl_attention &a, Work &work) {
     AttentionItem items[2];
     int taken = 0;
     for_each_item(a, work, [&](int number, int sequence, int kv_head, int group) {
-        if (number % work.num_threads != work.thread) return;
+        if (number % work.num_shares != work.share) return;
         AttentionItem &item = items[taken % 2], &before = items[(taken + 1) % 2];
         gather_item(a, work, item, sequence, kv_head, group);
         if (taken++) {
@@ -213,26 +214,11 @@ static void attend_by_items(const sl_attention &a, Work &work) {
     if (taken) compute_item(a, work, items[(taken - 1) % 2]);
 }
 
-static int count_items(const sl_attention &a, const Work &work) {
-    int items = 0;
-    for (int sequence = 0; sequence < work.count(SL_SEQUENCES); sequence++)
-        items += a.cache.num_kv_heads * num_groups(a, work, sequence);
-    return items;
-}
-
-static int longest_context(const Work &work) {
-    int longest = 0;
-    for (int s = 0; s < work.count(SL_SEQUENCES); s++)
-        longest = work.step.context_lengths[s] > longest ? work.step.context_lengths[s] : longest;
-    return longest;
-}
-
 static void attention(const sl_op &op, Work &work) {
     const sl_attention &a = op.attention;
-    const int items = count_items(a, work);
-    const int64_t parts = (int64_t)items * (longest_context(work) / SPLIT + 1);
-    if (work.num_threads > 1 && items < 2 * work.num_threads && parts > items && parts <= work.scratch.num_partials)
-        return attend_by_splits(a, work);
+    if (work.phase == 1) return merge_splits(a, work);
+    const Sharing sharing{work.num_threads, work.scratch.num_partials, ITEM_ROWS};
+    if (attends_by_splits(a, work.step, sharing)) return compute_splits(a, work);
     attend_by_items(a, work);
 }
 

@@ -20,20 +20,18 @@ struct NextPage {
 // Rows first … first + count - 1 of a sequence's (token, query head) pairs, on one key head.
 struct AttentionItem {
     int sequence, kv_head, first, count;
-    int from[ATTENTION_ROWS], last[ATTENTION_ROWS];  // positions that each row sees, both included
-    int begin, end;                                  // least and greatest of them
-    NextPage following;                              // what is read after this item
-    union {                                          // queries
+    int from[ATTENTION_ROWS], last[ATTENTION_ROWS];            // positions that each row sees, both included
+    int begin, end;                                            // least and greatest of them
+    NextPage following;                                        // what is read after this item
+    union {                                                    // queries
         alignas(64) RowValue rows[PANEL_ROWS * HEAD_DIM_MAX];  // [count, head_dim]
         alignas(64) uint8_t panel[PANEL_ROWS * HEAD_DIM_MAX / GROUP * 2 * 48];  // of an INT8 cache: SL_INT8
         alignas(64) uint16_t tiles[ATTENTION_ROWS * HEAD_DIM_MAX];              // of matrix instructions
     };
 };
 
-// Most rows of an item.
-static int item_rows(const sl_kv_cache &cache) {
-    return cache.format == SL_KV_BF16 && is_tiled(SL_PAIRS) ? ATTENTION_ROWS : PANEL_ROWS;
-}
+// Most rows of an item, by the cache's format.
+constexpr int ITEM_ROWS[SL_KV_FORMAT_COUNT] = {is_tiled(SL_PAIRS) ? ATTENTION_ROWS : PANEL_ROWS, PANEL_ROWS};
 
 // One head's part of a block.
 struct Page {

@@ -41,7 +41,7 @@ static int first_id_of(const float *logits, int vocab, float logit) {
 
 static void choose_greedy(const sl_op &op, Work &work) {
     const sl_choice &c = op.choice;
-    for (int row = work.thread; row < work.count(SL_SAMPLED); row += work.num_threads) {
+    for (int row = work.share; row < work.count(SL_SAMPLED); row += work.num_shares) {
         const float *logits = c.logits + row * c.logits_stride;
         const Greatest greatest = find_greatest(logits, c.vocab_size);
         c.usable[row] = greatest.usable;
@@ -116,7 +116,7 @@ static void row_logprobs(const sl_choice &c, int number) {
 }
 
 static void logprobs(const sl_op &op, Work &work) {
-    for (int number = work.thread; number < work.count(SL_LOGPROBS); number += work.num_threads)
+    for (int number = work.share; number < work.count(SL_LOGPROBS); number += work.num_shares)
         row_logprobs(op.choice, number);
 }
 

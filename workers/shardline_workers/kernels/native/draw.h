@@ -197,7 +197,7 @@ static int draw(const Row &row, int likeliest, const Cut &cut, double min_p, uin
 
 static void choose_drawn(const sl_op &op, Work &work) {
     const sl_choice &c = op.choice;
-    for (int number = work.thread; number < work.count(SL_DRAWN); number += work.num_threads) {
+    for (int number = work.share; number < work.count(SL_DRAWN); number += work.num_shares) {
         const int64_t r = c.drawn_rows[number];
         const float *logits = c.logits + r * c.logits_stride;
         const Greatest greatest = find_greatest(logits, c.vocab_size);

@@ -13,24 +13,27 @@ namespace shardline {
 namespace SL_TARGET {
 
 extern const Operations operations;
-const Operations operations = {{
-    embedding,         // SL_OP_EMBEDDING
-    norm,              // SL_OP_NORM
-    quantise_rows,     // SL_OP_QUANTISE
-    linear,            // SL_OP_LINEAR
-    gated_linear,      // SL_OP_GATED_LINEAR
-    gated_activation,  // SL_OP_GATED_ACTIVATION
-    rotate_store,      // SL_OP_ROTATE_STORE
-    attention,         // SL_OP_ATTENTION
-    gather_sampled,    // SL_OP_GATHER_SAMPLED
-    choose_greedy,     // SL_OP_CHOOSE_GREEDY
-    choose_drawn,      // SL_OP_CHOOSE_DRAWN
-    logprobs,          // SL_OP_LOGPROBS
-    soft_cap,          // SL_OP_SOFT_CAP
-    adjust_logits,     // SL_OP_ADJUST_LOGITS
-    restore_logits,    // SL_OP_RESTORE_LOGITS
-    choose_given,      // SL_OP_CHOOSE_GIVEN
-}};
+const Operations operations = {
+    {
+        embedding,         // SL_OP_EMBEDDING
+        norm,              // SL_OP_NORM
+        quantise_rows,     // SL_OP_QUANTISE
+        linear,            // SL_OP_LINEAR
+        gated_linear,      // SL_OP_GATED_LINEAR
+        gated_activation,  // SL_OP_GATED_ACTIVATION
+        rotate_store,      // SL_OP_ROTATE_STORE
+        attention,         // SL_OP_ATTENTION
+        gather_sampled,    // SL_OP_GATHER_SAMPLED
+        choose_greedy,     // SL_OP_CHOOSE_GREEDY
+        choose_drawn,      // SL_OP_CHOOSE_DRAWN
+        logprobs,          // SL_OP_LOGPROBS
+        soft_cap,          // SL_OP_SOFT_CAP
+        adjust_logits,     // SL_OP_ADJUST_LOGITS
+        restore_logits,    // SL_OP_RESTORE_LOGITS
+        choose_given,      // SL_OP_CHOOSE_GIVEN
+    },
+    {ITEM_ROWS[SL_KV_BF16], ITEM_ROWS[SL_KV_INT8]},
+};
 
 }  // namespace SL_TARGET
 }  // namespace shardline

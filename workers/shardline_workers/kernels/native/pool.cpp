@@ -1,7 +1,5 @@
 #include "pool.h"
 
-#include "work.h"
-
 #include <ctime>
 
 #if defined(__linux__) || defined(__APPLE__)
@@ -36,8 +34,23 @@ void tell_name(const char *name) { pthread_setname_np(name); }
 void tell_name(const char *) {}
 #endif
 
-constexpr uint32_t THREAD_BITS = 8;
-constexpr uint32_t STOP = 0;  // runs count from 1
+// A state: the last thread that may take part, the stage, how many shares it has, and the next of them. 0: no run.
+constexpr int SHARE_BITS = 16, STAGE_BITS = 24;
+constexpr uint64_t SHARE_MASK = ((uint64_t)1 << SHARE_BITS) - 1, STAGE_MASK = ((uint64_t)1 << STAGE_BITS) - 1;
+
+uint64_t next_share(uint64_t state) { return state & SHARE_MASK; }
+uint64_t num_shares(uint64_t state) { return state >> SHARE_BITS & SHARE_MASK; }
+uint64_t stage_of(uint64_t state) { return state >> (2 * SHARE_BITS) & STAGE_MASK; }
+uint64_t last_thread(uint64_t state) { return state >> (2 * SHARE_BITS + STAGE_BITS); }
+
+uint64_t first_state(uint64_t last_thread, int stage, int shares) {
+    return last_thread << (2 * SHARE_BITS + STAGE_BITS) | (uint64_t)stage << (2 * SHARE_BITS) |
+           (uint64_t)shares << SHARE_BITS;
+}
+
+bool has_share(uint64_t state, int thread) {
+    return next_share(state) < num_shares(state) && (uint64_t)thread <= last_thread(state);
+}
 
 }  // namespace
 
@@ -61,52 +74,77 @@ uint32_t Signal::wait_change(uint32_t old) {
     return read();
 }
 
-void Barrier::wait() {
-    // Read before it arrives: afterwards the others may go, and the next run may have another number.
-    const int num_others = num_threads_ - 1;
-    if (num_others == 0) return;
-    const uint32_t round = round_.read();
-    if (arrived_.fetch_add(1, std::memory_order_acq_rel) == num_others) {
-        arrived_.store(0, std::memory_order_relaxed);
-        round_.publish(round + 1);
-    } else {
-        round_.wait_change(round);
-    }
-}
-
-void wait_at(Barrier &barrier) { barrier.wait(); }
-
 Pool::Pool(int num_threads) : num_threads_(num_threads) {
-    job_.publish(1 << THREAD_BITS);
     for (int thread = 1; thread < num_threads; thread++) threads_.emplace_back([this, thread] { work(thread); });
 }
 
 Pool::~Pool() {
-    job_.publish(STOP);
+    stops_.store(true);
+    round_.publish(round_.read() + 1);
     for (std::thread &thread : threads_) thread.join();
 }
 
 void Pool::run(Task &task, int num_threads) {
-    const int64_t start = wall_ns();
+    const int64_t start = wall_ns(), cpu_start = thread_cpu_ns();
     num_runs_++;
-    if (num_threads > 1) {
-        task_ = &task;
-        barrier_.set_num_threads(num_threads);
-        const uint32_t number = (job_.read() >> THREAD_BITS) + 1;
-        job_.publish((number << THREAD_BITS ? number << THREAD_BITS : 1 << THREAD_BITS) | (uint32_t)(num_threads - 1));
+    if (num_threads == 1) {
+        run_alone(task);
     } else {
-        barrier_.set_num_threads(1);
+        task_ = &task;
+        open(0, (uint64_t)num_threads - 1);
+        for (;;) {
+            const uint32_t round = round_.read();
+            const uint64_t state = state_.load(std::memory_order_acquire);
+            if (state == 0) break;
+            if (!has_share(state, 0)) round_.wait_change(round);
+            else take_share(0, state);
+        }
     }
-    task.run(0);
+    cpu_ns_.fetch_add(thread_cpu_ns() - cpu_start, std::memory_order_relaxed);
     wall_ns_ += wall_ns() - start;
+}
+
+void Pool::run_alone(Task &task) {
+    for (int stage = 0, shares; (shares = task.begin(stage)) != NO_STAGE; stage++)
+        for (int share = 0; share < shares; share++) task.run(0, stage, share);
+}
+
+// Only by the thread that has seen all shares of the stage before done, so there is one at a time.
+void Pool::open(int stage, uint64_t last_thread) {
+    int shares;
+    while ((shares = task_->begin(stage)) == 0) stage++;
+    num_done_.store(0, std::memory_order_relaxed);
+    state_.store(shares == NO_STAGE ? 0 : first_state(last_thread, stage, shares), std::memory_order_release);
+    round_.publish(round_.read() + 1);
+}
+
+// Computes a share if nobody else was quicker. The state is still the whole truth when it is moved on, whatever run and
+// stage that is by then; from there on the run cannot end before this share is done.
+bool Pool::take_share(int thread, uint64_t state) {
+    if (!state_.compare_exchange_strong(state, state + 1, std::memory_order_acq_rel)) return false;
+    const int stage = (int)stage_of(state), shares = (int)num_shares(state);
+    task_->run(thread, stage, (int)next_share(state));
+    if (num_done_.fetch_add(1, std::memory_order_acq_rel) + 1 == shares) open(stage + 1, last_thread(state));
+    return true;
 }
 
 void Pool::work(int thread) {
     tell_name("kernels");
-    for (uint32_t job = 1 << THREAD_BITS;;) {
-        job = job_.wait_change(job);
-        if (job == STOP) return;
-        if ((uint32_t)thread <= (job & ((1 << THREAD_BITS) - 1))) task_->run(thread);
+    int64_t cpu_start = -1;  // of what was not counted yet
+    for (;;) {
+        const uint32_t round = round_.read();
+        if (stops_.load()) return;
+        const uint64_t state = state_.load(std::memory_order_acquire);
+        if (has_share(state, thread)) {
+            if (cpu_start < 0) cpu_start = thread_cpu_ns();
+            take_share(thread, state);
+            continue;
+        }
+        if (state == 0 && cpu_start >= 0) {
+            cpu_ns_.fetch_add(thread_cpu_ns() - cpu_start, std::memory_order_relaxed);
+            cpu_start = -1;
+        }
+        round_.wait_change(round);
     }
 }
 

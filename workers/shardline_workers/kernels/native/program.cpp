@@ -9,6 +9,7 @@
 #include "isa.h"
 #include "layout.h"
 #include "pool.h"
+#include "shares.h"
 
 struct sl_pool : shardline::Pool {
     using Pool::Pool;
@@ -86,33 +87,47 @@ struct sl_program {
 
 namespace {
 
-// One run of a program.
+// One run of a program: each operation is as many stages as it has phases.
 class Run final : public Task {
 public:
-    Run(sl_program &program, sl_pool &pool, const sl_step &step, int num_threads, int64_t *op_ns)
-        : program_(program), pool_(pool), step_(step), num_threads_(num_threads), op_ns_(op_ns) {}
+    Run(const sl_program &program, const sl_step &step, int num_threads, int64_t *op_ns)
+        : program_(program), step_(step), num_threads_(num_threads), op_ns_(op_ns) {}
 
-    void run(int thread) override {
+    int begin(int stage) override {
+        if (op_ns_) book_time(stage);
+        const size_t number = (size_t)stage / NUM_PHASES;
+        if (number == program_.ops.size()) return NO_STAGE;
+        const Sharing sharing{num_threads_, program_.memory->of(0).num_partials, program_.operations->item_rows};
+        return num_shares_ = num_shares(program_.ops[number], stage % NUM_PHASES, step_, sharing);
+    }
+
+    void run(int thread, int stage, int share) override {
         const FloatingPointMode mode;
-        const int64_t cpu_start = thread_cpu_ns();
-        Work work{step_,          thread, num_threads_, program_.limits.max_blocks, program_.memory->of(thread),
-                  pool_.barrier()};
-        const size_t last = program_.ops.size() - 1;
-        for (size_t number = 0; number <= last; number++) {
-            const int64_t start = thread == 0 && op_ns_ ? wall_ns() : 0;
-            program_.operations->run[program_.ops[number].kind](program_.ops[number], work);
-            if (number == last) pool_.add_cpu(thread_cpu_ns() - cpu_start);  // before the others may return
-            pool_.barrier().wait();
-            if (thread == 0 && op_ns_) op_ns_[number] += wall_ns() - start;
-        }
+        const sl_op &op = program_.ops[(size_t)(stage / NUM_PHASES)];
+        Work work{step_,
+                  share,
+                  num_shares_,
+                  stage % NUM_PHASES,
+                  num_threads_,
+                  program_.limits.max_blocks,
+                  program_.memory->of(thread)};
+        program_.operations->run[op.kind](op, work);
     }
 
 private:
-    sl_program &program_;
-    sl_pool &pool_;
+    // Of the stage before.
+    void book_time(int stage) {
+        const int64_t now = wall_ns();
+        if (stage > 0) op_ns_[(stage - 1) / NUM_PHASES] += now - began_ns_;
+        began_ns_ = now;
+    }
+
+    const sl_program &program_;
     const sl_step &step_;
     const int num_threads_;
     int64_t *const op_ns_;
+    int num_shares_ = 0;  // of the stage that runs
+    int64_t began_ns_ = 0;
 };
 
 int check_program(const sl_op *ops, int64_t num_ops, const sl_limits *limits, int32_t isa, int32_t max_threads) {
@@ -181,7 +196,7 @@ int sl_program_run(sl_program *program, sl_pool *pool, const sl_step *step, int3
     if (num_threads < 1 || num_threads > most)
         return refuse(SL_BAD_ARGUMENT, "num_threads is %d; it must be 1 … %d", num_threads, most);
     if (int status = check_step(step, program->needs, program->limits)) return status;
-    Run run(*program, *pool, *step, num_threads, op_ns);
+    Run run(*program, *step, num_threads, op_ns);
     pool->run(run, num_threads);
     return SL_OK;
 }

@@ -1,4 +1,4 @@
-// What an operation gets besides its own struct: the step, and which share of the work is this thread's.
+// What an operation gets besides its own struct: the step, and which share of the work is to be done.
 #pragma once
 #include "api.h"
 #include "candidates.h"
@@ -6,8 +6,6 @@
 namespace shardline {
 
 struct Softmax;  // see attention_scratch.h
-class Barrier;   // see pool.h, which these files do without: it would cost most of their compile time
-void wait_at(Barrier &);
 
 // One thread's scratch memory, and what all threads of a run share.
 struct Scratch {
@@ -19,19 +17,20 @@ struct Scratch {
 
 struct Work {
     const sl_step &step;
-    int thread, num_threads;
-    int max_blocks;  // a row of step.block_tables
+    int share, num_shares;  // see shares.h; any thread does any of them
+    int phase;              // of attention, see shares.h
+    int num_threads;        // that may take part
+    int max_blocks;         // a row of step.block_tables
     Scratch scratch;
-    Barrier &barrier;  // of all threads of the run
 
     int count(int which) const { return step.header[which]; }
-    // This thread's part of `total` items, in whole units.
-    int begin(int total, int unit = 1) const { return cut(total, unit, thread); }
-    int end(int total, int unit = 1) const { return cut(total, unit, thread + 1); }
+    // This share's part of `total` items, in whole units.
+    int begin(int total, int unit = 1) const { return cut(total, unit, share); }
+    int end(int total, int unit = 1) const { return cut(total, unit, share + 1); }
 
 private:
     int cut(int total, int unit, int i) const {
-        const int64_t at = (int64_t)((total + unit - 1) / unit) * i / num_threads * unit;
+        const int64_t at = (int64_t)((total + unit - 1) / unit) * i / num_shares * unit;
         return (int)(at < total ? at : total);
     }
 };
@@ -41,6 +40,7 @@ using Operation = void (*)(const sl_op &, Work &);
 // All operations of one instruction set, by sl_op_kind.
 struct Operations {
     Operation run[SL_OP_KIND_COUNT];
+    int item_rows[SL_KV_FORMAT_COUNT];  // most query rows that attention takes together, by the cache's format
 };
 
 }  // namespace shardline

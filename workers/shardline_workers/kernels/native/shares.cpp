@@ -1,0 +1,94 @@
+#include "shares.h"
+
+#include "layout.h"
+
+namespace shardline {
+namespace {
+
+constexpr double SHARE_NS = 8'000;
+constexpr int LEAST_PER_THREAD = 2;
+constexpr double OPS_PER_NS = 300, BYTES_PER_NS = 15;  // of one thread, about
+constexpr int LINEAR_TILES = 2, GATED_TILES = 4;       // of a share at least, see linear.h
+constexpr int64_t MOST_SHARES = 4096;
+
+int64_t clamped(int64_t wanted, int64_t units) {
+    const int64_t most = units < MOST_SHARES ? units : MOST_SHARES;
+    return wanted < most ? wanted : most;
+}
+
+// As many for each thread, so that they end together when nobody disturbs them.
+int64_t linear_shares(const sl_weight &weight, int num_rows, int unit, int num_threads) {
+    const int64_t tiles = num_tiles(weight.num_outputs);
+    const double reading = (double)(tiles * tile_bytes(weight.format, weight.num_inputs)) / BYTES_PER_NS;
+    const double computing = 2.0 * num_rows * weight.num_outputs * weight.num_inputs / OPS_PER_NS;
+    const int64_t wanted = (int64_t)((reading > computing ? reading : computing) / SHARE_NS);
+    const int64_t least = LEAST_PER_THREAD * num_threads;
+    return clamped(ceil_div(wanted > least ? wanted : least, num_threads) * num_threads, ceil_div(tiles, unit));
+}
+
+int count_items(const sl_attention &a, const sl_step &step, const Sharing &sharing) {
+    int items = 0;
+    for (int s = 0; s < step.header[SL_SEQUENCES]; s++)
+        items += a.cache.num_kv_heads * num_groups(a, step, s, sharing.item_rows[a.cache.format]);
+    return items;
+}
+
+int longest_context(const sl_step &step) {
+    int longest = 0;
+    for (int s = 0; s < step.header[SL_SEQUENCES]; s++)
+        longest = step.context_lengths[s] > longest ? step.context_lengths[s] : longest;
+    return longest;
+}
+
+int64_t split_shares(const sl_attention &a, const sl_step &step, const Sharing &sharing) {
+    return clamped((int64_t)count_items(a, step, sharing) * (longest_context(step) / SPLIT + 1), MOST_SHARES);
+}
+
+constexpr int ITEMS_PER_THREAD = 8;  // shares of an operation on rows or items, for each thread
+
+int64_t attention_shares(const sl_attention &a, const sl_step &step, const Sharing &sharing) {
+    if (attends_by_splits(a, step, sharing)) return split_shares(a, step, sharing);
+    return clamped(ITEMS_PER_THREAD * sharing.num_threads, count_items(a, step, sharing));
+}
+
+int64_t first_phase(const sl_op &op, const sl_step &step, const Sharing &sharing) {
+    const int num_threads = sharing.num_threads;
+    const int64_t rows = step.header[op.rows], most = ITEMS_PER_THREAD * num_threads;
+    switch (op.kind) {
+        case SL_OP_LINEAR: return linear_shares(op.linear.weight, (int)rows, LINEAR_TILES, num_threads);
+        case SL_OP_GATED_LINEAR: return linear_shares(op.gated_linear.weight, (int)rows, GATED_TILES, num_threads);
+        case SL_OP_ATTENTION: return attention_shares(op.attention, step, sharing);
+        case SL_OP_SOFT_CAP: return clamped(most, ceil_div(op.soft_cap.width, TILE));
+        case SL_OP_CHOOSE_DRAWN: return clamped(most, step.header[SL_DRAWN]);
+        case SL_OP_LOGPROBS: return clamped(most, step.header[SL_LOGPROBS]);
+        case SL_OP_ADJUST_LOGITS:
+        case SL_OP_RESTORE_LOGITS: return clamped(most, step.header[SL_ADJUSTED]);
+        case SL_OP_CHOOSE_GIVEN: return clamped(1, step.header[SL_GIVEN]);
+        default: return clamped(LEAST_PER_THREAD * num_threads, rows);
+    }
+}
+
+}  // namespace
+
+int num_groups(const sl_attention &a, const sl_step &step, int sequence, int item_rows) {
+    const int tokens = step.query_starts[sequence + 1] - step.query_starts[sequence];
+    return (tokens * (a.num_heads / a.cache.num_kv_heads) + item_rows - 1) / item_rows;
+}
+
+bool attends_by_splits(const sl_attention &a, const sl_step &step, const Sharing &sharing) {
+    if (sharing.num_threads == 1) return false;
+    const int items = count_items(a, step, sharing);
+    const int64_t parts = (int64_t)items * (longest_context(step) / SPLIT + 1);
+    return items < 2 * sharing.num_threads && parts > items && parts <= sharing.num_partials;
+}
+
+int num_shares(const sl_op &op, int phase, const sl_step &step, const Sharing &sharing) {
+    if (phase == 1) {
+        const bool merges = op.kind == SL_OP_ATTENTION && attends_by_splits(op.attention, step, sharing);
+        return merges ? count_items(op.attention, step, sharing) : 0;
+    }
+    const int64_t shares = first_phase(op, step, sharing);
+    return (int)(sharing.num_threads == 1 && shares > 1 ? 1 : shares);
+}
+
+}  // namespace shardline
