@@ -2,6 +2,7 @@
 
 from collections.abc import Set
 from dataclasses import dataclass, field
+from math import ceil
 
 from shardline_cluster.queue.memory_record import MemoryRecord
 
@@ -14,7 +15,7 @@ class FairShares:
 
     times: dict[str, float] = field(default_factory=dict)
     lane_time: float = 0.0
-    mean_output_tokens: float | None = None  # of a sequence; None until one has ended
+    mean_output_tokens: float = 0.0  # of a sequence; 0 until a request has ended with tokens
 
     def activate(self, tenant: str) -> None:
         """Lifts a tenant that had nothing in the lane to the lane's time: idling saves nothing up."""
@@ -29,21 +30,19 @@ class FairShares:
         if record.charged_tokens is not None:
             return
         submission = record.info.submission
-        output = float(submission.max_tokens)
-        if self.mean_output_tokens is not None:
-            output = min(output, self.mean_output_tokens)
+        output = min(submission.max_tokens, self.mean_output_tokens or submission.max_tokens)
         self.lane_time = max(self.lane_time, self.time_of(record.tenant))
-        record.charged_tokens = submission.prompt_tokens + submission.num_sequences * output
+        record.charged_tokens = max(1, ceil(submission.prompt_tokens + submission.num_sequences * output))
         self.times[record.tenant] = self.time_of(record.tenant) + record.charged_tokens / weight
 
     def settle(self, record: MemoryRecord, weight: float) -> None:
         """Replaces what was expected of an ended request by what it was."""
         if record.charged_tokens is None or record.end is None:
             return
-        used = record.info.submission.prompt_tokens + sum(record.end.offsets)
+        output = sum(record.lengths)
+        used = record.info.submission.prompt_tokens + output
         self.times[record.tenant] = self.time_of(record.tenant) + (used - record.charged_tokens) / weight
-        for offset in record.end.offsets:
-            self.mean_output_tokens = running_mean(self.mean_output_tokens, offset)
+        self.mean_output_tokens = running_mean(self.mean_output_tokens or None, output / len(record.lengths))
 
     def forget_idle(self, active: Set[str]) -> None:
         """Drops the times of tenants that have nothing in the lane and that the lane's time has reached.

@@ -27,12 +27,13 @@ class MemoryLane:
         self.hold_until_ms = 0
         self.records: dict[str, MemoryRecord] = {}
         self.id_by_key: dict[tuple[str, str], str] = {}  # (tenant, idempotency key) → request
-        self.detached: dict[str, int] = {}  # request → instant at which its grace ends
+        self.detached: dict[str, int] = {}  # request → instant at which its grace ends, unless somebody listens then
         self.members = MemoryMembers()
         self.shares = FairShares()
         self.drain_rate = DrainRate()
         self.last_number = 0
         self.last_sweep_ms = 0
+        self.last_outage_ms = 0  # instant of the first sweep after it
         self.now_ms = 0
         self.outbox: list[tuple[str, QueueMessage]] = []  # (incarnation, message) of the script that runs
 

@@ -23,7 +23,7 @@ class MemoryRecord:
     claimed: tuple[int, ...] = ()  # log lengths when the grant was given
     attempts: int = 0  # counted crashes
     fruitless_claims: int = 0  # claims since the last new token, hand-offs left out
-    charged_tokens: float | None = None  # what its tenant was charged at its first claim
+    charged_tokens: int | None = None  # what its tenant was charged at its first claim
     listeners: dict[str, int] = field(default_factory=dict)  # router → its highest listener number
     end: RequestEnd | None = None
     ending_grant: Grant | None = None  # whose commit ended it

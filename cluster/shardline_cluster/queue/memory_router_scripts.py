@@ -128,7 +128,6 @@ def attach(
     record = lane.find(request_id, tenant)
     if record is not None and record.end is None:
         record.listeners[router] = max(listener_number, record.listeners.get(router, 0))
-        lane.detached.pop(request_id, None)
         _keep_router(lane, router)
     return look(lane, request_id, tenant, held=held)
 

@@ -47,19 +47,22 @@ def reclaim(lane: MemoryLane, incarnation: str, *, had_drained: bool) -> None:
 def drop_listener(lane: MemoryLane, record: MemoryRecord, router: str, *, router_died: bool = False) -> None:
     """Takes a listener away; what becomes of a request that nobody listens to is its own choice.
 
-    A router that died takes no client's decision: its streams get a grace of at least two leases.
+    A router that died takes no client's decision: its streams get a grace of at least two leases. Another router's
+    client neither takes it back by coming nor cuts it short by leaving.
     """
     del record.listeners[router]
     submission = record.info.submission
-    if record.listeners or record.end is not None or submission.on_disconnect is DisconnectAction.CONTINUE:
+    if record.end is not None or submission.on_disconnect is DisconnectAction.CONTINUE:
         return
     if router_died:
-        lane.detached[record.id] = lane.now_ms + max(submission.grace_ms, 2 * lane.terms.lease_ms)
+        _wait_for_client(lane, record, max(submission.grace_ms, 2 * lane.terms.lease_ms))
+    elif record.listeners:
+        return
     elif submission.on_disconnect is DisconnectAction.GRACE:
-        lane.detached[record.id] = lane.now_ms + submission.grace_ms
+        _wait_for_client(lane, record, submission.grace_ms)
     elif lane.held_back(record):
-        lane.detached[record.id] = lane.now_ms
-    else:
+        _wait_for_client(lane, record, 0)
+    elif _grace_ends_ms(lane, record) <= lane.now_ms:
         lane.end(record, lane.end_now(record, RequestState.CANCELLED, "the client disconnected"))
 
 
@@ -75,10 +78,20 @@ def next_event_ms(lane: MemoryLane) -> int:
 
 def _give_one_more_term(lane: MemoryLane) -> None:
     """After an outage: healthy members are not robbed by the first that reconnects, nor their clients."""
+    lane.last_outage_ms = lane.now_ms
     lane.members.extend_leases(lane.now_ms + lane.terms.lease_ms)
-    for request_id, ends_ms in lane.detached.items():
-        grace_ms = lane.records[request_id].info.submission.grace_ms
-        lane.detached[request_id] = max(ends_ms, lane.now_ms + grace_ms)
+
+
+def _wait_for_client(lane: MemoryLane, record: MemoryRecord, ms: int) -> None:
+    """Begins a grace, or lets a longer one be."""
+    lane.detached[record.id] = max(lane.now_ms + ms, lane.detached.get(record.id, 0))
+
+
+def _grace_ends_ms(lane: MemoryLane, record: MemoryRecord) -> int:
+    """Instant until which a request waits for a client, or 0. One that an outage cut short begins anew at its end."""
+    if record.id not in lane.detached:
+        return 0
+    return max(lane.detached[record.id], lane.last_outage_ms + record.info.submission.grace_ms)
 
 
 def _end_leases(lane: MemoryLane) -> None:
@@ -92,9 +105,12 @@ def _end_leases(lane: MemoryLane) -> None:
 
 
 def _end_graces(lane: MemoryLane) -> None:
-    for request_id in [i for i, ends_ms in lane.detached.items() if ends_ms <= lane.now_ms]:
-        record = lane.records[request_id]
-        lane.end(record, lane.end_now(record, RequestState.CANCELLED, "the client did not come back"))
+    records = [lane.records[request_id] for request_id in lane.detached]
+    for record in [r for r in records if _grace_ends_ms(lane, r) <= lane.now_ms]:
+        if record.listeners:
+            del lane.detached[record.id]
+        else:
+            lane.end(record, lane.end_now(record, RequestState.CANCELLED, "the client did not come back"))
 
 
 def _end_deadlines(lane: MemoryLane) -> None:

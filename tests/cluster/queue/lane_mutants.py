@@ -154,6 +154,27 @@ def a_dead_router_cancels(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(memory_sweep, "drop_listener", drop)
 
 
+def a_dead_router_counts_last(patch: pytest.MonkeyPatch) -> None:
+    """A router that dies leaves no grace while another one listens."""
+    original = memory_sweep.drop_listener
+
+    def drop(lane: MemoryLane, record: MemoryRecord, router: str, *, router_died: bool = False) -> None:
+        original(lane, record, router, router_died=router_died and len(record.listeners) == 1)
+
+    patch.setattr(memory_sweep, "drop_listener", drop)
+
+
+def an_attach_takes_a_grace_back(patch: pytest.MonkeyPatch) -> None:
+    """Whoever comes stands for every client that has not come back."""
+    original = memory_router_scripts.attach
+
+    def attach(lane: MemoryLane, router: str, number: int, request_id: str, tenant: str, *, held: Sequence[int]) -> Any:
+        lane.detached.pop(request_id, None)
+        return original(lane, router, number, request_id, tenant, held=held)
+
+    patch.setattr(memory_router_scripts, "attach", attach)
+
+
 def an_end_overwrites_an_end(patch: pytest.MonkeyPatch) -> None:
     """Restored ends win over what is there."""
     original = memory_restore.restore

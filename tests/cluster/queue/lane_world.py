@@ -292,7 +292,8 @@ class LaneWorld:
             self.dead.append(DeadMember(process.incarnation, had_drained))
             return
         for client in process.clients:
-            client.router, client.reader, client.orphaned_ms = None, None, self.clock.now_ms
+            client.router, client.reader = None, None
+            client.orphaned_ms = self.clock.now_ms if client.listened_for else None
         process.clients.clear()
 
     def pause(self, slot: str) -> None:

@@ -30,10 +30,11 @@ class Client:
     cursor: Cursor | None = None
     router: str | None = None  # incarnation that serves it
     reader: StreamReader | None = None
+    listened_for: bool = False  # its router was told that it listens: from then on its leaving has a say
     end: RequestEnd | None = None
     failure: str = ""  # the error with which its stream broke for good
     gone: bool = False  # it will never come back
-    orphaned_ms: int | None = None  # instant at which its router died under it
+    orphaned_ms: int | None = None  # instant at which the router that listened for it died
 
     @property
     def over(self) -> bool:
@@ -135,6 +136,8 @@ class RouterProcess:
     def _attach(self, call: AttachStream) -> None:
         def handle(reply: Reply[Any]) -> None:
             self._carry_out(self.lane.attached(call, reply.value, in_hold=reply.in_hold, now_ms=self.clock.now_ms))
+            if self.streams(call.request_id):
+                self._note_listening(call.request_id)
 
         self._send(
             "attach",
@@ -157,12 +160,16 @@ class RouterProcess:
 
         self._send("restore", call.info.id, lambda queue: queue.restore(call), handle)
 
+    def _note_listening(self, request_id: str) -> None:
+        for client in self.clients:
+            client.listened_for |= client.reader is not None and client.reader.request_id == request_id
+
     # --- clients -------------------------------------------------------------------------------------------------
 
     def open(self, client: Client) -> None:
         """A client comes: with its request, or with its cursor."""
         assert self.lane.identity is not None, "a router that knows no server takes nothing"
-        client.router = self.incarnation
+        client.router, client.listened_for = self.incarnation, False
         self.clients.append(client)
         if client.info is None:
             self._submit(client, self.lane.identity)
@@ -181,6 +188,7 @@ class RouterProcess:
             if not wanted:
                 return
             self._witness.accepted(client, info)
+            client.listened_for = isinstance(reply.value, Accepted)
             if submission.background:
                 self.clients.remove(client)
                 client.router = None

@@ -171,6 +171,49 @@ def test_12_a_client_of_a_dead_router_has_two_leases_to_come_back(stage_on: SetS
     assert stage.record().state is RequestState.DONE
 
 
+@pytest.mark.parametrize("action", [DisconnectAction.GRACE, DisconnectAction.CANCEL])
+@pytest.mark.parametrize("others_router", ["another", "the dead one"])
+def test_12_another_client_that_leaves_takes_no_lease_from_it(
+    stage_on: SetStage, action: DisconnectAction, others_router: str
+) -> None:
+    """Both wait for one request, of one key; the other one also leaves from a router that lives."""
+    wish = Wish(key="a", on_disconnect=action, prefill_ms=90_000)
+    stage = stage_on(wish, wish)
+    stage.come("R0")
+    stage.claim("L0")
+    stage.come("R1" if others_router == "another" else "R0", 1)
+    stage.world.crash("R0")
+    stage.wait(stage.world.terms.lease_ms)
+    if others_router == "the dead one":
+        stage.come("R1", 1)
+
+    stage.world.leave(stage.client(1))
+    stage.flush(stage.router("R1"))
+    stage.wait(2 * stage.world.terms.lease_ms - 2 * TICK_MS)
+
+    assert stage.record().state is RequestState.RUNNING
+    stage.come("R1")
+    stage.finish()
+    assert stage.record().state is RequestState.DONE
+
+
+def test_a_duplicates_client_has_no_say_before_its_router_listens(stage_on: SetStage) -> None:
+    wish = Wish(key="a", on_disconnect=DisconnectAction.CANCEL, prefill_ms=90_000)
+    stage = stage_on(wish, wish)
+    stage.come("R0")
+    router = stage.router("R1")
+    stage.world.open(stage.client(1), router)
+    stage.world.push(router, router.wire.unanswered()[-1])
+    assert [call.kind for call in router.wire.unanswered()] == ["attach"]
+    stage.world.crash("R1")
+
+    stage.world.leave(stage.client())
+    stage.flush(stage.router("R0"))
+
+    assert stage.record(1).state is RequestState.CANCELLED
+    stage.finish()
+
+
 @pytest.mark.parametrize("action", list(DisconnectAction))
 def test_12_who_does_not_come_back_from_a_dead_router_decided_before(
     stage_on: SetStage, action: DisconnectAction

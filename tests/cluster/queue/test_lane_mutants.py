@@ -36,6 +36,18 @@ STAGED: tuple[tuple[rules.Mutant, Callable[[SetStage], None]], ...] = (
             stage_on, DisconnectAction.CANCEL
         ),
     ),
+    (
+        rules.a_dead_router_counts_last,
+        lambda stage_on: one_server.test_12_another_client_that_leaves_takes_no_lease_from_it(
+            stage_on, DisconnectAction.CANCEL, "another"
+        ),
+    ),
+    (
+        rules.an_attach_takes_a_grace_back,
+        lambda stage_on: one_server.test_12_another_client_that_leaves_takes_no_lease_from_it(
+            stage_on, DisconnectAction.CANCEL, "the dead one"
+        ),
+    ),
     (rules.leaders_restore_nothing, forgets.test_32_nothing_is_held_for_ever_by_a_restore_whose_reply_is_lost),
     (rules.a_commit_takes_no_notice_of_deadlines, forgets.test_14_a_deadline_in_a_hold_waits_for_its_end),
 )

@@ -31,6 +31,7 @@ TESTED = (
     (11, ONE_SERVER, "test_11_a_lost_message_is_made_good_within_the_silence"),
     (11, FORGETS, "test_11_a_message_of_the_old_server_is_not_delivered"),
     (12, ONE_SERVER, "test_12_a_client_of_a_dead_router_has_two_leases_to_come_back"),
+    (12, ONE_SERVER, "test_12_another_client_that_leaves_takes_no_lease_from_it"),
     (12, ONE_SERVER, "test_12_who_does_not_come_back_from_a_dead_router_decided_before"),
     (13, ONE_SERVER, "test_13_a_cancel_ends_at_once_though_the_owner_is_dead"),
     (14, ONE_SERVER, "test_14_a_deadline_ends_a_request_with_or_without_an_owner"),

@@ -220,6 +220,53 @@ async def test_a_dead_routers_streams_get_two_leases(harness: LaneHarness, actio
     assert (await look(harness, info)).state is RequestState.CANCELLED
 
 
+@pytest.mark.parametrize("action", [DisconnectAction.GRACE, DisconnectAction.CANCEL])
+@pytest.mark.parametrize("attaches", ["before", "after"])
+async def test_a_dead_routers_grace_outlives_another_listener(
+    harness: LaneHarness, action: DisconnectAction, attaches: str
+) -> None:
+    """Nobody knows whether the other router's client was the dead one's."""
+    info = await submit(harness, router="router-dead", on_disconnect=action, grace_ms=0)
+    if attaches == "before":
+        await harness.queue().attach("router-1", 1, info.id, TENANT)
+    await pass_time(harness, harness.terms.lease_ms)
+    await harness.queue().attach("router-1", 2, info.id, TENANT)
+
+    await harness.queue().detach("router-1", 2, info.id)
+    await pass_time(harness, 2 * harness.terms.lease_ms - 1)
+    assert (await look(harness, info)).state is RequestState.WAITING
+
+    await pass_time(harness, 1)
+    assert (await look(harness, info)).state is RequestState.CANCELLED
+
+
+async def test_a_grace_over_which_somebody_listens_ends_in_nothing(harness: LaneHarness) -> None:
+    info = await submit(harness, router="router-dead", on_disconnect=DisconnectAction.CANCEL, grace_ms=0)
+    await pass_time(harness, harness.terms.lease_ms)
+    await harness.queue().attach("router-1", 1, info.id, TENANT)
+
+    await pass_time(harness, 3 * harness.terms.lease_ms)
+    assert (await look(harness, info)).state is RequestState.WAITING
+
+    await harness.queue().detach("router-1", 1, info.id)
+    assert (await look(harness, info)).state is RequestState.CANCELLED
+
+
+async def test_a_grace_begins_anew_with_each_leave(harness: LaneHarness) -> None:
+    info = await submit(harness, on_disconnect=DisconnectAction.GRACE, grace_ms=3_000)
+    await pass_time(harness, 1_000)
+    await harness.queue().detach("router-1", 1, info.id)
+    await pass_time(harness, 2_000)
+    await harness.queue().attach("router-1", 2, info.id, TENANT)
+
+    await harness.queue().detach("router-1", 2, info.id)
+    await pass_time(harness, 2_999)
+    assert (await look(harness, info)).state is RequestState.WAITING
+
+    await pass_time(harness, 1)
+    assert (await look(harness, info)).state is RequestState.CANCELLED
+
+
 async def test_a_dead_routers_request_goes_on_where_it_was_to(harness: LaneHarness) -> None:
     info = await submit(harness, router="router-dead", on_disconnect=DisconnectAction.CONTINUE)
 

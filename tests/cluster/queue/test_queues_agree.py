@@ -365,6 +365,12 @@ STEPS = st.lists(st.tuples(st.sampled_from([e.__name__ for e in EVENTS]), NUMBER
         *(("_commit", 3, 0, 0), ("_rollback", 0, 1, 0), ("_restore", 0, 7, 2), ("_commit", 3, 0, 2)),
     ]
 )
+@example(  # a request that ended without a token says nothing about how long outputs are
+    [
+        *(("_live", 4, 3, 0), ("_submit", 0, 1, 0), ("_claim", 0, 7, 0), ("_cancel", 0, 1, 0)),
+        *(("_submit", 0, 0, 0), ("_submit", 0, 3, 0), ("_submit", 0, 4, 0), ("_claim", 1, 1, 0), ("_claim", 1, 1, 0)),
+    ]
+)
 @given(STEPS)
 def test_both_queues_answer_alike(kind: str, redis_servers: RedisServers, steps: list[Step]) -> None:
     asyncio.run(_live_through(redis_servers.url(kind), steps))

@@ -34,7 +34,6 @@ local function add_listener(r, router, number)
   set_listeners(r, routers, numbers)
   redis.call('SADD', key('streams:' .. router), r.id)
   redis.call('ZADD', key('routers'), 'NX', text(NOW + LEASE_MS), router)
-  redis.call('ZREM', key('detached'), r.id)
 end
 
 -- Collects a publication; `sequences` are packed ones.
@@ -103,8 +102,20 @@ local function end_request(r, state, how)
   keep_for_a_while(r)
 end
 
+-- Begins a grace, or lets a longer one be.
+local function wait_for_client(r, ms)
+  redis.call('ZADD', key('detached'), 'GT', text(NOW + ms), r.id)
+end
+
+-- The instant until which a request waits for a client, or 0. A grace that an outage cut short begins anew at its end.
+local function grace_end(r)
+  local ends = tonumber(redis.call('ZSCORE', key('detached'), r.id) or nil)
+  return ends and math.max(ends, lane_number('last_outage') + r.grace_ms) or 0
+end
+
 -- Takes a listener away. The last one decides: cancel now, a grace, or nothing. A dead router is no client's wish: its
--- streams get at least two leases in which their clients come back, also where they are to be cancelled.
+-- streams get at least two leases in which their clients come back, also where they are to be cancelled, and also where
+-- another router listens: whose client that is, and how long it stays, nobody knows.
 local function drop_listener(r, router, is_dead)
   local routers, numbers = listeners_of(r)
   local left = {}
@@ -115,16 +126,19 @@ local function drop_listener(r, router, is_dead)
   end
   set_listeners(r, left, numbers)
   redis.call('SREM', key('streams:' .. router), r.id)
-  if #left > 0 or is_terminal(r) or whole(r).on_disconnect == 'continue' then
+  if is_terminal(r) or whole(r).on_disconnect == 'continue' then
     return
   end
-  local grace = r.on_disconnect == 'grace' and r.grace_ms or 0
   if is_dead then
-    redis.call('ZADD', key('detached'), text(NOW + math.max(r.grace_ms, 2 * LEASE_MS)), r.id)
-  elseif r.on_disconnect == 'cancel' and not held_back(r) then
+    wait_for_client(r, math.max(r.grace_ms, 2 * LEASE_MS))
+  elseif #left > 0 then
+    return
+  elseif r.on_disconnect == 'grace' then
+    wait_for_client(r, r.grace_ms)
+  elseif held_back(r) then
+    wait_for_client(r, 0)
+  elseif grace_end(r) <= NOW then
     end_request(r, 'CANCELLED', { message = 'the client disconnected' })
-  else
-    redis.call('ZADD', key('detached'), text(NOW + grace), r.id)
   end
 end
 

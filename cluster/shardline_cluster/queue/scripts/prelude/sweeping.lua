@@ -89,18 +89,19 @@ local function sweep_routers(budget)
   return budget
 end
 
--- A grace that an outage cut short begins anew at its end.
+-- A grace over which somebody listens ends in nothing.
 local function sweep_graces(budget)
-  local outage = lane_number('last_outage')
   for _, id in ipairs(over('detached', budget)) do
     budget = budget - 1
     local r = load_whole(id)
     if not r or is_terminal(r) then
       redis.call('ZREM', key('detached'), id)
     elseif not held_back(r) then
-      local due = outage + r.grace_ms
+      local due = grace_end(r)
       if due > NOW then
         redis.call('ZADD', key('detached'), text(due), id)
+      elseif r.listeners ~= '' then
+        redis.call('ZREM', key('detached'), id)
       else
         end_request(r, 'CANCELLED', { message = 'the client did not come back' })
       end
