@@ -3,7 +3,7 @@
     python -m benchmarks.compare.engine_child model.gguf
 
 A line is a JSON object with `task` and its numbers; the answer is a line with a JSON object. In between the process
-sleeps. It speaks to the engine through the `Engine` protocol, except for `perplexity`, which needs logits.
+sleeps. It speaks to the engine through the `Engine` protocol.
 """
 
 import argparse
@@ -17,16 +17,16 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.compare.points import ENGINE_DECODE_TOKENS, KV_CACHE_TOKENS, MAX_MODEL_LEN, MAX_SEQS, PROMPT_TOKENS
-from benchmarks.compare.process_trees import pss_mib
 from benchmarks.compare.prompt_perplexity import prompt_perplexity
+from benchmarks.process_tree import pss_mib
+from benchmarks.random_prompts import random_prompt
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.replica.replica_process import prefer_steps
 from shardline_workers.engine import Engine, EngineRequest, Sampling
 from shardline_workers.files.model_source import ModelFiles, resolve_model
-from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
+from shardline_workers.sharded_engine import EngineConfig, load_engine
 from shardline_workers.text.load_text_model import load_text_model
 
-_LEAST_ID = 1000  # ordinary tokens of a vocabulary lie above its special ones
 _SLACK_TOKENS = 16  # sequences that were prefilled first decode on while the others are
 
 
@@ -82,7 +82,7 @@ class Workbench:
     def _add(self, num_tokens: int, *, max_tokens: int) -> str:
         self._num_requests += 1
         request_id = str(self._num_requests)
-        prompt = tuple(self._rng.randrange(_LEAST_ID, self._engine.description.vocab_size) for _ in range(num_tokens))
+        prompt = random_prompt(self._rng, num_tokens, vocab_size=self._engine.description.vocab_size)
         sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
         self._engine.add(EngineRequest(request_id=request_id, prompt_ids=prompt, sampling=sampling))
         return request_id
@@ -101,14 +101,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="as for `shardline serve`")
     parser.add_argument("--seed", type=int, default=0, help="of prompts")
-    parser.add_argument("--block-size", type=int, help="of the KV cache; by default what the kernels like best")
     arguments = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")  # whatever else prints goes to standard error
     os.dup2(2, 1)
     prefer_steps()
     before_mib = pss_mib([os.getpid()])
     files = resolve_model(arguments.model, cache_folder=default_cache_folder(), report=_to_stderr)
-    engine = _load(files, block_size=arguments.block_size)
+    engine = _load(files)
     tasks = _tasks(engine, files, workbench=Workbench(engine, arguments.seed), before_mib=before_mib)
     print(json.dumps(engine.description.details), file=answers, flush=True)
     for line in sys.stdin:
@@ -117,19 +116,18 @@ def main() -> None:
     engine.close()
 
 
-def _load(files: ModelFiles, *, block_size: int | None) -> ShardedEngine:
+def _load(files: ModelFiles) -> Engine:
     config = EngineConfig(
         files=files,
         max_model_len=MAX_MODEL_LEN,
         max_num_seqs=MAX_SEQS,
         kv_cache_tokens=KV_CACHE_TOKENS,
-        block_size=block_size,
     )
     return load_engine(config, report=_to_stderr)
 
 
 def _tasks(
-    engine: ShardedEngine, files: ModelFiles, *, workbench: Workbench, before_mib: float
+    engine: Engine, files: ModelFiles, *, workbench: Workbench, before_mib: float
 ) -> Mapping[str, Callable[..., dict[str, Any]]]:
     def memory() -> dict[str, Any]:
         workbench.fill()

@@ -16,7 +16,6 @@ from benchmarks.compare.samples import Sample
 
 TEXT = Path(__file__).parent / "perplexity_text.txt"
 CHUNK_TOKENS = 256
-_BLOCK_SIZE = 32  # tokens: smaller blocks of the KV cache leave less of a shared prefix to compute anew
 
 
 class ChunksDifferError(RuntimeError):
@@ -40,7 +39,7 @@ class PerplexityPart:
         text = TEXT.read_text(encoding="utf-8")
         for name in self.formats:
             model = self.folder.model(name)
-            with engine_process(model, seed=0, block_size=_BLOCK_SIZE) as engine:
+            with engine_process(model, seed=0) as engine:
                 ours = engine.ask("perplexity", text=text, chunk_tokens=CHUNK_TOKENS)
             tool = self.folder.llama("llama-perplexity")
             command = llama_tools.perplexity_command(tool, model, TEXT, threads=self.threads, chunk_tokens=CHUNK_TOKENS)
