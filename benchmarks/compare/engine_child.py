@@ -101,13 +101,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="as for `shardline serve`")
     parser.add_argument("--seed", type=int, default=0, help="of prompts")
+    parser.add_argument("--block-size", type=int, help="of the KV cache; by default what the kernels like best")
     arguments = parser.parse_args()
     answers = os.fdopen(os.dup(1), "w")  # whatever else prints goes to standard error
     os.dup2(2, 1)
     prefer_steps()
     before_mib = pss_mib([os.getpid()])
     files = resolve_model(arguments.model, cache_folder=default_cache_folder(), report=_to_stderr)
-    engine = _load(files)
+    engine = _load(files, block_size=arguments.block_size)
     tasks = _tasks(engine, files, workbench=Workbench(engine, arguments.seed), before_mib=before_mib)
     print(json.dumps(engine.description.details), file=answers, flush=True)
     for line in sys.stdin:
@@ -116,12 +117,13 @@ def main() -> None:
     engine.close()
 
 
-def _load(files: ModelFiles) -> Engine:
+def _load(files: ModelFiles, *, block_size: int | None) -> Engine:
     config = EngineConfig(
         files=files,
         max_model_len=MAX_MODEL_LEN,
         max_num_seqs=MAX_SEQS,
         kv_cache_tokens=KV_CACHE_TOKENS,
+        block_size=block_size,
     )
     return load_engine(config, report=_to_stderr)
 

@@ -44,13 +44,15 @@ class EngineProcess:
 
 
 @contextlib.contextmanager
-def engine_process(model: Path, *, seed: int) -> Iterator[EngineProcess]:
+def engine_process(model: Path, *, seed: int, block_size: int | None = None) -> Iterator[EngineProcess]:
     """An engine with this model, ended at the block's end.
 
     Raises:
         EngineFailedError: it cannot be loaded.
     """
     command = [sys.executable, "-m", "benchmarks.compare.engine_child", str(model), "--seed", str(seed)]
+    if block_size is not None:
+        command += ["--block-size", str(block_size)]
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log"
         with (

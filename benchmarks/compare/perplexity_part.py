@@ -16,6 +16,7 @@ from benchmarks.compare.samples import Sample
 
 TEXT = Path(__file__).parent / "perplexity_text.txt"
 CHUNK_TOKENS = 256
+_BLOCK_SIZE = 32  # tokens: attention rounds by blocks, and figures of other sizes do not compare
 
 
 class ChunksDifferError(RuntimeError):
@@ -39,7 +40,7 @@ class PerplexityPart:
         text = TEXT.read_text(encoding="utf-8")
         for name in self.formats:
             model = self.folder.model(name)
-            with engine_process(model, seed=0) as engine:
+            with engine_process(model, seed=0, block_size=_BLOCK_SIZE) as engine:
                 ours = engine.ask("perplexity", text=text, chunk_tokens=CHUNK_TOKENS)
             tool = self.folder.llama("llama-perplexity")
             command = llama_tools.perplexity_command(tool, model, TEXT, threads=self.threads, chunk_tokens=CHUNK_TOKENS)
