@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.random_prompts import random_prompt
 from benchmarks.surroundings import load_average, surroundings
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_workers.engine import Engine, EngineRequest, Sampling
@@ -32,7 +33,6 @@ from shardline_workers.kernels.native_kernels import NativeProgram
 from shardline_workers.kernels.step_buffers import StepCount
 from shardline_workers.sharded_engine import load_engine
 
-_LEAST_ID = 1000  # ordinary tokens of a vocabulary lie above its special ones
 _DECODE_STEPS = 40
 _CONTEXT = 128  # tokens of each sequence before it decodes
 _KV_CACHE_TOKENS = 16384
@@ -116,9 +116,7 @@ def profile_decoding(engine: Engine, *, batch: int) -> dict[str, object]:
 
 
 def _add(engine: Engine, name: str, *, num_prompt_tokens: int, max_tokens: int) -> None:
-    vocab_size = engine.description.vocab_size
-    draw = random.Random(name)
-    prompt = tuple(draw.randrange(min(_LEAST_ID, vocab_size // 2), vocab_size) for _ in range(num_prompt_tokens))
+    prompt = random_prompt(random.Random(name), num_prompt_tokens, vocab_size=engine.description.vocab_size)
     sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
     engine.add(EngineRequest(request_id=name, prompt_ids=prompt, sampling=sampling))
 

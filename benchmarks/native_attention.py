@@ -74,6 +74,7 @@ class Layers:
         self._rooms = [aligned(num_bytes) for _ in range(case.num_layers)]
         self._caches = [api.Cache(room.ctypes.data, *sizes) for room in self._rooms]
         self._kept: list[NDArray[np.generic]] = []
+        self._programs: list[int] = []
         context = case.num_seqs * case.end
         self._queries = np.zeros((context, NUM_HEADS * HEAD_DIM), dtype=np.uint16)
         self._program([self._stored(cache) for cache in self._caches], begin=0)()
@@ -86,6 +87,12 @@ class Layers:
         self._attend()
         return (self._cpu_ns() - before) / self._case.num_layers * 1e-9
 
+    def close(self) -> None:
+        """Frees the programs: `seconds` may not be called afterwards."""
+        for program in self._programs:
+            self._library.sl_program_destroy(program)
+        self._programs.clear()
+
     def _program(self, ops: Sequence[api.Op], *, begin: int) -> Callable[[], None]:
         case, array = self._case, (api.Op * len(ops))(*ops)
         num_tokens = case.num_seqs * (case.end - begin)
@@ -93,6 +100,7 @@ class Layers:
         program = self._library.checked_pointer(
             self._library.sl_program_create(array, len(ops), ctypes.byref(limits), self._library.sl_isa_best(), 1)
         )
+        self._programs.append(program)
         step = self._step(begin)
 
         def run() -> None:
@@ -165,6 +173,8 @@ def measure(library: NativeLibrary, *, rounds: int) -> list[dict[str, object]]:
         for _ in range(rounds):
             for form in KvFormat:
                 form_to_us[form].append(round(layers[form].seconds() * 1e6, 1))
+        for of_form in layers.values():
+            of_form.close()
         results += [
             {"case": case.name, "kv": form.name.lower(), "median_us": round(statistics.median(us), 1), "us": us}
             for form, us in form_to_us.items()

@@ -15,6 +15,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.process_tree import PROC, tree_of
+
 # A process is known by a word of its command; the first that fits names it. The replica's keeper is told its command.
 _ROLES = (
     ("replica_keeper", "keeper"),
@@ -59,7 +61,7 @@ class ProcessCpu:
         return used
 
 
-def read_cpu(root: int, proc: Path = Path("/proc")) -> ProcessCpu:
+def read_cpu(root: int, proc: Path = PROC) -> ProcessCpu:
     """The tree below process `root`, itself included, and this process.
 
     Raises:
@@ -97,25 +99,6 @@ def _per_token(used_s: Mapping[str, float], num_tokens: int) -> dict[str, float]
     busiest = sorted(used_s.items(), key=lambda item: -item[1])
     figures = {name: round(1e3 * cpu_s / num_tokens, 4) for name, cpu_s in busiest}
     return {name: figure for name, figure in figures.items() if figure > 0}
-
-
-def tree_of(root: int, proc: Path) -> list[int]:
-    """`root` and all processes below it, parents first."""
-    if not (proc / str(root)).exists():
-        raise ProcessLookupError(f"there is no process {root}: give the id of `shardline serve`")
-    parents = {int(entry.name): _parent(entry) for entry in proc.iterdir() if entry.name.isdecimal()}
-    found = [root]
-    for ancestor in found:  # grows while it is walked
-        found += [pid for pid, parent in parents.items() if parent == ancestor]
-    return found
-
-
-def _parent(folder: Path) -> int | None:
-    try:
-        stat = (folder / "stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(stat.rpartition(")")[2].split()[1])  # the name before it may hold spaces and parentheses
 
 
 def _threads(pid: int, proc: Path) -> Iterable[tuple[ThreadKey, float]]:

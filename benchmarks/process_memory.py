@@ -10,11 +10,12 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.process_cpu import role_of, tree_of
+from benchmarks.process_cpu import role_of
+from benchmarks.process_tree import PROC, memory_totals, tree_of
 
 KIB = 1 << 10
 _MAPPING = re.compile(r"^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+ *(.*)$")
@@ -50,7 +51,7 @@ class ProcessMemory:
     weights_files: int  # of the RSS: of mapped files of weights, packed or not
 
 
-def read_memory(root: int, proc: Path = Path("/proc")) -> list[ProcessMemory]:
+def read_memory(root: int, proc: Path = PROC) -> list[ProcessMemory]:
     """The tree below process `root`, itself included; largest share first.
 
     Raises:
@@ -86,7 +87,7 @@ def _of_process(pid: int, proc: Path) -> ProcessMemory | None:
     folder = proc / str(pid)
     try:
         command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        totals = dict(_numbers((folder / "smaps_rollup").read_text().splitlines()))
+        totals = memory_totals(pid, proc)
         weights = _weights_bytes((folder / "smaps").read_text().splitlines())
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -114,14 +115,6 @@ def _weights_bytes(lines: Iterable[str]) -> int:
         elif is_weights and line.startswith("Rss:"):
             total += int(line.split()[1]) * KIB
     return total
-
-
-def _numbers(lines: Iterable[str]) -> Iterator[tuple[str, int]]:
-    """Name and bytes of each line like `Rss:  12 kB`."""
-    for line in lines:
-        name, _, rest = line.partition(":")
-        if rest.endswith(" kB"):
-            yield name, int(rest.split()[0]) * KIB
 
 
 def main(argv: Sequence[str] | None = None) -> int:

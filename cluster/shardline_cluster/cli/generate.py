@@ -9,11 +9,12 @@ from typing import Any
 from shardline import Client, Completion, CompletionStream, TokenLogprobs
 from shardline_cluster.cli import standard_input
 from shardline_cluster.cli.answer_printing import print_answer, read_answer
-from shardline_cluster.cli.number_flags import number_from
+from shardline_cluster.cli.number_flags import number_from, number_within
 from shardline_cluster.cli.router_address import add_router_flags, connect
 from shardline_cluster.cli.sampling_flags import add_sampling_flags, sampling_options
 from shardline_cluster.cli.token_meter import TokenMeter
 from shardline_cluster.errors import InvalidRequestError
+from shardline_workers.sampling_bounds import LOGPROBS
 
 _DESCRIPTION = """\
 Continues a text and streams the output as it comes. The prompt is taken as it is, unless --chat asks it as a user's
@@ -43,7 +44,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add_sampling_flags(parser)
     parser.add_argument("--n", type=number_from(1, whole=True), help="number of outputs (default: 1)")
     parser.add_argument("--echo", action="store_true", default=None, help="print the prompt before the output")
-    likeliest = number_from(0, 20, whole=True)
+    likeliest = number_within(LOGPROBS, whole=True)
     parser.add_argument(
         "--logprobs",
         type=likeliest,

@@ -3,6 +3,8 @@
 import argparse
 from collections.abc import Callable
 
+from shardline_workers.sampling_bounds import SamplingBounds
+
 NumberType = Callable[[str], float]
 
 
@@ -21,3 +23,8 @@ def number_from(least: float, most: float = float("inf"), *, whole: bool = False
         return number
 
     return convert
+
+
+def number_within(bounds: SamplingBounds, *, whole: bool = False) -> NumberType:
+    """The same with the bounds that a request's number has. Where the least is out, the router says so."""
+    return number_from(bounds.least, bounds.most, whole=whole)

@@ -3,7 +3,8 @@
 import argparse
 
 from shardline.requests import RequestOptions
-from shardline_cluster.cli.number_flags import number_from
+from shardline_cluster.cli.number_flags import number_from, number_within
+from shardline_workers import sampling_bounds
 
 
 def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
@@ -15,14 +16,28 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
         "--max-tokens", type=tokens, metavar="N", help="longest output, in tokens; else up to the end of its context"
     )
     group.add_argument(
-        "--temperature", type=number_from(0, 10), metavar="T", help="0 always takes the likeliest token; 1 is usual"
+        "--temperature",
+        type=number_within(sampling_bounds.TEMPERATURE),
+        metavar="T",
+        help="0 always takes the likeliest token; 1 is usual",
     )
     group.add_argument(
-        "--top-p", type=number_from(0, 1), metavar="P", help="choose among the likeliest tokens that make up P"
+        "--top-p",
+        type=number_within(sampling_bounds.TOP_P),
+        metavar="P",
+        help="choose among the likeliest tokens that make up P",
     )
-    group.add_argument("--top-k", type=whole, metavar="K", help="choose among the K likeliest tokens; 0: among all")
     group.add_argument(
-        "--min-p", type=number_from(0, 1), metavar="P", help="leave out tokens less likely than P times the likeliest"
+        "--top-k",
+        type=number_within(sampling_bounds.TOP_K, whole=True),
+        metavar="K",
+        help="choose among the K likeliest tokens; 0: among all",
+    )
+    group.add_argument(
+        "--min-p",
+        type=number_within(sampling_bounds.MIN_P),
+        metavar="P",
+        help="leave out tokens less likely than P times the likeliest",
     )
     _add_penalties(group)
     group.add_argument(
@@ -57,20 +72,21 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_penalties(group: argparse._ArgumentGroup) -> None:
+    within = number_within(sampling_bounds.OUTPUT_PENALTY)
     group.add_argument(
         "--repetition-penalty",
-        type=number_from(0.01, 100),
+        type=number_within(sampling_bounds.REPETITION_PENALTY),
         metavar="R",
         help="divide positive logits of tokens in prompt or output by R, multiply others; 1 is off, 1.1 usual",
     )
     group.add_argument(
         "--frequency-penalty",
-        type=number_from(-2, 2),
+        type=within,
         metavar="F",
         help="take F off a token's logit each time it comes",
     )
     group.add_argument(
-        "--presence-penalty", type=number_from(-2, 2), metavar="P", help="take P off a token's logit once it has come"
+        "--presence-penalty", type=within, metavar="P", help="take P off a token's logit once it has come"
     )
 
 
@@ -78,7 +94,7 @@ def _bias(text: str) -> tuple[int, float]:
     token_id, equals, value = text.partition("=")
     if not equals:
         raise argparse.ArgumentTypeError(f"{text!r} is no bias: write a token id, = and a number, as in 42=-100")
-    return int(number_from(0, 2**32 - 1, whole=True)(token_id)), number_from(-100, 100)(value)
+    return int(number_from(0, 2**32 - 1, whole=True)(token_id)), number_within(sampling_bounds.LOGIT_BIAS)(value)
 
 
 def sampling_options(arguments: argparse.Namespace) -> RequestOptions:

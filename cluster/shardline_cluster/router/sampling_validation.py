@@ -7,16 +7,20 @@ from dataclasses import dataclass
 from shardline_cluster.queue.log_encoding import logprobs_width
 from shardline_cluster.router.field_checks import check_count, check_token_ids, invalid
 from shardline_protos import generation_pb2 as pb
+from shardline_workers.sampling_bounds import (
+    LOGIT_BIAS,
+    LOGPROBS,
+    MIN_P,
+    OUTPUT_PENALTY,
+    REPETITION_PENALTY,
+    TEMPERATURE,
+    TOP_P,
+)
 
 MAX_SEQUENCES = 64
 MAX_STOPS = 64
 MAX_STOP_CHARACTERS = 1024
 MAX_STOP_TOKEN_IDS = 64
-MAX_LOGPROBS = 20
-MAX_TEMPERATURE = 10.0
-MAX_PENALTY = 2.0  # frequency and presence, as OpenAI has them
-MIN_REPETITION_PENALTY, MAX_REPETITION_PENALTY = 0.01, 100.0  # beyond, logits leave the range of float32
-MAX_BIAS = 100.0
 MAX_BIASES = 1024
 MAX_BAD_WORDS = 128
 MAX_BAD_WORD_CHARACTERS = 1024
@@ -25,19 +29,16 @@ MAX_SCORED_PROMPT_BYTES = 2 * 1024 * 1024  # log-probabilities of a prompt: one 
 _Allowed = Callable[[float], bool]
 # Field → whether a value is allowed, and the bound in words. All refuse what is no finite number.
 _NUMBERS: Mapping[str, tuple[_Allowed, str]] = {
-    "temperature": (lambda v: 0 <= v <= MAX_TEMPERATURE, f"0 … {MAX_TEMPERATURE:g}, 0 is greedy"),
-    "top_p": (lambda v: 0 < v <= 1, "more than 0 and at most 1, which is off"),
-    "min_p": (lambda v: 0 <= v <= 1, "0 … 1, 0 is off"),
+    "temperature": (TEMPERATURE.allow, f"{TEMPERATURE}, 0 is greedy"),
+    "top_p": (TOP_P.allow, f"{TOP_P}, which is off"),
+    "min_p": (MIN_P.allow, f"{MIN_P}, 0 is off"),
     "n": (lambda v: 1 <= v <= MAX_SEQUENCES, f"1 … {MAX_SEQUENCES}: send several requests"),
     "max_tokens": (lambda v: v >= 1, "at least 1, or absent for the rest of the context"),
-    "logprobs": (lambda v: v <= MAX_LOGPROBS, f"0 … {MAX_LOGPROBS}, or absent for none"),
-    "prompt_logprobs": (lambda v: v <= MAX_LOGPROBS, f"0 … {MAX_LOGPROBS}, or absent for none"),
-    "presence_penalty": (lambda v: abs(v) <= MAX_PENALTY, f"-{MAX_PENALTY:g} … {MAX_PENALTY:g}, 0 is off"),
-    "frequency_penalty": (lambda v: abs(v) <= MAX_PENALTY, f"-{MAX_PENALTY:g} … {MAX_PENALTY:g}, 0 is off"),
-    "repetition_penalty": (
-        lambda v: MIN_REPETITION_PENALTY <= v <= MAX_REPETITION_PENALTY,
-        f"{MIN_REPETITION_PENALTY:g} … {MAX_REPETITION_PENALTY:g}, 1 is off",
-    ),
+    "logprobs": (LOGPROBS.allow, f"{LOGPROBS}, or absent for none"),
+    "prompt_logprobs": (LOGPROBS.allow, f"{LOGPROBS}, or absent for none"),
+    "presence_penalty": (OUTPUT_PENALTY.allow, f"{OUTPUT_PENALTY}, 0 is off"),
+    "frequency_penalty": (OUTPUT_PENALTY.allow, f"{OUTPUT_PENALTY}, 0 is off"),
+    "repetition_penalty": (REPETITION_PENALTY.allow, f"{REPETITION_PENALTY}, 1 is off"),
 }
 
 
@@ -144,8 +145,8 @@ def _check_texts(field: str, texts: Sequence[str], most: int, *, most_characters
 def _check_biases(biases: Mapping[int, float]) -> None:
     check_count("sampling.logit_bias", len(biases), MAX_BIASES)
     for token_id, bias in sorted(biases.items()):
-        bound = f"-{MAX_BIAS:g} … {MAX_BIAS:g}; -{MAX_BIAS:g} practically forbids a token"
-        _check_number(f"sampling.logit_bias[{token_id}]", bias, lambda v: abs(v) <= MAX_BIAS, bound)
+        bound = f"{LOGIT_BIAS}; {LOGIT_BIAS.least} practically forbids a token"
+        _check_number(f"sampling.logit_bias[{token_id}]", bias, LOGIT_BIAS.allow, bound)
 
 
 def _check_biased_ids(biases: Mapping[int, float], vocab_size: int) -> None:

@@ -44,20 +44,20 @@ class SequenceText:
 
     def __init__(self, model: TextModel, sampling: pb.SamplingParams, *, echoed: str = "") -> None:
         self._echoed = echoed
+        ends = set(sampling.stop_token_ids) | (set() if sampling.ignore_eos else model.eos_ids)
         self._text = OutputText(
             model.tokenizer,
             stops=tuple(sampling.stop),
             include_stop=sampling.include_stop_in_output,
             skip_special=sampling.skip_special_tokens,
             min_tokens=sampling.min_tokens,
+            silent_ids=frozenset() if sampling.include_stop_in_output else frozenset(ends),
         )
-        ends = set(sampling.stop_token_ids) | (set() if sampling.ignore_eos else model.eos_ids)
-        self._silent_ids = frozenset() if sampling.include_stop_in_output else frozenset(ends)
         self._num_characters = 0
 
     def feed(self, ids: Sequence[int]) -> str:
         """The text that these tokens make safe to show."""
-        text = self._counted(self._text.feed([i for i in ids if i not in self._silent_ids]).text)
+        text = self._counted(self._text.feed(ids).text)
         return self._take_echoed() + text if ids else text
 
     def close(self, text_end: int | None = None) -> str:

@@ -107,6 +107,12 @@ def test_a_stop_string_within_the_least_tokens_is_text() -> None:
     assert assembly.tokens(_update(2, b"cb", SequenceFinish("stop", "b", 3))).text == "c"
 
 
+def test_a_token_without_text_counts_towards_the_least_tokens() -> None:
+    assembly = _assembly(stop=["b"], stop_token_ids=[ord("!")], min_tokens=2)
+
+    assert assembly.tokens(_update(0, b"!ab")).text == "a"  # the third token may end the sequence, as for its leader
+
+
 def test_what_a_finish_says_to_count_is_not_exceeded() -> None:
     assembly = _assembly(stop=["STOP"], stop_token_ids=[ord("P")])
 

@@ -1,6 +1,12 @@
 """Bad words in the tokens of a tokenizer that writes a word differently at the beginning and behind a space."""
 
+from pathlib import Path
+
 from shardline_workers.text.bad_words import spellings
+from shardline_workers.text.hf_tokenizer import HfTokenizer
+from shardline_workers.text.sentencepiece_vocabulary import PieceType, SentencePieceVocabulary
+
+BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
 
 
 class _WordTokenizer:
@@ -30,3 +36,32 @@ def test_spaces_of_the_word_itself_are_another_spelling() -> None:
 
 def test_each_spelling_is_told_once_and_what_has_no_token_not_at_all() -> None:
     assert spellings(_WordTokenizer(), ["cat", " cat", "unknown"]) == ((1,), (2,))
+
+
+def test_a_word_without_a_space_is_covered_where_each_text_begins_as_if_behind_one() -> None:
+    pieces = ("<unk>", *BYTES, "▁", "c", "a", "t", "(", "at", "cat", "▁cat")
+    vocabulary = SentencePieceVocabulary(
+        pieces=pieces,
+        scores=tuple(float(number) for number in range(len(pieces))),
+        types=(PieceType.UNKNOWN, *[PieceType.BYTE] * 256, *[PieceType.NORMAL] * (len(pieces) - 257)),
+        adds_space_prefix=True,
+    )
+    tokenizer = HfTokenizer(vocabulary.tokenizer(), bos_token=None, path=Path("tokenizer.model"))
+
+    forbidden = spellings(tokenizer, ["cat"])
+
+    in_brackets = [pieces[token_id] for token_id in tokenizer.encode("(cat", add_special_tokens=False)]
+    assert in_brackets == ["▁", "(", "cat"]
+    assert {tuple(pieces[token_id] for token_id in ids) for ids in forbidden} == {
+        ("cat",),
+        ("▁cat",),
+        ("▁", "▁cat"),
+    }
+
+
+def test_a_word_that_melts_into_the_end_of_a_line_keeps_its_spelling_alone() -> None:
+    class _LineTokenizer(_WordTokenizer):
+        def encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
+            return {"\n": [5], "\n\n": [6]}.get(text, [])
+
+    assert spellings(_LineTokenizer(), ["\n"]) == ((5,),)

@@ -28,13 +28,13 @@ def test_each_field_is_read_by_its_key_and_what_is_absent_is_none() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"temperature": 11}, "my.temperature: found 11.0, expected 0 to 10; --generation-config none"),
+        ({"temperature": 11}, "my.temperature: found 11.0, expected 0 … 10; --generation-config none"),
         ({"top_p": 0}, "my.top_p: found 0.0, expected more than 0 and at most 1"),
         ({"top_p": 1.5}, "my.top_p"),
-        ({"min_p": 2}, "my.min_p: found 2.0, expected 0 to 1"),
+        ({"min_p": 2}, "my.min_p: found 2.0, expected 0 … 1"),
         ({"top_k": 2**32}, "my.top_k: found 4294967296"),
         ({"top_k": -1}, "my.top_k: found -1"),
-        ({"repetition_penalty": 0}, "my.repetition_penalty: found 0.0, expected 0.01 to 100"),
+        ({"repetition_penalty": 0}, "my.repetition_penalty: found 0.0, expected 0.01 … 100"),
         ({"temperature": "warm"}, "my.temperature: found 'warm'"),
     ],
 )

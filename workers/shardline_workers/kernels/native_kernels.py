@@ -20,8 +20,8 @@ from shardline_workers.kernels.operations import Operations
 from shardline_workers.kernels.packed_store import PackedStore
 from shardline_workers.kernels.step_buffers import StepBuffers
 
-LAYOUT_VERSION = 1  # of packed weights; a new one makes old files on the disk useless
-NUMERICS_VERSION = 1  # of everything that decides bits: a new one gets a new numerics id
+LAYOUT_VERSION = 2  # of packed weights; a new one makes old files on the disk useless
+NUMERICS_VERSION = 2  # of everything that decides bits: a new one gets a new numerics id
 BLOCK_SIZES = (64, 32)
 _KV_FORMATS = MappingProxyType({torch.bfloat16: api.KvFormat.BF16, torch.int8: api.KvFormat.INT8})
 _HEAD_DIM_STEP, _MAX_HEAD_DIM = 16, 512

@@ -86,6 +86,16 @@ class RotaryTable:
     pairing: RotaryPairing
 
 
+def check_window(window: int) -> None:
+    """Passes a number of tokens, itself included, that a token can see at most.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not 1 <= window < 2**31:
+        raise ValueError(f"the attention window is {window}; it must be 1 to {2**31 - 1} tokens")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScoreRule:
     """What attention makes of a query and the keys before it: score = query · key · scale, then softcap, then softmax.
@@ -100,8 +110,8 @@ class ScoreRule:
     sinks: Tensor | None = None  # [num_heads] float32, a score of each head that takes weight and gives nothing
 
     def __post_init__(self) -> None:
-        if self.window is not None and not 1 <= self.window < 2**31:
-            raise ValueError(f"an attention window is {self.window}; it must be 1 to {2**31 - 1} tokens, or None")
+        if self.window is not None:
+            check_window(self.window)
         if self.softcap is not None and not (math.isfinite(self.softcap) and self.softcap > 0):
             raise ValueError(f"a softcap of scores is {self.softcap}; it must be a number above 0, or None")
 

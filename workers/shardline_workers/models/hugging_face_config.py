@@ -14,12 +14,11 @@ from shardline_workers.models.decoder_shape import MAX_LAYERS, DecoderShape
 from shardline_workers.models.families import FAMILIES
 from shardline_workers.models.family_spec import FamilySpec, WindowRule
 from shardline_workers.models.hugging_face_rotary import HuggingFaceRotary
+from shardline_workers.models.hugging_face_words import LAYER_TYPES, REMEDY, SLIDING_ATTENTION
 from shardline_workers.models.quantised_checkpoints import refuse_quantised
 from shardline_workers.models.windowed_layers import WindowedLayers, all_but_every
 
-_REMEDY = "Take a model of a supported family, or convert this one."
 _REMEDY_FOR_SEEING = "Models that see or hear cannot be served yet: take the GGUF file of its text model."
-_LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
 class HuggingFaceConfig:
@@ -53,7 +52,7 @@ class HuggingFaceConfig:
                 return family
         known = ", ".join(name for family in FAMILIES for name in family.hugging_face.architectures)
         sees = any(str(name).endswith("ForConditionalGeneration") for name in names)
-        remedy = _REMEDY_FOR_SEEING if sees else _REMEDY
+        remedy = _REMEDY_FOR_SEEING if sees else REMEDY
         raise ModelFileError.about(
             self._facts.path, "architectures", value=architectures, bound=f"one of {known}", remedy=remedy
         )
@@ -74,7 +73,7 @@ class HuggingFaceConfig:
         except ModelFileError:
             raise
         except ValueError as error:
-            raise ModelFileError.because(self._facts.path, str(error), remedy=_REMEDY) from error
+            raise ModelFileError.because(self._facts.path, str(error), remedy=REMEDY) from error
 
     def _shape(self, family: FamilySpec) -> DecoderShape:
         num_heads = self._integer("num_attention_heads")
@@ -120,9 +119,9 @@ class HuggingFaceConfig:
         types = self._facts.values.get("layer_types")
         if types is None:
             return all_but_every(self._integer("sliding_window_pattern", default=rule.global_every), num_layers)
-        if not isinstance(types, list) or len(types) != num_layers or not all(kind in _LAYER_TYPES for kind in types):
-            raise self._wrong("layer_types", types, f"{num_layers} times one of {', '.join(_LAYER_TYPES)}")
-        return frozenset(number for number, kind in enumerate(types) if kind == "sliding_attention")
+        if not isinstance(types, list) or len(types) != num_layers or not all(kind in LAYER_TYPES for kind in types):
+            raise self._wrong("layer_types", types, f"{num_layers} times one of {', '.join(LAYER_TYPES)}")
+        return frozenset(number for number, kind in enumerate(types) if kind == SLIDING_ATTENTION)
 
     def _root_of(self, hidden_size: int) -> float:
         """Rounded to what the model's weights are in, as they were multiplied in training."""
@@ -151,4 +150,4 @@ class HuggingFaceConfig:
         return value
 
     def _wrong(self, key: str, value: object, bound: str) -> ModelFileError:
-        return ModelFileError.about(self._facts.path, key, value=value, bound=bound, remedy=_REMEDY)
+        return ModelFileError.about(self._facts.path, key, value=value, bound=bound, remedy=REMEDY)

@@ -12,6 +12,7 @@ from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.kernels.operands import RotaryPairing
 from shardline_workers.models.family_spec import FamilySpec, WindowRule
+from shardline_workers.models.hugging_face_words import FULL_ATTENTION, LAYER_TYPES, REMEDY, SLIDING_ATTENTION
 from shardline_workers.models.rotary import RotarySpec
 from shardline_workers.models.rotary_scaling import (
     LinearScaling,
@@ -21,8 +22,6 @@ from shardline_workers.models.rotary_scaling import (
     yarn_magnitude,
 )
 
-_REMEDY = "Take a model of a supported family, or convert this one."
-_LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 _KINDS = ("default", "linear", "llama3", "yarn")
 
 
@@ -36,7 +35,7 @@ class HuggingFaceRotary:
     def of_global_layers(self, family: FamilySpec) -> RotarySpec:
         """Of layers that see everything: all layers, in most families."""
         scaling = self._object("rope_scaling")
-        parameters = self._parameters("full_attention")
+        parameters = self._parameters(FULL_ATTENTION)
         theta = parameters.number("rope_theta")
         if theta is None:
             theta = self.facts.number("rope_theta")
@@ -44,7 +43,7 @@ class HuggingFaceRotary:
 
     def of_windowed_layers(self, rule: WindowRule) -> RotarySpec:
         """Of layers that see the last tokens only."""
-        parameters = self._parameters("sliding_attention", or_all=False)
+        parameters = self._parameters(SLIDING_ATTENTION, or_all=False)
         theta = parameters.number("rope_theta")
         if theta is None:
             theta = self.facts.number("rope_local_base_freq")
@@ -52,7 +51,7 @@ class HuggingFaceRotary:
 
     def _parameters(self, layer_type: str, *, or_all: bool = True) -> ModelFacts:
         parameters = self._object("rope_parameters")
-        by_type = not _LAYER_TYPES.isdisjoint(parameters.values)
+        by_type = not parameters.values.keys().isdisjoint(LAYER_TYPES)
         return _inside(parameters, layer_type) if by_type or not or_all else parameters
 
     def _object(self, key: str) -> ModelFacts:
@@ -83,7 +82,7 @@ class HuggingFaceRotary:
             case "yarn":
                 return self._yarn(facts)
         raise ModelFileError.about(
-            facts.path, "rope_type", value=kind, bound=f"one of {', '.join(_KINDS)}", remedy=_REMEDY
+            facts.path, "rope_type", value=kind, bound=f"one of {', '.join(_KINDS)}", remedy=REMEDY
         )
 
     def _yarn(self, facts: ModelFacts) -> YarnScaling:
@@ -117,12 +116,12 @@ def _yarn_magnitude(facts: ModelFacts, factor: float) -> float:
 def _inside(facts: ModelFacts, key: str) -> ModelFacts:
     value: object = facts.values.get(key)
     if value is not None and not isinstance(value, Mapping):
-        raise ModelFileError.about(facts.path, key, value=value, bound="an object", remedy=_REMEDY)
+        raise ModelFileError.about(facts.path, key, value=value, bound="an object", remedy=REMEDY)
     return facts.part(key)
 
 
 def _required(facts: ModelFacts, key: str) -> float:
     value = facts.number(key)
     if value is None:
-        raise ModelFileError.about(facts.path, key, value=None, bound="a number for this rope_type", remedy=_REMEDY)
+        raise ModelFileError.about(facts.path, key, value=None, bound="a number for this rope_type", remedy=REMEDY)
     return value

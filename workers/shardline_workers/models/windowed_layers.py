@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shardline_workers.kernels.operands import check_window
 from shardline_workers.models.rotary import RotarySpec
 
 
@@ -14,8 +15,7 @@ class WindowedLayers:
     rotary: RotarySpec
 
     def __post_init__(self) -> None:
-        if not 1 <= self.window < 2**31:
-            raise ValueError(f"the attention window is {self.window}; it must be 1 to {2**31 - 1} tokens")
+        check_window(self.window)
 
 
 def all_but_every(period: int, num_layers: int) -> frozenset[int]:

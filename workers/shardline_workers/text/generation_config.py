@@ -1,12 +1,14 @@
 """How a model wants to be sampled where a client says nothing: its files' word, else that of its authors elsewhere."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from enum import Enum
 from types import MappingProxyType
 
+from shardline_workers import sampling_bounds
 from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_source import ALIASES, ModelFiles
+from shardline_workers.sampling_bounds import SamplingBounds
 from shardline_workers.text.text_model import SamplingDefaults
 
 
@@ -21,14 +23,13 @@ class GenerationConfig(Enum):
 _RECOMMENDED: Mapping[str, SamplingDefaults] = MappingProxyType(
     {ALIASES["smollm2:135m"]: SamplingDefaults(temperature=0.2, top_p=0.9)}
 )
-# Field → the values that a request may have too, and the bound in words.
-_BOUNDS: Mapping[str, tuple[Callable[[float], bool], str]] = MappingProxyType(
+_BOUNDS: Mapping[str, SamplingBounds] = MappingProxyType(
     {
-        "temperature": (lambda v: 0 <= v <= 10, "0 to 10"),
-        "top_k": (lambda v: 0 <= v < 2**32, "0 to 4294967295"),
-        "top_p": (lambda v: 0 < v <= 1, "more than 0 and at most 1"),
-        "min_p": (lambda v: 0 <= v <= 1, "0 to 1"),
-        "repetition_penalty": (lambda v: 0.01 <= v <= 100, "0.01 to 100"),
+        "temperature": sampling_bounds.TEMPERATURE,
+        "top_k": sampling_bounds.TOP_K,
+        "top_p": sampling_bounds.TOP_P,
+        "min_p": sampling_bounds.MIN_P,
+        "repetition_penalty": sampling_bounds.REPETITION_PENALTY,
     }
 )
 
@@ -42,9 +43,8 @@ def read_defaults(facts: ModelFacts, keys: Mapping[str, str]) -> SamplingDefault
     read: dict[str, float | None] = {}
     for name, key in keys.items():
         value = facts.whole(key) if name == "top_k" else facts.number(key)
-        allowed, bound = _BOUNDS[name]
-        if value is not None and not allowed(value):
-            raise facts.refusal(key, value=value, bound=f"{bound}; --generation-config none serves it without")
+        if value is not None and not _BOUNDS[name].allow(value):
+            raise facts.refusal(key, value=value, bound=f"{_BOUNDS[name]}; --generation-config none serves it without")
         read[name] = value
     return SamplingDefaults(**read)  # type: ignore[arg-type]
 

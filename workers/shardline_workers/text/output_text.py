@@ -42,8 +42,13 @@ class OutputText:
         include_stop: bool = False,
         skip_special: bool = True,
         min_tokens: int = 0,
+        silent_ids: frozenset[int] = frozenset(),
     ) -> None:
-        """A stop string that is complete with the first `min_tokens` tokens is text like any other."""
+        """A stop string that is complete with the first `min_tokens` tokens is text like any other.
+
+        Tokens of `silent_ids` have no text; they count towards `min_tokens` all the same.
+        """
+        self._silent_ids = silent_ids
         self._min_tokens = min_tokens
         self._num_tokens = 0
         self._detokenizer = Detokenizer(tokenizer, skip_special=skip_special)
@@ -55,6 +60,8 @@ class OutputText:
         texts: list[str] = []
         for index, token_id in enumerate(() if self._ended else token_ids):
             self._num_tokens += 1
+            if token_id in self._silent_ids:
+                continue
             may_stop = self._num_tokens > self._min_tokens
             progress = self._matcher.feed(self._detokenizer.feed((token_id,)), may_stop=may_stop)
             texts.append(progress.text)

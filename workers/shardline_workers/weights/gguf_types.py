@@ -38,7 +38,7 @@ def dequantise(packed: memoryview, ggml_type: int, shape: tuple[int, ...]) -> Fl
     return weights.reshape(shape)
 
 
-def readable_types() -> tuple[str, ...]:
+def dequantised_types() -> tuple[str, ...]:
     """Names of the types that `dequantise` reads."""
     return tuple(_READERS)
 

@@ -9,11 +9,16 @@ from numpy.typing import NDArray
 from shardline_workers.files.ggml_types import GGML_TYPES
 from shardline_workers.files.stored_rows import stored_rows
 from shardline_workers.files.stored_tensor import StoredTensor
-from shardline_workers.weights.gguf_types import UnsupportedGgmlTypeError, dequantise
+from shardline_workers.weights.gguf_types import UnsupportedGgmlTypeError, dequantise, dequantised_types
 
 Weights = NDArray[np.float32] | NDArray[np.float64]
 
 _NUMBERS: Mapping[str, int] = MappingProxyType({kind.name: number for number, kind in GGML_TYPES.items()})
+
+
+def readable_types() -> tuple[str, ...]:
+    """Names of the types that `read_numbers` reads."""
+    return ("F64", *dequantised_types())
 
 
 def read_numbers(stored: StoredTensor) -> Weights:

@@ -9,8 +9,8 @@ from shardline_workers.files.gguf_file import GgufFile
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.safetensors_folder import SafetensorsFolder
 from shardline_workers.files.stored_tensor import StoredTensor
-from shardline_workers.weights.gguf_types import UnsupportedGgmlTypeError, readable_types
-from shardline_workers.weights.stored_numbers import Weights, read_numbers
+from shardline_workers.weights.gguf_types import UnsupportedGgmlTypeError
+from shardline_workers.weights.stored_numbers import Weights, read_numbers, readable_types
 
 _SAFETENSORS_TYPES = ("F64", "F32", "F16", "BF16")
 
