@@ -34,8 +34,8 @@ static void multiply_panels(TiledProduct p, const sl_panels &x, const PanelSplit
 }
 
 // Writes whole tiles, columns beyond num_outputs as well.
-static void multiply_by_tiles(const sl_weight &weight, const sl_panels &x, const PanelSplit &split, int begin,
-                              int end, const Columns &to) {
+static void multiply_by_tiles(const sl_weight &weight, const sl_panels &x, const PanelSplit &split, int begin, int end,
+                              const Columns &to) {
     const TileShapes shapes;
     TiledProduct p;
     p.tile_stride = tile_bytes(SL_BF16, weight.num_inputs);

@@ -12,7 +12,6 @@ namespace SL_TARGET {
 constexpr int TILES_AT_ONCE = 4;
 constexpr int COLUMNS_AT_ONCE = TILES_AT_ONCE * TILE;
 
-
 // Panels that are worked on at once, on all tiles: their activations stay in L2, and a gated layer's columns near L1.
 constexpr int PANELS_OF_PART = 32;
 
@@ -25,7 +24,8 @@ struct Part {
 
     Part(const sl_panels &all, const PanelSplit &whole, int first)
         : x(all),
-          split(whole.part(first, whole.num_panels - first < PANELS_OF_PART ? whole.num_panels - first : PANELS_OF_PART)),
+          split(
+              whole.part(first, whole.num_panels - first < PANELS_OF_PART ? whole.num_panels - first : PANELS_OF_PART)),
           first_row(whole.start(first)),
           num_rows(split.start(split.num_panels)) {
         x.bytes = static_cast<uint8_t *>(all.bytes) + panel_row_bytes(all.kind, all.num_inputs) * first_row;
