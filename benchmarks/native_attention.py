@@ -96,7 +96,7 @@ class Layers:
     def _program(self, ops: Sequence[api.Op], *, begin: int) -> Callable[[], None]:
         case, array = self._case, (api.Op * len(ops))(*ops)
         num_tokens = case.num_seqs * (case.end - begin)
-        limits = api.Limits(num_tokens, case.num_seqs, case.blocks_per_seq, 0)
+        limits = api.Limits(num_tokens, case.num_seqs, case.blocks_per_seq, max_sampled=1)
         program = self._library.checked_pointer(
             self._library.sl_program_create(array, len(ops), ctypes.byref(limits), self._library.sl_isa_best(), 1)
         )
