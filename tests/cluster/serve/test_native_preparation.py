@@ -36,11 +36,25 @@ def test_native_kernels_that_were_asked_for_are_refused_before_anything_starts(
         told(without_compiler, EngineOptions(kernels="native"))
 
 
+def test_a_dtype_that_takes_the_slow_kernels_is_told_at_once(without_compiler: dict[str, str]) -> None:
+    (line,) = told(without_compiler, EngineOptions(dtype="float16"))
+
+    assert "many times slower" in line
+    assert "--dtype float16: leave it out" in line
+
+
+def test_a_dtype_that_native_kernels_do_not_have_is_refused_before_anything_starts(
+    without_compiler: dict[str, str],
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"--dtype float16 cannot be had: leave --dtype out"):
+        told(without_compiler, EngineOptions(kernels="native", dtype="float16"))
+
+
 @pytest.mark.parametrize(
     "options",
     [
         EngineOptions(kernels="reference"),
-        EngineOptions(dtype="float32"),
+        EngineOptions(kernels="reference", dtype="float32"),
         EngineOptions(device="cuda"),
         EngineOptions(engine="simulated"),
     ],

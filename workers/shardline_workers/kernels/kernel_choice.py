@@ -59,7 +59,7 @@ def choose_kernels(wish: KernelWish, *, environment: Mapping[str, str], report: 
         raise ValueError(f"kernels is {wish.kernels!r}; it must be one of {', '.join(KERNEL_NAMES)}")
     if wish.kv_cache_dtype not in KV_CACHE_DTYPES:
         raise ValueError(f"kv_cache_dtype is {wish.kv_cache_dtype!r}; it must be one of {', '.join(KV_CACHE_DTYPES)}")
-    _refuse_unusable(wish.device)
+    refuse_unusable_device(wish.device)
     obstacle = _obstacle(wish)
     if wish.kernels == "native" and obstacle is not None:
         raise ValueError(f"kernels is 'native', but {obstacle}; take --kernels auto")
@@ -88,6 +88,20 @@ def choose_device(name: str) -> torch.device:
         raise ValueError(
             f"device is {name!r}, which torch {torch.__version__} does not know; take cpu, cuda, or cuda:N for one GPU"
             f" of several"
+        ) from error
+
+
+def refuse_unusable_device(device: torch.device) -> None:
+    """Tries the device.
+
+    Raises:
+        ValueError: torch cannot use it here; the text says why.
+    """
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(
+            f"device {str(device)!r} cannot be used by torch {torch.__version__} here ({error}); take --device cpu"
         ) from error
 
 
@@ -152,12 +166,3 @@ def _packed_folder(environment: Mapping[str, str]) -> Path:
 def _packed_key(wish: KernelWish) -> str:
     """Names the packed weights of one rank's slice of one model."""
     return f"{wish.weights_digest}-{wish.slice_name}-layout{native_kernels.LAYOUT_VERSION}-{platform.machine()}"
-
-
-def _refuse_unusable(device: torch.device) -> None:
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(
-            f"device {str(device)!r} cannot be used by torch {torch.__version__} here ({error}); take --device cpu"
-        ) from error
