@@ -15,30 +15,7 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--max-tokens", type=tokens, metavar="N", help="longest output, in tokens; else up to the end of its context"
     )
-    group.add_argument(
-        "--temperature",
-        type=number_within(sampling_bounds.TEMPERATURE),
-        metavar="T",
-        help="0 always takes the likeliest token; 1 is usual",
-    )
-    group.add_argument(
-        "--top-p",
-        type=number_within(sampling_bounds.TOP_P),
-        metavar="P",
-        help="choose among the likeliest tokens that make up P",
-    )
-    group.add_argument(
-        "--top-k",
-        type=number_within(sampling_bounds.TOP_K, whole=True),
-        metavar="K",
-        help="choose among the K likeliest tokens; 0: among all",
-    )
-    group.add_argument(
-        "--min-p",
-        type=number_within(sampling_bounds.MIN_P),
-        metavar="P",
-        help="leave out tokens less likely than P times the likeliest",
-    )
+    _add_choice(group)
     _add_penalties(group)
     group.add_argument(
         "--logit-bias",
@@ -68,6 +45,33 @@ def add_sampling_flags(parser: argparse.ArgumentParser) -> None:
         type=number_from(-100, 100, whole=True),
         metavar="N",
         help="-100 to 100; lower goes first (default: 0)",
+    )
+
+
+def _add_choice(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--temperature",
+        type=number_within(sampling_bounds.TEMPERATURE),
+        metavar="T",
+        help="0 always takes the likeliest token; 1 is usual",
+    )
+    group.add_argument(
+        "--top-p",
+        type=number_within(sampling_bounds.TOP_P),
+        metavar="P",
+        help="choose among the likeliest tokens that make up P",
+    )
+    group.add_argument(
+        "--top-k",
+        type=number_within(sampling_bounds.TOP_K, whole=True),
+        metavar="K",
+        help="choose among the K likeliest tokens; 0: among all",
+    )
+    group.add_argument(
+        "--min-p",
+        type=number_within(sampling_bounds.MIN_P),
+        metavar="P",
+        help="leave out tokens less likely than P times the likeliest",
     )
 
 
