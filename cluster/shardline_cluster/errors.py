@@ -29,6 +29,18 @@ class InvalidRequestError(ShardlineError):
         self.field = field
 
 
+class UnauthenticatedError(ShardlineError):
+    """No key was shown where one is needed, or one that is wrong, expired or revoked."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(ShardlineError):
+    """The caller is known, but his key does not allow this."""
+
+    code = "PERMISSION_DENIED"
+
+
 class UnknownModelError(ShardlineError):
     """No deployment has this name."""
 
@@ -55,6 +67,17 @@ class RequestNotEndedError(ShardlineError):
 
 class QueueFullError(ShardlineError):
     """The lane has reached one of its bounds. `retry_after_s` comes from its measured drain rate."""
+
+    code = "RESOURCE_EXHAUSTED"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimitedError(ShardlineError):
+    """A key has used up its requests or tokens a minute. `retry_after_s` is when there is room again."""
 
     code = "RESOURCE_EXHAUSTED"
     retryable = True

@@ -18,7 +18,6 @@ from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.text.text_model import SamplingDefaults
 
 N = TypeVar("N", int, float)
-DEFAULT_TENANT = "default"  # everybody's, as long as there are no keys
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

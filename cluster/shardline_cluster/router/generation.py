@@ -5,8 +5,8 @@ Knows no transport: it takes and gives the messages of `shardline.v1` and raises
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 
+from shardline_cluster.access.caller import Caller
 from shardline_cluster.queue.answers import Accepted, Duplicate
 from shardline_cluster.queue.records import RequestInfo, SequenceLog, Submission
 from shardline_cluster.router.admission import Admission, refusal, submission_of
@@ -29,14 +29,6 @@ from shardline_protos import generation_pb2 as pb
 
 FORGET_AFTER_S = 5.0  # a client that lost the connection together with the finish comes back within this
 LONG_LOG_TOKENS = 1000  # above this a replay is run off the loop
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Who asks, and how long he waits."""
-
-    tenant: str
-    time_remaining_s: float | None = None  # None: he has set no deadline
 
 
 class Generation:

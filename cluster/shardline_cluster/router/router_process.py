@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from shardline_cluster.access.open_gate import OpenGate
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
@@ -47,7 +48,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         load=lambda deployment: load_deployed_text(deployment, Path(config.cache_folder)),
         incarnation=f"router-{secrets.token_hex(8)}",
     )
-    server = RouterServer(config, directory)
+    server = RouterServer(config, directory, OpenGate())
     try:
         listening(await server.start())
         await stop.wait()

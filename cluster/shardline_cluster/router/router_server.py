@@ -12,6 +12,7 @@ from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
+from shardline_cluster.access.gate import Gate
 from shardline_cluster.errors import ConfigurationError, ShuttingDownError
 from shardline_cluster.router.generation import Generation
 from shardline_cluster.router.generation_service import GenerationService
@@ -19,6 +20,7 @@ from shardline_cluster.router.malformed_requests import MalformedRequests
 from shardline_cluster.router.model_catalogue import ModelCatalogue
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
+from shardline_cluster.router.service_shell import ServiceShell
 from shardline_cluster.router.text_threads import TextThreads
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import add_GenerationServicer_to_server
@@ -56,8 +58,9 @@ _OPTIONS: Sequence[tuple[str, int]] = (
 class RouterServer:
     """Serves a directory of models over gRPC."""
 
-    def __init__(self, config: RouterConfig, directory: ModelDirectory) -> None:
+    def __init__(self, config: RouterConfig, directory: ModelDirectory, gate: Gate) -> None:
         self._directory = directory
+        self._gate = gate
         self._threads = TextThreads()
         self._health = HealthServicer()
         self._server = grpc.aio.server(
@@ -69,9 +72,9 @@ class RouterServer:
         self._watching: asyncio.Task[None] | None = None
 
     def _add_services(self) -> None:
-        service = GenerationService(
-            Generation(self._directory, self._threads), ModelCatalogue(self._directory, self._threads)
-        )
+        generation = Generation(self._directory, self._threads)
+        catalogue = ModelCatalogue(self._directory, self._threads)
+        service = GenerationService(generation, catalogue, ServiceShell(self._gate))
         add_GenerationServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
         add_HealthServicer_to_server(self._health, self._server)
         names = (GENERATION_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)

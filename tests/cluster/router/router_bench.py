@@ -13,6 +13,7 @@ from typing import Any
 
 import grpc.aio
 
+from shardline_cluster.access.open_gate import OpenGate
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
@@ -76,7 +77,7 @@ class RouterBench:
         )
         config = RouterConfig(port=0, redis_url="", terms=self.server.terms, cache_folder="")
         await directory.refresh()
-        server = RouterServer(config, directory)
+        server = RouterServer(config, directory, OpenGate())
         port = await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         stub = GenerationStub(channel)  # type: ignore[no-untyped-call]

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from shardline_cluster.access.caller import DEFAULT_TENANT
 from shardline_cluster.queue.answers import Accepted, Duplicate, Ended, Snapshot
 from shardline_cluster.queue.log_encoding import unpack_ids
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
@@ -13,7 +14,6 @@ from shardline_cluster.queue.published import Published, Subscribed
 from shardline_cluster.queue.records import RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.router.admission import DEFAULT_TENANT
 from shardline_cluster.router.lane_calls import AttachStream, LaneCall, RestoreRequest
 from shardline_cluster.router.lane_streams import LaneStreams
 from shardline_cluster.router.stream_reader import StreamReader

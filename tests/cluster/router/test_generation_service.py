@@ -15,6 +15,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
+from shardline_cluster.access.open_gate import OpenGate
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.queue.answers import Gone, Snapshot
 from shardline_cluster.queue.calls import LaneBounds
@@ -670,7 +671,7 @@ async def test_a_port_that_is_taken_is_a_clear_error(bench: RouterBench, router:
     config = RouterConfig(port=router.port, redis_url="", terms=QueueTerms.short(), cache_folder="")
 
     with pytest.raises(ConfigurationError, match="the port is taken"):
-        await RouterServer(config, directory).start()
+        await RouterServer(config, directory, OpenGate()).start()
 
 
 def _never(_: object) -> Any:

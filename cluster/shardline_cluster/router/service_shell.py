@@ -1,0 +1,99 @@
+"""What every gRPC service of a router does around its work: lets callers in, turns ShardlineErrors into statuses."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from contextlib import aclosing
+from typing import Any, NoReturn, TypeVar
+
+import grpc
+import grpc.aio
+
+from shardline_cluster.access.api_key import Scope
+from shardline_cluster.access.caller import Caller
+from shardline_cluster.access.gate import Gate
+from shardline_cluster.errors import PermissionDeniedError, ShardlineError
+from shardline_cluster.router.status_details import status_message, status_metadata
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ServiceShell:
+    """One for all services of a router. Work gets the caller, and knows nothing of gRPC."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def answer(self, context: Context, scope: Scope, work: Callable[[Caller], Awaitable[R]]) -> R:
+        """The answer of a call, or its abort."""
+        try:
+            return await work(self._caller(context, scope))
+        except ShardlineError as error:
+            await _abort(context, error)
+        except Exception as error:
+            await _abort_unexpected(context, error)
+
+    async def stream(self, context: Context, scope: Scope, events: Callable[[Caller], AsyncGenerator[R, None]]) -> None:
+        """Writes as fast as the client reads: the next event is asked for when the last one is on its way.
+
+        A caller whose key is revoked or expires in between gets an UNAUTHENTICATED end at once.
+        """
+        try:
+            caller = self._caller(context, scope)
+            with self._gate.watch(caller) as shut_out:
+                await _unless(shut_out, _write_all(events(caller), context))
+        except ShardlineError as error:
+            await _abort(context, error)
+        except Exception as error:
+            if not context.done():  # else the client was gone while an event was written
+                await _abort_unexpected(context, error)
+
+    def _caller(self, context: Context, scope: Scope) -> Caller:
+        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        caller = self._gate.admit(metadata, time_remaining_s=context.time_remaining())
+        if scope not in caller.scopes:
+            who = f"the key {caller.key_id}" if caller.key_id else "a caller without a key"
+            raise PermissionDeniedError(
+                f"{who} lacks the scope {scope.value!r}, which this call needs: use a key that has it"
+            )
+        return caller
+
+
+async def _write_all(events: AsyncGenerator[R, None], context: Context) -> None:
+    async with aclosing(events) as open_events:
+        async for event in open_events:
+            await context.write(event)
+
+
+async def _unless(shut_out: "asyncio.Future[ShardlineError]", work: Coroutine[Any, Any, None]) -> None:
+    """Does the work, also while a client reads slowly or not at all, unless its caller is shut out.
+
+    Raises:
+        ShardlineError: he has been.
+    """
+    working = asyncio.ensure_future(work)
+    either: set[asyncio.Future[Any]] = {working, shut_out}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise shut_out.result()
+        await working
+    finally:
+        if not working.done():
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+
+async def _abort(context: Context, error: ShardlineError) -> NoReturn:
+    code, message = grpc.StatusCode[error.code], status_message(error)
+    await context.abort(code, message, status_metadata(error, code=code.value[0], message=message))
+    raise AssertionError("abort does not return")
+
+
+async def _abort_unexpected(context: Context, error: Exception) -> NoReturn:
+    log.error("a call failed unexpectedly", exc_info=error)
+    await context.abort(grpc.StatusCode.INTERNAL, "the router failed unexpectedly; its log says more")
+    raise AssertionError("abort does not return")
