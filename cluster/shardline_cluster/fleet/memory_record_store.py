@@ -24,11 +24,12 @@ class MemoryRecordStore(Generic[T]):
         self._now_ms = now_ms
         self._records: dict[str, Versioned[T]] = {}
 
-    async def put(self, name: str, record: Versioned[T]) -> Versioned[T]:
+    async def put(self, name: str, record: Versioned[T], *, known: int | None = None) -> Versioned[T]:
         """See `RecordStore`."""
         self._require_up()
         stood = self._records.get(name)
-        if stood is not None and stood.revision >= record.revision:
+        replaceable = record.revision - 1 if known is None else min(known, record.revision - 1)
+        if stood is not None and stood.revision > replaceable:
             return stood
         self._records[name] = record
         now_ms = self._now_ms()

@@ -16,19 +16,21 @@ T = TypeVar("T")
 NUM_CONNECTIONS = 2
 DELETED = b"null"
 
-# KEYS[1] the hash; ARGV: name, revision, JSON, how long tombstones are kept in ms. Answers what stands under the name.
+# KEYS[1] the hash; ARGV: name, revision, JSON, how long tombstones are kept in ms, the highest revision that may be
+# replaced. Answers what stands under the name.
 # Tombstones whose time is over go on the way: nobody remembers a record that old without knowing of its deletion.
 _PUT = """\
 local stood = redis.call('HGET', KEYS[1], ARGV[1])
-if stood and tonumber(string.match(stood, '^%d+')) >= tonumber(ARGV[2]) then return stood end
+local revision = stood and tonumber(string.match(stood, '^%d+'))
+if revision and (revision >= tonumber(ARGV[2]) or revision > tonumber(ARGV[5])) then return stood end
 local given = ARGV[2] .. ' ' .. ARGV[3]
 redis.call('HSET', KEYS[1], ARGV[1], given)
 local time = redis.call('TIME')
 local oldest = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000) - tonumber(ARGV[4])
 local all = redis.call('HGETALL', KEYS[1])
 for i = 1, #all, 2 do
-  local revision = string.match(all[i + 1], '^(%d+) null$')
-  if revision and tonumber(revision) < oldest then redis.call('HDEL', KEYS[1], all[i]) end
+  local deleted = string.match(all[i + 1], '^(%d+) null$')
+  if deleted and tonumber(deleted) < oldest then redis.call('HDEL', KEYS[1], all[i]) end
 end
 return given
 """
@@ -50,15 +52,16 @@ class RedisRecordStore(Generic[T]):
         self._kind = kind
         self._connections = RedisConnections(RedisAddress.parse(url), size=NUM_CONNECTIONS, timeout_s=call_timeout_s)
 
-    async def put(self, name: str, record: Versioned[T]) -> Versioned[T]:
+    async def put(self, name: str, record: Versioned[T], *, known: int | None = None) -> Versioned[T]:
         """See `RecordStore`.
 
         Raises:
             ConfigurationError: what stands there was written by another version, and cannot be read.
         """
         text = DELETED.decode() if record.value is None else to_json(record.value)
-        stands = await self._execute("EVAL", _PUT, 1, self._key, name, record.revision, text, TOMBSTONE_KEPT_MS)
-        return self._read(name, stands)
+        replaceable = record.revision if known is None else known
+        arguments = (name, record.revision, text, TOMBSTONE_KEPT_MS, replaceable)
+        return self._read(name, await self._execute("EVAL", _PUT, 1, self._key, *arguments))
 
     async def all(self) -> Mapping[str, Versioned[T]]:
         """See `RecordStore`.

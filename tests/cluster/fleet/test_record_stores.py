@@ -82,6 +82,17 @@ async def test_only_a_higher_revision_replaces(store: RecordStore[Flower]) -> No
     assert await store.all() == {"a": Versioned(10, Flower("y"))}
 
 
+async def test_a_writer_who_has_not_read_the_last_change_is_told_it(store: RecordStore[Flower]) -> None:
+    await store.put("a", Versioned(7, ROSE))
+    changed = await store.put("a", Versioned(10, Flower("mine")), known=7)
+
+    late = await store.put("a", Versioned(11, Flower("theirs")), known=7)
+    informed = await store.put("a", Versioned(12, Flower("theirs")), known=10)
+
+    assert late == changed == Versioned(10, Flower("mine"))
+    assert informed == Versioned(12, Flower("theirs"))
+
+
 async def test_a_deletion_is_a_record_that_an_older_one_does_not_revive(store: RecordStore[Flower]) -> None:
     deleted: Versioned[Flower] = Versioned(next_revision(NOW_MS, NOW_MS), None)
     await store.put("a", Versioned(NOW_MS, ROSE))
