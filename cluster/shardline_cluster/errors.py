@@ -59,6 +59,12 @@ class KeyConflictError(ShardlineError):
     code = "ALREADY_EXISTS"
 
 
+class ChangedMeanwhileError(ShardlineError):
+    """Others changed the same record at the same time, again and again."""
+
+    code = "ABORTED"
+
+
 class RequestNotEndedError(ShardlineError):
     """Only an ended request can be forgotten."""
 

@@ -1,7 +1,8 @@
 """Frozen dataclasses to JSON and back: how specs, deployments and statuses travel and lie in Redis.
 
-Knows dataclasses, enums, tuples, lists, string-keyed dicts, optional and plain values. An unknown field is an error: it
-means that two versions meet that should not. Errors name the field and never repeat a value: it may hold a password.
+Knows dataclasses, enums, tuples, lists, frozen sets, string-keyed dicts, optional and plain values. An unknown field is
+an error: it means that two versions meet that should not. Errors name the field and never repeat a value: it may hold a
+password.
 """
 
 import dataclasses
@@ -40,6 +41,8 @@ def _plain(value: Any) -> Any:
         return value.value
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
+    if isinstance(value, frozenset):
+        return sorted(_plain(item) for item in value)  # equal sets are equal texts
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value
@@ -57,7 +60,7 @@ def _build(kind: Any, value: Any, path: str) -> Any:
     if origin in (Union, types.UnionType):
         inner = next(a for a in arguments if a is not type(None))
         return None if value is None else _build(inner, value, path)
-    if origin in (tuple, list):
+    if origin in (tuple, list, frozenset):
         return _build_sequence(origin, arguments, _checked(list, value, path), path)
     if origin is dict:
         return {key: _build(arguments[1], v, _inside(path, key)) for key, v in _checked(dict, value, path).items()}

@@ -29,9 +29,11 @@ def next_revision(before: int, now_ms: int) -> int:
 class RecordStore(Protocol[T]):
     """Records of one kind by name. All methods raise QueueUnavailableError where no answer came."""
 
-    async def put(self, name: str, record: Versioned[T]) -> Versioned[T]:
-        """Writes a record unless a higher revision of it is there, and returns what is there now. One atomic step;
-        sending it again changes nothing.
+    async def put(self, name: str, record: Versioned[T], *, known: int | None = None) -> Versioned[T]:
+        """Writes a record if its revision is higher than that of what is there, and returns what is there now.
+
+        With `known`, the revision that the writer has read, only if nobody has written a higher one since. One atomic
+        step; sending it again changes nothing.
         """
         ...
 

@@ -1,6 +1,6 @@
-"""Names of a lane's keys and channels in Redis.
+"""Names of keys and channels in Redis.
 
-All share the hash tag `{LANE}`, so that a lane lives in one slot of a Redis Cluster.
+All of a lane share the hash tag `{LANE}`, so that a lane lives in one slot of a Redis Cluster.
 """
 
 from dataclasses import dataclass
@@ -40,8 +40,13 @@ class LaneNames:
 
 
 def deployments_key(prefix: str) -> str:
-    """The hash of desired deployments by name."""
+    """The hash of desired deployments by name: versioned records."""
     return f"{check_prefix(prefix)}:v1:deployments"
+
+
+def keys_key(prefix: str) -> str:
+    """The hash of API keys by id: versioned records."""
+    return f"{check_prefix(prefix)}:v1:keys"
 
 
 def check_prefix(prefix: str) -> str:

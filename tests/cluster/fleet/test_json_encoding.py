@@ -79,3 +79,17 @@ def test_no_error_repeats_a_password(damage: str) -> None:
         from_json(ReplicaSpec, broken)
 
     assert "sesame" not in "".join(traceback.format_exception(raised.value))
+
+
+@dataclasses.dataclass(frozen=True)
+class _States:
+    states: frozenset[ReplicaState] = frozenset()
+
+
+def test_a_frozen_set_comes_back_equal_and_equal_sets_are_equal_texts() -> None:
+    states = _States(frozenset({ReplicaState.READY, ReplicaState.FAILED}))
+
+    text = to_json(states)
+
+    assert text == '{"states":["FAILED","READY"]}'
+    assert from_json(_States, text) == states
