@@ -56,6 +56,7 @@ from shardline.results import (
     Tokenization,
 )
 from shardline.stream_attempts import StreamAttempts
+from shardline.tls_options import TlsOptions
 from shardline.token_stream import TokenStream
 from shardline_protos import generation_pb2 as pb
 
@@ -65,7 +66,11 @@ class AsyncClient:
 
     `endpoints` are their addresses: `host:port`, `[ipv6]:port` or `unix:path`. A call is tried again, at all of them in
     turn, until it was without a connection and without progress for `patience_s`; a router that asks to come again
-    later is obeyed `max_refusals` times.
+    later is obeyed `max_refusals` times. `api_key` is shown with every call, over plain text too unless `tls` says
+    otherwise: True trusts the CAs of this system, `TlsOptions` name others.
+
+    Raises:
+        InvalidArgumentError: an address, the key, or a file of `tls` is none.
     """
 
     def __init__(
@@ -74,11 +79,12 @@ class AsyncClient:
         *,
         patience_s: float = 60.0,
         max_refusals: int = 3,
-        credentials: grpc.ChannelCredentials | None = None,
+        api_key: str | None = None,
+        tls: TlsOptions | bool = False,
     ) -> None:
         self._endpoints = Endpoints(endpoints)
         self._limits = RetryLimits(patience_s=patience_s, max_refusals=max_refusals)
-        self._channels = RouterChannels(grpc.aio.insecure_channel, grpc.aio.secure_channel, credentials)
+        self._channels = RouterChannels(grpc.aio.insecure_channel, grpc.aio.secure_channel, api_key=api_key, tls=tls)
 
     # --- generating ---
 

@@ -24,10 +24,10 @@ from shardline.channels import (
     FORGET_TIMEOUT_S,
     HEALTH_METHOD,
     SERVICE,
-    RouterChannels,
     deadline_after,
     decode_health,
     encode_health_check,
+    sync_channels,
     unreachable,
 )
 from shardline.completion_stream import CompletionStream
@@ -55,6 +55,7 @@ from shardline.results import (
     Tokenization,
 )
 from shardline.stream_attempts import StreamAttempts
+from shardline.tls_options import TlsOptions
 from shardline.token_stream import TokenStream
 from shardline_protos import generation_pb2 as pb
 
@@ -64,7 +65,11 @@ class Client:
 
     `endpoints` are their addresses: `host:port`, `[ipv6]:port` or `unix:path`. A call is tried again, at all of them in
     turn, until it was without a connection and without progress for `patience_s`; a router that asks to come again
-    later is obeyed `max_refusals` times.
+    later is obeyed `max_refusals` times. `api_key` is shown with every call, over plain text too unless `tls` says
+    otherwise: True trusts the CAs of this system, `TlsOptions` name others.
+
+    Raises:
+        InvalidArgumentError: an address, the key, or a file of `tls` is none.
     """
 
     def __init__(
@@ -73,11 +78,12 @@ class Client:
         *,
         patience_s: float = 60.0,
         max_refusals: int = 3,
-        credentials: grpc.ChannelCredentials | None = None,
+        api_key: str | None = None,
+        tls: TlsOptions | bool = False,
     ) -> None:
         self._endpoints = Endpoints(endpoints)
         self._limits = RetryLimits(patience_s=patience_s, max_refusals=max_refusals)
-        self._channels = RouterChannels(grpc.insecure_channel, grpc.secure_channel, credentials)
+        self._channels = sync_channels(api_key=api_key, tls=tls)
         self._closing = threading.Event()
 
     # --- generating ---
