@@ -21,6 +21,7 @@ import grpc.aio
 
 from shardline.async_completion_stream import AsyncCompletionStream
 from shardline.call_attempts import CallAttempts
+from shardline.call_failure import CallFailure
 from shardline.channels import (
     CALL_TIMEOUT_S,
     FORGET_TIMEOUT_S,
@@ -30,6 +31,7 @@ from shardline.channels import (
     deadline_after,
     decode_health,
     encode_health_check,
+    failure_of,
     unreachable,
 )
 from shardline.decoding import decode_cancel, decode_model, decode_status, decode_tokenization
@@ -186,7 +188,7 @@ class AsyncClient:
 
     def _stream(self, request: pb.GenerateRequest | pb.ResumeRequest, timeout_s: float | None) -> AsyncCompletionStream:
         core = TokenStream(request, Patience(self._limits, deadline=deadline_after(timeout_s)))
-        attempts = StreamAttempts(core, self._endpoints, self._channels.stub)
+        attempts = StreamAttempts(core, self._endpoints, self._channels)
         return AsyncCompletionStream(core, attempts, cancel=self.cancel, forget=self._forget_once)
 
     async def _submit(self, request: pb.GenerateRequest, timeout_s: float | None) -> Accepted:
@@ -210,7 +212,8 @@ class AsyncClient:
             try:
                 response = await getattr(stub, method)(request, timeout=CALL_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
-                await asyncio.sleep(attempts.failed(error))
+                failure = await self._examined(attempts.address, attempts.failure(error))
+                await asyncio.sleep(attempts.ended(failure))
             else:
                 attempts.succeeded()
                 return response
@@ -220,4 +223,9 @@ class AsyncClient:
         try:
             return decode_health(address, await check(encode_health_check(SERVICE), timeout=timeout_s))
         except grpc.aio.AioRpcError as error:
-            return unreachable(address, error)
+            failure = failure_of(error, method="Check", address=address)
+            return unreachable(address, await self._examined(address, failure))
+
+    async def _examined(self, address: str, failure: CallFailure) -> CallFailure:
+        """See `RouterChannels.examined`: beside the loop, where it has to look."""
+        return await asyncio.to_thread(self._channels.examined, address, failure) if failure.hung_up else failure

@@ -10,6 +10,7 @@ from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from shardline.call_failure import CallFailure
 from shardline.errors import StreamClosedError
+from shardline.handshake import probed_reason, told_reason
 from shardline.keyed_channel import KeyedChannel, checked_key
 from shardline.results import EndpointHealth
 from shardline.tls_options import TlsOptions
@@ -87,6 +88,10 @@ class RouterChannels(Generic[C]):
                 self._open[address] = self._opened(address)
             return self._open[address]
 
+    def examined(self, address: str, failure: CallFailure) -> CallFailure:
+        """The failure, with its reason where TLS was it. Looks at a router that hung up, for some seconds at most."""
+        return failure.rejected(address, probed_reason(address, self._tls)) if failure.hung_up else failure
+
     def close(self) -> list[C]:
         """Opens none any more; returns those that were open, which are the caller's to close."""
         with self._lock:
@@ -116,14 +121,15 @@ def deadline_after(timeout_s: float | None) -> float | None:
     return None if timeout_s is None else time.monotonic() + timeout_s + DEADLINE_MARGIN_S
 
 
-def failure_of(error: Any, *, method: str) -> CallFailure:
+def failure_of(error: Any, *, method: str, address: str) -> CallFailure:
     """A gRPC error of either flavour in our words. `retry-after-ms` is the router's wish, in its trailing metadata."""
-    return CallFailure(
+    failure = CallFailure(
         error.code().name,
         error.details() or "",
         retry_after_s=_retry_after_s(error.trailing_metadata() or ()),
         method=method,
     )
+    return failure.rejected(address, told_reason(failure.details) if failure.lost else "")
 
 
 def _retry_after_s(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
@@ -153,7 +159,8 @@ def decode_health(endpoint: str, response: bytes) -> EndpointHealth:
     return EndpointHealth(endpoint, _HEALTH_STATUSES.get(status, str(status)))
 
 
-def unreachable(endpoint: str, error: grpc.RpcError) -> EndpointHealth:
+def unreachable(endpoint: str, failure: CallFailure) -> EndpointHealth:
     """The health of a router that did not answer."""
-    failure = failure_of(error, method="Check")
+    if failure.rejection:
+        return EndpointHealth(endpoint, "REJECTED", failure.rejection)
     return EndpointHealth(endpoint, "UNREACHABLE", f"{failure.code}: {failure.details}")

@@ -27,6 +27,7 @@ from shardline.channels import (
     deadline_after,
     decode_health,
     encode_health_check,
+    failure_of,
     sync_channels,
     unreachable,
 )
@@ -163,7 +164,7 @@ class Client:
     def health(self, *, timeout_s: float = 5.0) -> tuple[EndpointHealth, ...]:
         """What each router says of itself, those that do not answer included."""
         checks = [(address, self._check(address, timeout_s)) for address in self._endpoints.addresses]
-        return tuple(_health(address, check) for address, check in checks)
+        return tuple(self._health(address, check) for address, check in checks)
 
     # --- life ---
 
@@ -185,7 +186,7 @@ class Client:
 
     def _stream(self, request: pb.GenerateRequest | pb.ResumeRequest, timeout_s: float | None) -> CompletionStream:
         core = TokenStream(request, Patience(self._limits, deadline=deadline_after(timeout_s)))
-        attempts = StreamAttempts(core, self._endpoints, self._channels.stub)
+        attempts = StreamAttempts(core, self._endpoints, self._channels)
         return CompletionStream(core, attempts, cancel=self.cancel, forget=self._forget_once)
 
     def _submit(self, request: pb.GenerateRequest, timeout_s: float | None) -> Accepted:
@@ -209,7 +210,8 @@ class Client:
             try:
                 response = getattr(stub, method)(request, timeout=CALL_TIMEOUT_S)
             except grpc.RpcError as error:
-                if self._closing.wait(attempts.failed(error)):
+                failure = self._channels.examined(attempts.address, attempts.failure(error))
+                if self._closing.wait(attempts.ended(failure)):
                     raise StreamClosedError("the client was closed") from None
             else:
                 attempts.succeeded()
@@ -220,9 +222,9 @@ class Client:
         check: Any = self._channels.to(address).unary_unary(HEALTH_METHOD)
         return check.future(encode_health_check(SERVICE), timeout=timeout_s)
 
-
-def _health(address: str, check: Any) -> EndpointHealth:
-    try:
-        return decode_health(address, check.result())
-    except grpc.RpcError as error:
-        return unreachable(address, error)
+    def _health(self, address: str, check: Any) -> EndpointHealth:
+        try:
+            return decode_health(address, check.result())
+        except grpc.RpcError as error:
+            failure = failure_of(error, method="Check", address=address)
+            return unreachable(address, self._channels.examined(address, failure))

@@ -12,7 +12,7 @@ from typing import Any
 
 import grpc
 
-from shardline import Client, TlsOptions
+from shardline import Client, EndpointHealth, TlsOptions
 from shardline.channels import RouterChannels, sync_channels
 from shardline_cluster.cli.run_file import DEFAULT_NAME, read_run_file
 from shardline_cluster.errors import ConfigurationError, ShardlineError
@@ -105,13 +105,18 @@ def connect(arguments: argparse.Namespace) -> Client:
     """
     client = router_address(arguments).client()
     health = client.health(timeout_s=_FIRST_ANSWER_S)
-    if all(entry.status == "UNREACHABLE" for entry in health):
+    if not any(entry.answers for entry in health):
         client.close()
-        tried = ", ".join(entry.endpoint for entry in health)
-        raise NoRouterError(
-            f"no router answers at {tried}: is `shardline serve` running there? (The last try: {health[-1].reason})"
-        )
+        raise NoRouterError(_why_none(health))
     return client
+
+
+def _why_none(health: Sequence[EndpointHealth]) -> str:
+    rejections = [entry.reason for entry in health if entry.status == "REJECTED"]
+    if rejections:
+        return "; ".join(rejections)
+    tried = ", ".join(entry.endpoint for entry in health)
+    return f"no router answers at {tried}: is `shardline serve` running there? (The last try: {health[-1].reason})"
 
 
 def _endpoints(arguments: argparse.Namespace) -> tuple[str, ...]:
