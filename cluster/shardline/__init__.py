@@ -31,6 +31,7 @@ from shardline.results import (
     TopLogprob,
     Usage,
 )
+from shardline.tls_options import TlsOptions
 
 __all__ = [
     "Accepted",
@@ -53,6 +54,7 @@ __all__ = [
     "SequenceEnd",
     "SequenceOutput",
     "Started",
+    "TlsOptions",
     "TokenLogprobs",
     "Tokenization",
     "Tokens",

@@ -21,6 +21,7 @@ import grpc.aio
 
 from shardline.async_completion_stream import AsyncCompletionStream
 from shardline.call_attempts import CallAttempts
+from shardline.call_failure import CallFailure
 from shardline.channels import (
     CALL_TIMEOUT_S,
     FORGET_TIMEOUT_S,
@@ -30,6 +31,7 @@ from shardline.channels import (
     deadline_after,
     decode_health,
     encode_health_check,
+    failure_of,
     unreachable,
 )
 from shardline.decoding import decode_cancel, decode_model, decode_status, decode_tokenization
@@ -56,6 +58,7 @@ from shardline.results import (
     Tokenization,
 )
 from shardline.stream_attempts import StreamAttempts
+from shardline.tls_options import TlsOptions
 from shardline.token_stream import TokenStream
 from shardline_protos import generation_pb2 as pb
 
@@ -65,7 +68,11 @@ class AsyncClient:
 
     `endpoints` are their addresses: `host:port`, `[ipv6]:port` or `unix:path`. A call is tried again, at all of them in
     turn, until it was without a connection and without progress for `patience_s`; a router that asks to come again
-    later is obeyed `max_refusals` times.
+    later is obeyed `max_refusals` times. `api_key` is shown with every call, over plain text too unless `tls` says
+    otherwise: True trusts the CAs of this system, `TlsOptions` name others.
+
+    Raises:
+        InvalidArgumentError: an address, the key, or a file of `tls` is none.
     """
 
     def __init__(
@@ -74,11 +81,12 @@ class AsyncClient:
         *,
         patience_s: float = 60.0,
         max_refusals: int = 3,
-        credentials: grpc.ChannelCredentials | None = None,
+        api_key: str | None = None,
+        tls: TlsOptions | bool = False,
     ) -> None:
         self._endpoints = Endpoints(endpoints)
         self._limits = RetryLimits(patience_s=patience_s, max_refusals=max_refusals)
-        self._channels = RouterChannels(grpc.aio.insecure_channel, grpc.aio.secure_channel, credentials)
+        self._channels = RouterChannels(grpc.aio.insecure_channel, grpc.aio.secure_channel, api_key=api_key, tls=tls)
 
     # --- generating ---
 
@@ -180,7 +188,7 @@ class AsyncClient:
 
     def _stream(self, request: pb.GenerateRequest | pb.ResumeRequest, timeout_s: float | None) -> AsyncCompletionStream:
         core = TokenStream(request, Patience(self._limits, deadline=deadline_after(timeout_s)))
-        attempts = StreamAttempts(core, self._endpoints, self._channels.stub)
+        attempts = StreamAttempts(core, self._endpoints, self._channels)
         return AsyncCompletionStream(core, attempts, cancel=self.cancel, forget=self._forget_once)
 
     async def _submit(self, request: pb.GenerateRequest, timeout_s: float | None) -> Accepted:
@@ -204,7 +212,8 @@ class AsyncClient:
             try:
                 response = await getattr(stub, method)(request, timeout=CALL_TIMEOUT_S)
             except grpc.aio.AioRpcError as error:
-                await asyncio.sleep(attempts.failed(error))
+                failure = await self._examined(attempts.address, attempts.failure(error))
+                await asyncio.sleep(attempts.ended(failure))
             else:
                 attempts.succeeded()
                 return response
@@ -214,4 +223,9 @@ class AsyncClient:
         try:
             return decode_health(address, await check(encode_health_check(SERVICE), timeout=timeout_s))
         except grpc.aio.AioRpcError as error:
-            return unreachable(address, error)
+            failure = failure_of(error, method="Check", address=address)
+            return unreachable(address, await self._examined(address, failure))
+
+    async def _examined(self, address: str, failure: CallFailure) -> CallFailure:
+        """See `RouterChannels.examined`: beside the loop, where it has to look."""
+        return await asyncio.to_thread(self._channels.examined, address, failure) if failure.hung_up else failure

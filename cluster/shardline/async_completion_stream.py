@@ -155,6 +155,8 @@ class AsyncCompletionStream:
         return self._attempts.call()
 
     async def _recover(self, failure: CallFailure) -> None:
+        if failure.hung_up:
+            failure = await asyncio.to_thread(self._attempts.examined, failure)
         self._check_open()
         delay_s = self._attempts.ended(failure)
         with contextlib.suppress(TimeoutError):

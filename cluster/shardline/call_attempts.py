@@ -3,6 +3,7 @@
 import time
 from typing import Any
 
+from shardline.call_failure import CallFailure
 from shardline.channels import failure_of
 from shardline.endpoints import Endpoints
 from shardline.patience import Patience
@@ -17,6 +18,11 @@ class CallAttempts:
         self._method = method
         self._address = ""
 
+    @property
+    def address(self) -> str:
+        """The router that was asked last."""
+        return self._address
+
     def next_address(self) -> str:
         """The router to ask now."""
         self._address = self._endpoints.choose(time.monotonic())
@@ -26,14 +32,16 @@ class CallAttempts:
         """It has answered."""
         self._endpoints.succeeded(self._address)
 
-    def failed(self, error: Any) -> float:
-        """It has not; `error` is gRPC's. Seconds to wait before the next try.
+    def failure(self, error: Any) -> CallFailure:
+        """It has not; `error` is gRPC's."""
+        return failure_of(error, method=self._method, address=self._address).of_bounded_call()
+
+    def ended(self, failure: CallFailure) -> float:
+        """A try has failed. Seconds to wait before the next one.
 
         Raises:
             ShardlineError: no other try helps, or patience is used up.
         """
-        failure = failure_of(error, method=self._method).of_bounded_call()
         now = time.monotonic()
-        if failure.lost:
-            self._endpoints.failed(self._address, now)
+        failure = self._endpoints.after(self._address, failure, now)
         return self._patience.after(failure, opened=now, now=now, back_off_s=self._endpoints.wait_s(now))

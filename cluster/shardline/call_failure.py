@@ -5,7 +5,7 @@ Knows status codes by name only, so that everything that decides on retries is t
 
 from dataclasses import dataclass, replace
 
-from shardline import errors
+from shardline import errors, handshake
 from shardline.errors import ShardlineError
 
 # A killed router can surface as one of these codes with a text of the transport. The router's own failures carry the
@@ -51,6 +51,7 @@ class CallFailure:
     details: str
     retry_after_s: float | None = None  # as the router asked
     method: str = ""  # of the service: it says what NOT_FOUND was about
+    rejection: str = ""  # why client and router do not agree on TLS, in whole words
 
     @property
     def lost(self) -> bool:
@@ -65,12 +66,24 @@ class CallFailure:
         """Whether the router asked to come again later. Without a delay it is a bound that will not go away."""
         return self.code == "RESOURCE_EXHAUSTED" and self.retry_after_s is not None
 
+    @property
+    def hung_up(self) -> bool:
+        """Whether the router closed a new connection without a word: TLS may be why."""
+        return self.code == "UNAVAILABLE" and not self.rejection and handshake.hung_up(self.details)
+
+    def rejected(self, address: str, reason: str) -> "CallFailure":
+        """The same, with why this router and this client do not agree on TLS; with no reason it is as it was."""
+        told = f"the router at {address} cannot be talked to: {reason} ({self.details})" if reason else ""
+        return replace(self, rejection=told)
+
     def of_bounded_call(self) -> "CallFailure":
         """The same, of a call whose time limit was this client's own: its answer is lost, no request is out of time."""
         return replace(self, code="UNAVAILABLE") if self.code == "DEADLINE_EXCEEDED" else self
 
     def error(self) -> ShardlineError:
         """The error that tells a caller."""
+        if self.rejection:
+            return errors.TlsError(self.rejection)
         return self._error_class()(self.details or f"the call ended with {self.code}", retry_after_s=self.retry_after_s)
 
     def _error_class(self) -> type[ShardlineError]:

@@ -3,14 +3,17 @@
 import threading
 import time
 from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 import grpc
 from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 
 from shardline.call_failure import CallFailure
 from shardline.errors import StreamClosedError
+from shardline.handshake import probed_reason, told_reason
+from shardline.keyed_channel import KeyedChannel, checked_key
 from shardline.results import EndpointHealth
+from shardline.tls_options import TlsOptions
 from shardline_protos.generation_pb2_grpc import GenerationStub
 
 C = TypeVar("C")  # a channel, of either flavour
@@ -56,12 +59,14 @@ class RouterChannels(Generic[C]):
     """One channel to each router, opened when it is first asked for. Safe to share between threads."""
 
     def __init__(
-        self, insecure: Callable[..., C], secure: Callable[..., C], credentials: grpc.ChannelCredentials | None
+        self, insecure: Callable[..., C], secure: Callable[..., C], *, api_key: str | None, tls: TlsOptions | bool
     ) -> None:
-        """`insecure` and `secure` are gRPC's own openers, of either flavour."""
+        """`insecure` and `secure` are gRPC's own openers, of either flavour. Raises as `Client`."""
         self._insecure = insecure
         self._secure = secure
-        self._credentials = credentials
+        self._api_key = None if api_key is None else checked_key(api_key)
+        self._tls = TlsOptions() if tls is True else tls or None
+        self._credentials = None if self._tls is None else self._tls.channel_credentials()
         self._open: dict[str, C] = {}
         self._closed = False
         self._lock = threading.Lock()
@@ -75,13 +80,17 @@ class RouterChannels(Generic[C]):
         return GenerationStub(self.to(address))  # type: ignore[no-untyped-call]
 
     def to(self, address: str) -> C:
-        """The channel to a router. Raises as `stub`."""
+        """The channel to a router; shows the API key with every call. Raises as `stub`."""
         with self._lock:
             if self._closed:
                 raise StreamClosedError("the client is closed")
             if address not in self._open:
                 self._open[address] = self._opened(address)
             return self._open[address]
+
+    def examined(self, address: str, failure: CallFailure) -> CallFailure:
+        """The failure, with its reason where TLS was it. Looks at a router that hung up, for some seconds at most."""
+        return failure.rejected(address, probed_reason(address, self._tls)) if failure.hung_up else failure
 
     def close(self) -> list[C]:
         """Opens none any more; returns those that were open, which are the caller's to close."""
@@ -91,9 +100,20 @@ class RouterChannels(Generic[C]):
         return channels
 
     def _opened(self, address: str) -> C:
-        if self._credentials is None:
+        channel = self._channel(address)
+        return channel if self._api_key is None else cast("C", KeyedChannel(channel, self._api_key))
+
+    def _channel(self, address: str) -> C:
+        if self._tls is None:
             return self._insecure(address, options=CHANNEL_OPTIONS)
-        return self._secure(address, self._credentials, options=CHANNEL_OPTIONS)
+        name = self._tls.server_name
+        override = () if name is None else (("grpc.ssl_target_name_override", name),)
+        return self._secure(address, self._credentials, options=(*CHANNEL_OPTIONS, *override))
+
+
+def sync_channels(*, api_key: str | None, tls: TlsOptions | bool) -> RouterChannels[grpc.Channel]:
+    """Channels for programs without an event loop. Raises as `Client`."""
+    return RouterChannels(grpc.insecure_channel, grpc.secure_channel, api_key=api_key, tls=tls)
 
 
 def deadline_after(timeout_s: float | None) -> float | None:
@@ -101,14 +121,15 @@ def deadline_after(timeout_s: float | None) -> float | None:
     return None if timeout_s is None else time.monotonic() + timeout_s + DEADLINE_MARGIN_S
 
 
-def failure_of(error: Any, *, method: str) -> CallFailure:
+def failure_of(error: Any, *, method: str, address: str) -> CallFailure:
     """A gRPC error of either flavour in our words. `retry-after-ms` is the router's wish, in its trailing metadata."""
-    return CallFailure(
+    failure = CallFailure(
         error.code().name,
         error.details() or "",
         retry_after_s=_retry_after_s(error.trailing_metadata() or ()),
         method=method,
     )
+    return failure.rejected(address, told_reason(failure.details) if failure.lost else "")
 
 
 def _retry_after_s(metadata: Iterable[tuple[str, str | bytes]]) -> float | None:
@@ -138,7 +159,8 @@ def decode_health(endpoint: str, response: bytes) -> EndpointHealth:
     return EndpointHealth(endpoint, _HEALTH_STATUSES.get(status, str(status)))
 
 
-def unreachable(endpoint: str, error: grpc.RpcError) -> EndpointHealth:
+def unreachable(endpoint: str, failure: CallFailure) -> EndpointHealth:
     """The health of a router that did not answer."""
-    failure = failure_of(error, method="Check")
+    if failure.rejection:
+        return EndpointHealth(endpoint, "REJECTED", failure.rejection)
     return EndpointHealth(endpoint, "UNREACHABLE", f"{failure.code}: {failure.details}")

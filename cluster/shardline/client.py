@@ -24,10 +24,11 @@ from shardline.channels import (
     FORGET_TIMEOUT_S,
     HEALTH_METHOD,
     SERVICE,
-    RouterChannels,
     deadline_after,
     decode_health,
     encode_health_check,
+    failure_of,
+    sync_channels,
     unreachable,
 )
 from shardline.completion_stream import CompletionStream
@@ -55,6 +56,7 @@ from shardline.results import (
     Tokenization,
 )
 from shardline.stream_attempts import StreamAttempts
+from shardline.tls_options import TlsOptions
 from shardline.token_stream import TokenStream
 from shardline_protos import generation_pb2 as pb
 
@@ -64,7 +66,11 @@ class Client:
 
     `endpoints` are their addresses: `host:port`, `[ipv6]:port` or `unix:path`. A call is tried again, at all of them in
     turn, until it was without a connection and without progress for `patience_s`; a router that asks to come again
-    later is obeyed `max_refusals` times.
+    later is obeyed `max_refusals` times. `api_key` is shown with every call, over plain text too unless `tls` says
+    otherwise: True trusts the CAs of this system, `TlsOptions` name others.
+
+    Raises:
+        InvalidArgumentError: an address, the key, or a file of `tls` is none.
     """
 
     def __init__(
@@ -73,11 +79,12 @@ class Client:
         *,
         patience_s: float = 60.0,
         max_refusals: int = 3,
-        credentials: grpc.ChannelCredentials | None = None,
+        api_key: str | None = None,
+        tls: TlsOptions | bool = False,
     ) -> None:
         self._endpoints = Endpoints(endpoints)
         self._limits = RetryLimits(patience_s=patience_s, max_refusals=max_refusals)
-        self._channels = RouterChannels(grpc.insecure_channel, grpc.secure_channel, credentials)
+        self._channels = sync_channels(api_key=api_key, tls=tls)
         self._closing = threading.Event()
 
     # --- generating ---
@@ -157,7 +164,7 @@ class Client:
     def health(self, *, timeout_s: float = 5.0) -> tuple[EndpointHealth, ...]:
         """What each router says of itself, those that do not answer included."""
         checks = [(address, self._check(address, timeout_s)) for address in self._endpoints.addresses]
-        return tuple(_health(address, check) for address, check in checks)
+        return tuple(self._health(address, check) for address, check in checks)
 
     # --- life ---
 
@@ -179,7 +186,7 @@ class Client:
 
     def _stream(self, request: pb.GenerateRequest | pb.ResumeRequest, timeout_s: float | None) -> CompletionStream:
         core = TokenStream(request, Patience(self._limits, deadline=deadline_after(timeout_s)))
-        attempts = StreamAttempts(core, self._endpoints, self._channels.stub)
+        attempts = StreamAttempts(core, self._endpoints, self._channels)
         return CompletionStream(core, attempts, cancel=self.cancel, forget=self._forget_once)
 
     def _submit(self, request: pb.GenerateRequest, timeout_s: float | None) -> Accepted:
@@ -203,7 +210,8 @@ class Client:
             try:
                 response = getattr(stub, method)(request, timeout=CALL_TIMEOUT_S)
             except grpc.RpcError as error:
-                if self._closing.wait(attempts.failed(error)):
+                failure = self._channels.examined(attempts.address, attempts.failure(error))
+                if self._closing.wait(attempts.ended(failure)):
                     raise StreamClosedError("the client was closed") from None
             else:
                 attempts.succeeded()
@@ -214,9 +222,9 @@ class Client:
         check: Any = self._channels.to(address).unary_unary(HEALTH_METHOD)
         return check.future(encode_health_check(SERVICE), timeout=timeout_s)
 
-
-def _health(address: str, check: Any) -> EndpointHealth:
-    try:
-        return decode_health(address, check.result())
-    except grpc.RpcError as error:
-        return unreachable(address, error)
+    def _health(self, address: str, check: Any) -> EndpointHealth:
+        try:
+            return decode_health(address, check.result())
+        except grpc.RpcError as error:
+            failure = failure_of(error, method="Check", address=address)
+            return unreachable(address, self._channels.examined(address, failure))

@@ -135,7 +135,7 @@ class CompletionStream:
         try:
             message = next(self._open_call(), None)
         except grpc.RpcError as error:
-            self._recover(self._attempts.failure(error))
+            self._recover(self._attempts.examined(self._attempts.failure(error)))
             return None
         if message is None:
             self._recover(STREAM_ENDED)

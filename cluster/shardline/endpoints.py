@@ -7,8 +7,9 @@ import random
 import re
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from shardline.call_failure import CallFailure
 from shardline.errors import InvalidArgumentError
 
 FIRST_BACK_OFF_S = 0.1
@@ -20,6 +21,7 @@ _HOST_AND_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.%]+\]|[^:/\s\[\]]+):(?P<por
 class _EndpointState:
     failures: int = 0  # in a row
     usable_at: float = 0.0
+    rejects: bool = False  # it and this client do not agree on TLS
 
 
 class Endpoints:
@@ -55,19 +57,32 @@ class Endpoints:
         with self._lock:
             return max(0.0, min(state.usable_at for state in self._states.values()) - now)
 
-    def failed(self, address: str, now: float) -> None:
-        """A connection to this router was lost: leave it alone, longer each time."""
+    def failed(self, address: str, now: float, *, rejects: bool = False) -> None:
+        """This router was lost, or `rejects` us as it and we do not agree on TLS: leave it alone, longer each time."""
         with self._lock:
             state = self._states[address]
             longest = min(LONGEST_BACK_OFF_S, FIRST_BACK_OFF_S * 2.0 ** min(state.failures, 16))
             state.failures += 1
+            state.rejects = rejects
             state.usable_at = now + longest * (0.5 + 0.5 * self._draw())
+
+    def after(self, address: str, failure: CallFailure, now: float) -> CallFailure:
+        """Takes a failed call in; returns what it means. One router that rejects us is only lost, unless all do."""
+        if failure.lost:
+            self.failed(address, now, rejects=bool(failure.rejection))
+        return failure if self.all_reject else replace(failure, rejection="")
 
     def succeeded(self, address: str) -> None:
         """This router answered."""
         with self._lock:
             state = self._states[address]
-            state.failures, state.usable_at = 0, 0.0
+            state.failures, state.usable_at, state.rejects = 0, 0.0, False
+
+    @property
+    def all_reject(self) -> bool:
+        """Whether no router is left that may talk to this client."""
+        with self._lock:
+            return all(state.rejects for state in self._states.values())
 
 
 def checked_address(address: str) -> str:

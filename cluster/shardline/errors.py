@@ -67,6 +67,12 @@ class UnavailableError(ShardlineError):
     retryable = True
 
 
+class TlsError(ShardlineError):
+    """Client and router do not agree on TLS, or on certificates; the message says on what. Waiting does not help."""
+
+    code = "UNAVAILABLE"
+
+
 class DeadlineError(ShardlineError):
     """The time that the caller gave is over and no end was heard of."""
 

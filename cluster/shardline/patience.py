@@ -64,7 +64,7 @@ class Patience:
         """
         if failure.refused:
             return self._in_time(self._after_refusal(failure), failure, now)
-        if not failure.lost:
+        if failure.rejection or not failure.lost:
             raise failure.error()
         return self._in_time(self._after_loss(failure, opened, now, back_off_s), failure, now)
 

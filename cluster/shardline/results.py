@@ -237,11 +237,18 @@ class Tokenization:
 
 @dataclass(frozen=True, slots=True)
 class EndpointHealth:
-    """What one router says of itself: SERVING, NOT_SERVING, or UNREACHABLE with the reason."""
+    """What one router says of itself: SERVING or NOT_SERVING; else, with the reason, UNREACHABLE, or REJECTED where it
+    and this client do not agree on TLS.
+    """
 
     endpoint: str
     status: str
     reason: str = ""
+
+    @property
+    def answers(self) -> bool:
+        """Whether this router can be talked to."""
+        return self.status not in ("UNREACHABLE", "REJECTED")
 
     @property
     def serving(self) -> bool:

@@ -1,8 +1,7 @@
 """The connections that a stream takes, one after the other: which router, what its end means. Both clients drive it."""
 
 import time
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from shardline.call_failure import CallFailure
 from shardline.channels import failure_of
@@ -12,14 +11,25 @@ from shardline.token_stream import TokenStream
 from shardline_protos import generation_pb2 as pb
 
 
+class Routers(Protocol):
+    """What it takes of `RouterChannels`."""
+
+    def stub(self, address: str) -> Any:
+        """The service of a router."""
+        ...
+
+    def examined(self, address: str, failure: CallFailure) -> CallFailure:
+        """A failure with its reason."""
+        ...
+
+
 class StreamAttempts:
     """At most one call of one stream is open."""
 
-    def __init__(self, core: TokenStream, endpoints: Endpoints, connect: Callable[[str], Any]) -> None:
-        """`connect` gives the stub of a router."""
+    def __init__(self, core: TokenStream, endpoints: Endpoints, routers: Routers) -> None:
         self._core = core
         self._endpoints = endpoints
-        self._connect = connect
+        self._routers = routers
         self._call: Any = None
         self._address = ""
         self._method = ""
@@ -35,7 +45,7 @@ class StreamAttempts:
             request, timeout_s = self._core.next_request(now)
             self._address = self._endpoints.choose(now)
             self._method = "Generate" if isinstance(request, pb.GenerateRequest) else "Resume"
-            self._call = getattr(self._connect(self._address), self._method)(request, timeout=timeout_s)
+            self._call = getattr(self._routers.stub(self._address), self._method)(request, timeout=timeout_s)
         return self._call
 
     def received(self, message: pb.GenerateEvent) -> Event | None:
@@ -50,7 +60,11 @@ class StreamAttempts:
 
     def failure(self, error: Any) -> CallFailure:
         """How the open call ended, by gRPC's error."""
-        return failure_of(error, method=self._method)
+        return failure_of(error, method=self._method, address=self._address)
+
+    def examined(self, failure: CallFailure) -> CallFailure:
+        """The same, with its reason where TLS was it; blocks for some seconds at most where a router `hung_up`."""
+        return self._routers.examined(self._address, failure)
 
     def ended(self, failure: CallFailure) -> float:
         """The open call has ended. Seconds to wait before the next one.
@@ -60,8 +74,7 @@ class StreamAttempts:
         """
         self._call = None
         now = time.monotonic()
-        if failure.lost:
-            self._endpoints.failed(self._address, now)
+        failure = self._endpoints.after(self._address, failure, now)
         return self._core.failed(failure, now, back_off_s=self._endpoints.wait_s(now))
 
     def hang_up(self) -> None:

@@ -1,11 +1,22 @@
-"""How a command finds the routers: `--endpoint`, else the run file of the server named `--name`."""
+"""How a command finds the routers, and what it shows them: the flags of every command that is a client.
+
+Where: `--endpoint`, else the run file of the server named `--name`. What: an API key, TLS and a certificate.
+"""
 
 import argparse
+import sys
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from shardline import Client
+import grpc
+
+from shardline import Client, EndpointHealth, TlsOptions
+from shardline.channels import RouterChannels, sync_channels
 from shardline_cluster.cli.run_file import DEFAULT_NAME, read_run_file
-from shardline_cluster.errors import ShardlineError
+from shardline_cluster.errors import ConfigurationError, ShardlineError
+from shardline_cluster.router.router_config import is_loopback
 
 # A router on the way to its death may still accept connections; one that lives answers far sooner.
 _FIRST_ANSWER_S = 5.0
@@ -18,8 +29,25 @@ class NoRouterError(ShardlineError):
     retryable = True
 
 
+@dataclass(frozen=True, slots=True)
+class RouterAddress:
+    """Where the routers are, and what they are shown."""
+
+    endpoints: tuple[str, ...]
+    api_key: str | None = field(default=None, repr=False)
+    tls: TlsOptions | None = None
+
+    def client(self) -> Client:
+        """A client of these routers. Raises as `Client`."""
+        return Client(self.endpoints, api_key=self.api_key, tls=self.tls or False)
+
+    def channels(self) -> RouterChannels[grpc.Channel]:
+        """Channels to these routers, for stubs of other services. Raises as `Client`."""
+        return sync_channels(api_key=self.api_key, tls=self.tls or False)
+
+
 def add_router_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags that say where the routers are."""
+    """Adds the flags that say where the routers are and what they are shown."""
     group = parser.add_argument_group("where the cluster is")
     group.add_argument(
         "--endpoint",
@@ -29,6 +57,7 @@ def add_router_flags(parser: argparse.ArgumentParser) -> None:
         "(default: where the server called --name listens)",
     )
     add_name_flag(group)
+    _add_credential_flags(parser.add_argument_group("who asks, and whom it trusts"))
 
 
 def add_name_flag(group: argparse._ArgumentGroup) -> None:
@@ -41,15 +70,31 @@ def add_name_flag(group: argparse._ArgumentGroup) -> None:
     )
 
 
-def router_addresses(arguments: argparse.Namespace) -> Sequence[str]:
-    """The addresses of the routers.
+def _add_credential_flags(group: Any) -> None:
+    group.add_argument("--api-key", metavar="KEY", help="the API key to show; better in SHARDLINE_API_KEY or a file")
+    group.add_argument("--api-key-file", metavar="FILE", help="a file that holds the API key and nothing else")
+    group.add_argument("--tls", action="store_true", help="speak TLS, and trust the CAs of this system")
+    group.add_argument("--tls-ca", metavar="FILE", help="speak TLS, and trust the CA certificates in FILE (PEM)")
+    group.add_argument("--tls-cert", metavar="FILE", help="speak TLS, and show this certificate where a router asks")
+    group.add_argument("--tls-key", metavar="FILE", help="the key of --tls-cert")
+    group.add_argument(
+        "--tls-server-name",
+        metavar="NAME",
+        help="speak TLS, and expect this name in the routers' certificate (default: the host of the address)",
+    )
+
+
+def router_address(arguments: argparse.Namespace) -> RouterAddress:
+    """What the flags say. Warns of a key that travels in the clear.
 
     Raises:
-        ConfigurationError: none is given and no server of this name runs here.
+        ConfigurationError: no address is given and no server of this name runs here, or the key's file is unreadable.
+        shardline.errors.InvalidArgumentError: a certificate was given without its key, or a key without it.
     """
-    if arguments.endpoint:
-        return list(arguments.endpoint)
-    return read_run_file(arguments.name).endpoints
+    address = RouterAddress(_endpoints(arguments), _api_key(arguments), _tls(arguments))
+    if address.api_key is not None and address.tls is None:
+        _warn_of_plain_text(address.endpoints)
+    return address
 
 
 def connect(arguments: argparse.Namespace) -> Client:
@@ -58,12 +103,52 @@ def connect(arguments: argparse.Namespace) -> Client:
     Raises:
         NoRouterError: none does. People at a terminal want to know at once, not when patience is over.
     """
-    client = Client(router_addresses(arguments))
+    client = router_address(arguments).client()
     health = client.health(timeout_s=_FIRST_ANSWER_S)
-    if all(entry.status == "UNREACHABLE" for entry in health):
+    if not any(entry.answers for entry in health):
         client.close()
-        tried = ", ".join(entry.endpoint for entry in health)
-        raise NoRouterError(
-            f"no router answers at {tried}: is `shardline serve` running there? (The last try: {health[-1].reason})"
-        )
+        raise NoRouterError(_why_none(health))
     return client
+
+
+def _why_none(health: Sequence[EndpointHealth]) -> str:
+    rejections = [entry.reason for entry in health if entry.status == "REJECTED"]
+    if rejections:
+        return "; ".join(rejections)
+    tried = ", ".join(entry.endpoint for entry in health)
+    return f"no router answers at {tried}: is `shardline serve` running there? (The last try: {health[-1].reason})"
+
+
+def _endpoints(arguments: argparse.Namespace) -> tuple[str, ...]:
+    return tuple(arguments.endpoint or read_run_file(arguments.name).endpoints)
+
+
+def _api_key(arguments: argparse.Namespace) -> str | None:
+    if arguments.api_key or not arguments.api_key_file:
+        return arguments.api_key or None
+    try:
+        return Path(arguments.api_key_file).read_text("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise ConfigurationError(f"cannot read --api-key-file {arguments.api_key_file}: {reason}") from None
+
+
+def _tls(arguments: argparse.Namespace) -> TlsOptions | None:
+    options = TlsOptions(
+        ca=arguments.tls_ca, cert=arguments.tls_cert, key=arguments.tls_key, server_name=arguments.tls_server_name
+    )
+    return options if arguments.tls or options != TlsOptions() else None
+
+
+def _warn_of_plain_text(endpoints: Sequence[str]) -> None:
+    open_to_all = [endpoint for endpoint in endpoints if not _stays_here(endpoint)]
+    if open_to_all:
+        print(
+            f"shardline: the API key travels to {', '.join(open_to_all)} in plain text, for everybody on the way to "
+            "read: use --tls or --tls-ca, or a tunnel",
+            file=sys.stderr,
+        )
+
+
+def _stays_here(endpoint: str) -> bool:
+    return endpoint.startswith("unix:") or is_loopback(endpoint.rpartition(":")[0].strip("[]"))

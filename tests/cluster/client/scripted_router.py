@@ -148,6 +148,7 @@ class ScriptedRouter(GenerationServicer):
         self.faults = list(faults)
         self.calls: list[tuple[str, Any]] = []
         self.time_limits: list[float | None] = []
+        self.metadata: list[dict[str, str]] = []
         self.serving = 1
         self.pause_after = pause_after  # events after which streams wait for `go_on`
         self.paused = threading.Event()
@@ -272,6 +273,7 @@ class ScriptedRouter(GenerationServicer):
     def _note(self, method: str, request: Any, context: Any) -> None:
         self.calls.append((method, request))
         self.time_limits.append(context.time_remaining())
+        self.metadata.append(dict(context.invocation_metadata()))
 
     def _next_fault(self) -> Fault | Lie | None:
         return self.faults.pop(0) if self.faults else None

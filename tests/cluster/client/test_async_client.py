@@ -293,11 +293,3 @@ async def test_many_streams_run_side_by_side(start_router: StartRouter) -> None:
 
     assert [completion.text for completion in completions] == [TEXT] * 24
     assert len(cluster.requests) == 24
-
-
-async def test_credentials_secure_the_connection() -> None:
-    router = ScriptedRouter(ScriptedCluster(), credentials=grpc.local_server_credentials())
-
-    async with AsyncClient(router.address, credentials=grpc.local_channel_credentials()) as client:
-        assert (await client.generate("Hi")).text == TEXT
-    await asyncio.to_thread(router.stop)

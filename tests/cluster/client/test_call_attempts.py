@@ -7,7 +7,7 @@ import pytest
 
 from shardline.call_attempts import CallAttempts
 from shardline.endpoints import Endpoints
-from shardline.errors import InvalidArgumentError, UnavailableError, UnknownRequestError
+from shardline.errors import InvalidArgumentError, TlsError, UnavailableError, UnknownRequestError
 from shardline.patience import Patience, RetryLimits
 from tests.cluster.client.grpc_errors import FakeError
 
@@ -19,11 +19,17 @@ def attempts_at(*addresses: str, patience_s: float = 60.0, method: str = "Cancel
     return CallAttempts(endpoints, Patience(RetryLimits(patience_s=patience_s)), method=method)
 
 
+def end_at_once(error: FakeError) -> None:
+    attempts = attempts_at("a:1")
+    attempts.next_address()
+    attempts.ended(attempts.failure(error))
+
+
 def test_a_router_that_was_lost_is_left_for_the_other() -> None:
     attempts = attempts_at("a:1", "b:1")
 
     first = attempts.next_address()
-    delay_s = attempts.failed(LOST)
+    delay_s = attempts.ended(attempts.failure(LOST))
 
     assert (first, delay_s, attempts.next_address()) == ("a:1", 0.0, "b:1")
 
@@ -32,7 +38,9 @@ def test_a_router_that_asks_to_come_again_is_not_blamed() -> None:
     attempts = attempts_at("a:1")
     attempts.next_address()
 
-    delay_s = attempts.failed(FakeError(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_after_ms=1_500))
+    delay_s = attempts.ended(
+        attempts.failure(FakeError(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", retry_after_ms=1_500))
+    )
 
     assert delay_s == 1.5
     assert attempts.next_address() == "a:1"
@@ -40,9 +48,9 @@ def test_a_router_that_asks_to_come_again_is_not_blamed() -> None:
 
 def test_what_no_other_try_mends_is_told_at_once() -> None:
     with pytest.raises(InvalidArgumentError, match="is wrong"):
-        attempts_at("a:1").failed(FakeError(grpc.StatusCode.INVALID_ARGUMENT, "is wrong"))
+        end_at_once(FakeError(grpc.StatusCode.INVALID_ARGUMENT, "is wrong"))
     with pytest.raises(UnknownRequestError):
-        attempts_at("a:1").failed(FakeError(grpc.StatusCode.NOT_FOUND))
+        end_at_once(FakeError(grpc.StatusCode.NOT_FOUND))
 
 
 def test_calls_that_nobody_answers_use_up_patience_however_long_each_takes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -55,6 +63,20 @@ def test_calls_that_nobody_answers_use_up_patience_however_long_each_takes(monke
             attempts.next_address()
             now += 20.0  # the call's own time limit
             num_tries += 1
-            now += attempts.failed(FakeError(grpc.StatusCode.DEADLINE_EXCEEDED))
+            now += attempts.ended(attempts.failure(FakeError(grpc.StatusCode.DEADLINE_EXCEEDED)))
 
     assert num_tries == 4
+
+
+def test_a_router_that_rejects_us_is_only_lost_while_another_one_may_do() -> None:
+    expired = FakeError(grpc.StatusCode.UNAVAILABLE, "failed to connect: SSL_ERROR_SSL: certificate has expired")
+    attempts = attempts_at("a:1", "b:1")
+
+    for _ in range(2):
+        attempts.next_address()
+        failure = attempts.failure(expired)
+        if attempts.address == "a:1":
+            assert attempts.ended(failure) == 0.0
+
+    with pytest.raises(TlsError, match=r"the router at b:1 cannot be talked to: the router's certificate has expired"):
+        attempts.ended(failure)

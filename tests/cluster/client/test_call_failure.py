@@ -36,6 +36,26 @@ def test_what_a_router_itself_said_is_not(code: str, details: str) -> None:
     assert not CallFailure(code, details).lost
 
 
+def test_a_new_connection_that_was_closed_without_a_word_is_one_to_look_at() -> None:
+    closed = CallFailure("UNAVAILABLE", "failed to connect to all addresses; last error: Socket closed")
+
+    assert closed.hung_up
+    assert not closed.rejected("a:1", "it speaks TLS").hung_up
+    assert not CallFailure("UNAVAILABLE", "Socket closed").hung_up
+    assert not CallFailure("UNAVAILABLE", "failed to connect to all addresses; Connection refused").hung_up
+
+
+def test_what_is_rejected_for_a_reason_is_told_as_such() -> None:
+    closed = CallFailure("UNAVAILABLE", "failed to connect; Socket closed")
+
+    error = closed.rejected("a:1", "it speaks TLS there").error()
+
+    assert isinstance(error, errors.TlsError)
+    assert not error.retryable
+    assert str(error).startswith("the router at a:1 cannot be talked to: it speaks TLS there")
+    assert isinstance(closed.rejected("a:1", "").error(), errors.UnavailableError)
+
+
 def test_an_early_end_of_a_stream_is_a_lost_connection() -> None:
     assert STREAM_ENDED.lost
 

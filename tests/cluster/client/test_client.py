@@ -20,7 +20,7 @@ from shardline.errors import (
 from shardline_protos import generation_pb2 as pb
 from tests.cluster.client.conftest import StartRouter
 from tests.cluster.client.dead_sockets import RudeListener, unused_address
-from tests.cluster.client.scripted_router import Fault, Lie, ScriptedCluster, ScriptedRouter
+from tests.cluster.client.scripted_router import Fault, Lie, ScriptedCluster
 
 TEXT = "Hello, world!"
 
@@ -375,11 +375,3 @@ def test_threads_share_a_client(start_router: StartRouter) -> None:
 
     assert texts == [TEXT] * 24
     assert len(cluster.requests) == 24
-
-
-def test_credentials_secure_the_connection() -> None:
-    router = ScriptedRouter(ScriptedCluster(), credentials=grpc.local_server_credentials())
-
-    with Client(router.address, credentials=grpc.local_channel_credentials()) as client:
-        assert client.generate("Hi").text == TEXT
-    router.stop()

@@ -95,3 +95,18 @@ def test_threads_may_share_them() -> None:
         thread.join()
 
     assert {chosen.count(address) for address in endpoints.addresses} == {400}
+
+
+def test_routers_reject_a_client_together_until_one_answers_or_is_only_lost() -> None:
+    endpoints = Endpoints(["a:1", "b:1"], draw=lambda: 0.0)
+    endpoints.failed("a:1", 0.0, rejects=True)
+    after_one = endpoints.all_reject
+    endpoints.failed("b:1", 0.0, rejects=True)
+    after_both = endpoints.all_reject
+
+    endpoints.succeeded("a:1")
+    after_an_answer = endpoints.all_reject
+    endpoints.failed("a:1", 0.0, rejects=True)
+    endpoints.failed("b:1", 0.0)
+
+    assert (after_one, after_both, after_an_answer, endpoints.all_reject) == (False, True, False, False)

@@ -4,7 +4,7 @@ from typing import Any
 
 import grpc
 
-from shardline.call_failure import STREAM_ENDED
+from shardline.call_failure import STREAM_ENDED, CallFailure
 from shardline.endpoints import Endpoints
 from shardline.patience import Patience, RetryLimits
 from shardline.requests import text_request
@@ -34,9 +34,17 @@ class FakeStub:
         return FakeCall("Resume", self._address, timeout)
 
 
+class FakeRouters:
+    def stub(self, address: str) -> FakeStub:
+        return FakeStub(address)
+
+    def examined(self, address: str, failure: CallFailure) -> CallFailure:
+        return failure.rejected(address, "it speaks TLS") if failure.hung_up else failure
+
+
 def new_attempts() -> StreamAttempts:
     core = TokenStream(text_request("Hi", "", {}), Patience(RetryLimits()))
-    return StreamAttempts(core, Endpoints(["a:1", "b:1"], draw=lambda: 0.0), FakeStub)
+    return StreamAttempts(core, Endpoints(["a:1", "b:1"], draw=lambda: 0.0), FakeRouters())
 
 
 def test_a_call_is_opened_once_and_after_its_end_at_another_router() -> None:
