@@ -2,7 +2,7 @@
 
 import pytest
 
-from shardline_workers.files.model_source import ModelFiles, resolve_model
+from shardline_workers.files.model_source import Fetching, ModelFiles, resolve_model
 from tests.workers.files.packaged_smollm2 import smollm2_wheel
 
 
@@ -10,4 +10,6 @@ from tests.workers.files.packaged_smollm2 import smollm2_wheel
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     """SmolLM2-135M-Instruct, a GGUF file."""
     wheel, cache = smollm2_wheel(), tmp_path_factory.mktemp("cache")
-    return resolve_model("smollm2:135m", cache_folder=cache, report=lambda _: None, find_links=wheel.parent)
+    return resolve_model(
+        "smollm2:135m", cache_folder=cache, report=lambda _: None, fetching=Fetching(find_links=wheel.parent)
+    )

@@ -8,25 +8,37 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from shardline.errors import ShardlineError as ClientError
 from shardline_cluster.cli.environment import parse_arguments
+from shardline_cluster.cli.tour import TourParser
 from shardline_cluster.errors import ConfigurationError, ShardlineError
 
-COMMANDS = ("serve", "generate", "chat", "status", "version")
+# In the order and the groups of the help. A new command is one more line.
+# fmt: off
+COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    "Serve and ask": (
+        "serve",
+        "generate",
+        "chat",
+    ),
+    "Look after a cluster": (
+        "status",
+    ),
+    "This installation": (
+        "version",
+    ),
+})
+# fmt: on
+COMMANDS = tuple(chain.from_iterable(COMMAND_GROUPS.values()))
 
 FAILED = 1
 WRONG_USAGE = 2  # as argparse has it
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
-_DESCRIPTION = "Serve large language models on many machines; a request that was accepted is never lost."
-_EPILOG = """\
-Begin with `shardline serve smollm2:135m`, and in another terminal `shardline chat`.
-
-Run `shardline COMMAND --help` for the flags of a command. Every flag can also be set in the environment:
---max-tokens 64 is SHARDLINE_MAX_TOKENS=64; a flag on the command line goes first.
-"""
 # What people type before they know the commands.
 _MEANT = {"help": ["--help"], "--version": ["version"], "-V": ["version"]}
 
@@ -107,11 +119,8 @@ class MissingCommand:
 
 def _parse(given: Sequence[str], commands: Mapping[str, Command], environment: Mapping[str, str]) -> argparse.Namespace:
     """The command line of all commands together."""
-    parser = argparse.ArgumentParser(
-        prog="shardline", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    parsers = {name: command.add_parser(subparsers) for name, command in commands.items()}
+    parser = TourParser(prog="shardline", groups=COMMAND_GROUPS)
+    parsers = {name: command.add_parser(parser.commands) for name, command in commands.items()}
     if not given:
         parser.print_help(sys.stderr)
         parser.exit(WRONG_USAGE)

