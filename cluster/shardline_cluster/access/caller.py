@@ -16,3 +16,4 @@ class Caller:
     scopes: frozenset[Scope] = frozenset()
     limits: KeyLimits = field(default_factory=KeyLimits)
     time_remaining_s: float | None = None  # None: he has set no deadline
+    traceparent: str = ""  # of the trace that his call belongs to, in W3C's words

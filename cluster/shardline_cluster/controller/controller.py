@@ -11,6 +11,7 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 
 from shardline_cluster.controller.actions import Action, Kill, ReportDead, Start, Stop
 from shardline_cluster.controller.controller_config import ControllerConfig
@@ -199,6 +200,7 @@ class Controller:
             prefix=self._config.prefix,
             terms=self._config.terms,
             replicas_on_host=on_host,
+            telemetry=replace(self._config.telemetry, metrics_port=0),
         )
 
     async def _on_each(self, incarnations: list[str], name: str, do: Callable[[str], None]) -> None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,6 +17,7 @@ class ControllerConfig:
     deployments: tuple[str, ...] | None = None  # the names it cares for; None: whatever lies in Redis
     period_s: float = 0.5  # pause between two rounds
     call_deadline_s: float = 10.0  # of each call to the launcher
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)  # its own; replicas take any free port
 
     def __post_init__(self) -> None:
         if not 0 < self.period_s <= 10:

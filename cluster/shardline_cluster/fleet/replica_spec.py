@@ -1,9 +1,10 @@
 """Everything that a replica's process needs to know at birth, in one frozen record that travels as JSON."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,3 +20,4 @@ class ReplicaSpec:
     replicas_on_host: int = 1  # memory and threads are divided by it
     step_limit_s: float = 5.0  # the least time limit of a step; it is at least 20 × the expected time
     warm_up_limit_s: float = 300.0
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

@@ -32,6 +32,7 @@ class Admission:
     max_model_len: int
     defaults: SamplingDefaults
     time_remaining_s: float | None  # of the client's own deadline
+    traceparent: str = ""  # of the trace that the request belongs to; empty: none
 
 
 def submission_of(request: pb.GenerateRequest, tokens: TokenizedRequest, admission: Admission) -> Submission:
@@ -48,6 +49,7 @@ def submission_of(request: pb.GenerateRequest, tokens: TokenizedRequest, admissi
         sampling=sampling,
         metadata=dict(request.metadata),
         prompt_text=tokens.echoed_text,
+        traceparent=admission.traceparent,
         bad_words=[pb.TokenIds(ids=ids) for ids in tokens.bad_words],
     )
     action, grace_ms = _on_disconnect(request.on_disconnect, admission.terms)

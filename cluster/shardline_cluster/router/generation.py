@@ -20,12 +20,14 @@ from shardline_cluster.router.client_events import (
 )
 from shardline_cluster.router.client_stream import ClientStream
 from shardline_cluster.router.model_directory import ModelDirectory, ServedLane, ServedModel
+from shardline_cluster.router.router_telemetry import RequestWatch, RouterTelemetry
 from shardline_cluster.router.sampling_validation import ModelLimits
 from shardline_cluster.router.text_assembly import STATES, TextAssembly
 from shardline_cluster.router.text_threads import TextThreads
 from shardline_cluster.router.tokenized_request import tokenized
 from shardline_cluster.router.validation import check_against_model, check_request
 from shardline_protos import generation_pb2 as pb
+from shardline_protos.record_pb2 import RequestPayload
 
 FORGET_AFTER_S = 5.0  # a client that lost the connection together with the finish comes back within this
 LONG_LOG_TOKENS = 1000  # above this a replay is run off the loop
@@ -34,9 +36,12 @@ LONG_LOG_TOKENS = 1000  # above this a replay is run off the loop
 class Generation:
     """Requests: accepted, streamed, resumed, cancelled, looked at, forgotten."""
 
-    def __init__(self, directory: ModelDirectory, threads: TextThreads) -> None:
+    def __init__(
+        self, directory: ModelDirectory, threads: TextThreads, telemetry: RouterTelemetry | None = None
+    ) -> None:
         self._directory = directory
         self._threads = threads
+        self._telemetry = telemetry or RouterTelemetry()
 
     async def generate(self, request: pb.GenerateRequest, caller: Caller) -> AsyncGenerator[pb.GenerateEvent, None]:
         """Accepts a request, then tells what happens to it until its end. To be closed where it is not read to it.
@@ -46,21 +51,23 @@ class Generation:
         """
         check_request(request)
         served = self._directory.find(request.model)
-        submission = await self._admit(request, served, caller)
-        answer, stream = await served.lane.streams.submit(submission)
-        if not isinstance(answer, Accepted | Duplicate):
-            raise refusal(answer)
-        try:
-            yield accepted_event(answer)
-            if isinstance(answer, Accepted):
-                yield queued_event(answer)
-            if stream is not None:
-                async with aclosing(self._events(stream, served.lane)) as events:
-                    async for event in events:
-                        yield event
-        finally:
-            if stream is not None:
-                stream.leave()
+        with self._telemetry.generate(request, served.deployment.name, caller.traceparent) as watch:
+            submission = await self._admit(request, served, caller, traceparent=watch.traceparent)
+            answer, stream = await served.lane.streams.submit(submission)
+            if not isinstance(answer, Accepted | Duplicate):
+                raise refusal(answer)
+            watch.accepted(answer, served.deployment.name)
+            try:
+                yield accepted_event(answer)
+                if isinstance(answer, Accepted):
+                    yield queued_event(answer)
+                if stream is not None:
+                    async with aclosing(self._events(stream, served.lane, watch)) as events:
+                        async for event in events:
+                            yield event
+            finally:
+                if stream is not None:
+                    stream.leave()
 
     async def resume(self, request: pb.ResumeRequest, caller: Caller) -> AsyncGenerator[pb.GenerateEvent, None]:
         """Tells the rest of a request after a cursor. To be closed where it is not read to the end.
@@ -69,13 +76,14 @@ class Generation:
             ShardlineError: there is no such request, or its stream cannot go on from there.
         """
         lane = self._directory.of_request(request.request_id)
-        stream = lane.streams.read(request.request_id, caller.tenant, request.cursor)
-        try:
-            async with aclosing(self._events(stream, lane)) as events:
-                async for event in events:
-                    yield event
-        finally:
-            stream.leave()
+        with self._telemetry.resume(request.request_id, caller.traceparent) as watch:
+            stream = lane.streams.read(request.request_id, caller.tenant, request.cursor)
+            try:
+                async with aclosing(self._events(stream, lane, watch, resumed=True)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                stream.leave()
 
     async def cancel(self, request: pb.CancelRequest, caller: Caller) -> pb.CancelResponse:
         """Ends a request now, or tells the end that it has.
@@ -95,7 +103,7 @@ class Generation:
         """
         lane = self._directory.of_request(request.request_id)
         snapshot = await lane.streams.look(request.request_id, caller.tenant)
-        assembly = _assembly(lane, snapshot.info)
+        assembly = _assembly(lane, snapshot.info, payload_of(snapshot.info))
         logs, closed = readable_logs(snapshot)
         texts = await self._replay(assembly, logs, closed)
         return status_of(snapshot, logs, texts, assembly)
@@ -110,10 +118,13 @@ class Generation:
         await lane.streams.forget(request.request_id, caller.tenant)
         return pb.ForgetResponse()
 
-    async def _admit(self, request: pb.GenerateRequest, served: ServedModel, caller: Caller) -> Submission:
+    async def _admit(
+        self, request: pb.GenerateRequest, served: ServedModel, caller: Caller, *, traceparent: str
+    ) -> Submission:
         text, streams = served.lane.text, served.lane.streams
         run = self._threads.run_chat if request.WhichOneof("prompt") == "chat" else self._threads.run
-        request_tokens = await run(tokenized, text, request)
+        with self._telemetry.metrics.text_of(served.deployment.name):
+            request_tokens = await run(tokenized, text, request)
         limits = ModelLimits(
             vocab_size=text.vocab_size,
             max_model_len=served.max_model_len,
@@ -129,15 +140,23 @@ class Generation:
             max_model_len=served.max_model_len,
             defaults=text.defaults,
             time_remaining_s=caller.time_remaining_s,
+            traceparent=traceparent,
         )
         return submission_of(request, request_tokens, admission)
 
-    async def _events(self, stream: ClientStream, lane: ServedLane) -> AsyncGenerator[pb.GenerateEvent, None]:
+    async def _events(
+        self, stream: ClientStream, lane: ServedLane, watch: RequestWatch, *, resumed: bool = False
+    ) -> AsyncGenerator[pb.GenerateEvent, None]:
         info, before, closed = await stream.opened()
-        assembly = _assembly(lane, info)
+        payload = payload_of(info)
+        assembly = _assembly(lane, info, payload)
+        watch.opened(payload.model, resumed=resumed)
         await self._replay(assembly, before, closed)
         while (update := await stream.next_update()) is not None:
-            for event in events_of(update, assembly, info):
+            watch.saw(update)
+            with self._telemetry.metrics.text_of(payload.model):
+                events = tuple(events_of(update, assembly, info))
+            for event in events:
                 yield event
         if not info.submission.store:
             lane.streams.forget_later(info.id, info.submission.tenant, after_s=FORGET_AFTER_S)
@@ -150,5 +169,5 @@ class Generation:
         return await self._threads.run(assembly.replay, logs, closed)
 
 
-def _assembly(lane: ServedLane, info: RequestInfo) -> TextAssembly:
-    return TextAssembly(lane.text, payload_of(info), num_logprobs=info.submission.num_logprobs)
+def _assembly(lane: ServedLane, info: RequestInfo, payload: RequestPayload) -> TextAssembly:
+    return TextAssembly(lane.text, payload, num_logprobs=info.submission.num_logprobs)

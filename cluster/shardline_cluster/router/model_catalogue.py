@@ -2,14 +2,12 @@
 
 import asyncio
 
-from shardline_cluster.errors import ConfigurationError, InvalidRequestError
+from shardline_cluster.errors import InvalidRequestError
 from shardline_cluster.fleet.deployment import Deployment
-from shardline_cluster.fleet.json_encoding import from_json
-from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
-from shardline_cluster.queue.answers import LeaderView
 from shardline_cluster.router.field_checks import check_token_ids
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.prompt import chat_ids, text_ids
+from shardline_cluster.router.ready_leaders import ready_leaders
 from shardline_cluster.router.text_threads import TextThreads
 from shardline_cluster.router.validation import check_messages
 from shardline_protos import generation_pb2 as pb
@@ -68,7 +66,7 @@ class ModelCatalogue:
         for name, value in told_defaults(served.lane.text.defaults).items():
             setattr(model.default_sampling, name, value)
         model.has_chat_template = served.lane.text.chat_template is not None
-        model.ready_replicas = sum(_is_ready(leader, deployment.name) for leader in view.leaders)
+        model.ready_replicas = sum(1 for _ in ready_leaders(view, deployment.name))
         model.waiting_requests = view.waiting_requests + view.handed_back_requests
         model.running_requests = view.running_requests
         return model
@@ -89,11 +87,3 @@ def _tokenized(model: TextModel, request: pb.TokenizeRequest) -> tuple[int, ...]
         return chat_ids(model, request.chat)
     special = request.add_special_tokens if request.HasField("add_special_tokens") else True
     return text_ids(model, request.text, add_special_tokens=special)
-
-
-def _is_ready(leader: LeaderView, deployment: str) -> bool:
-    try:
-        status = from_json(ReplicaStatus, leader.status)
-    except ConfigurationError:
-        return False  # it has said nothing of itself yet
-    return status.deployment == deployment and status.state is ReplicaState.READY

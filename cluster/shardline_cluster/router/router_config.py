@@ -1,10 +1,11 @@
 """Everything that a router's process needs to know at birth, in one frozen record that travels as JSON."""
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,7 @@ class RouterConfig:
     reuse_port: bool = False  # several routers share the port
     allow_unauthenticated: bool = False  # serve more than this machine without asking anybody who he is
     cache_folder: str  # of downloaded models and digests
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65535:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -13,7 +14,9 @@ from shardline_cluster.access.api_key import Scope
 from shardline_cluster.access.caller import Caller
 from shardline_cluster.access.gate import Gate
 from shardline_cluster.errors import PermissionDeniedError, ShardlineError
+from shardline_cluster.router.router_telemetry import RouterTelemetry
 from shardline_cluster.router.status_details import status_message, status_metadata
+from shardline_cluster.telemetry.tracing import checked_traceparent
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +27,19 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class ServiceShell:
     """One for all services of a router. Work gets the caller, and knows nothing of gRPC."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, telemetry: RouterTelemetry | None = None) -> None:
         self._gate = gate
+        self._metrics = (telemetry or RouterTelemetry()).metrics
 
     async def answer(self, context: Context, scope: Scope, work: Callable[[Caller], Awaitable[R]]) -> R:
         """The answer of a call, or its abort."""
         try:
             return await work(self._caller(context, scope))
         except ShardlineError as error:
+            self._metrics.failed(error)
             await _abort(context, error)
         except Exception as error:
+            self._metrics.failed(error)
             await _abort_unexpected(context, error)
 
     async def stream(self, context: Context, scope: Scope, events: Callable[[Caller], AsyncGenerator[R, None]]) -> None:
@@ -46,9 +52,11 @@ class ServiceShell:
             with self._gate.watch(caller) as shut_out:
                 await _unless(shut_out, _write_all(events(caller), context))
         except ShardlineError as error:
+            self._metrics.failed(error)
             await _abort(context, error)
         except Exception as error:
             if not context.done():  # else the client was gone while an event was written
+                self._metrics.failed(error)
                 await _abort_unexpected(context, error)
 
     def _caller(self, context: Context, scope: Scope) -> Caller:
@@ -59,7 +67,7 @@ class ServiceShell:
             raise PermissionDeniedError(
                 f"{who} lacks the scope {scope.value!r}, which this call needs: use a key that has it"
             )
-        return caller
+        return replace(caller, traceparent=checked_traceparent(metadata.get("traceparent", "")))
 
 
 async def _write_all(events: AsyncGenerator[R, None], context: Context) -> None:

@@ -1,0 +1,1 @@
+"""What processes tell of themselves: metrics, logs, traces. Knows nothing of requests, lanes or replicas."""
