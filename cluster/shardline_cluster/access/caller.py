@@ -13,6 +13,7 @@ class Caller:
 
     tenant: str = DEFAULT_TENANT
     key_id: str = ""  # empty: he has shown no key
+    key_digest: str = ""  # of the very key that was shown: after a rotation its id may stand for another one
     scopes: frozenset[Scope] = frozenset()
     limits: KeyLimits = field(default_factory=KeyLimits)
     time_remaining_s: float | None = None  # None: he has set no deadline

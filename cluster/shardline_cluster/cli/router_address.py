@@ -14,9 +14,9 @@ import grpc
 
 from shardline import Client, EndpointHealth, TlsOptions
 from shardline.channels import RouterChannels, sync_channels
+from shardline_cluster.access.loopback import is_loopback
 from shardline_cluster.cli.run_file import DEFAULT_NAME, read_run_file
 from shardline_cluster.errors import ConfigurationError, ShardlineError
-from shardline_cluster.router.router_config import is_loopback
 
 # A router on the way to its death may still accept connections; one that lives answers far sooner.
 _FIRST_ANSWER_S = 5.0

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from shardline_cluster.cli.access_flags import access_rules
 from shardline_cluster.cli.run_file import (
     DEFAULT_NAME,
     NotRunningError,
@@ -23,7 +24,6 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.replica.engine_choice import default_cache_folder
-from shardline_cluster.router.router_config import is_loopback
 from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import port_of, reserve_shared_port
@@ -138,7 +138,6 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
     launcher, note = choose_launcher(arguments.launcher, ray_address=arguments.ray_address)
     if note:
         say(note)
-    _refuse_open_host(arguments.host, allow_unauthenticated=arguments.allow_unauthenticated)
     model = arguments.model or _model_of(arguments.engine)
     return ServeOptions(
         model=model,
@@ -155,7 +154,7 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
         durability=arguments.durability,
         terms=TERMS[arguments.queue_terms],
         name=arguments.name,
-        allow_unauthenticated=arguments.allow_unauthenticated,
+        access=access_rules(arguments),
         cache_folder=str(default_cache_folder()),
         offline=arguments.offline,
     )
@@ -199,12 +198,3 @@ def _refuse_second(name: str) -> None:
     raise ConfigurationError(
         f"a server named {name!r} is running already (process {running.pid}): stop it, or give this one another --name"
     )
-
-
-def _refuse_open_host(host: str, *, allow_unauthenticated: bool) -> None:
-    if not is_loopback(host) and not allow_unauthenticated:
-        raise ConfigurationError(
-            f"--host {host} can be reached by other machines, and there are no keys yet: everybody there could use the "
-            "model and read what others asked. Listen on 127.0.0.1, or say --allow-unauthenticated where the network "
-            "itself keeps strangers out"
-        )

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from shardline_cluster.cli.access_flags import add_access_flags
 from shardline_cluster.cli.number_flags import number_from
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
@@ -18,6 +19,7 @@ _POSITIVE = number_from(1, 2**31, whole=True)
 def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     """Adds them, in groups."""
     _add_network_flags(parser.add_argument_group("network"))
+    add_access_flags(parser.add_argument_group("access"))
     _add_fleet_flags(parser.add_argument_group("fleet"))
     _add_engine_flags(parser.add_argument_group("engine"))
     _add_simulation_flags(parser.add_argument_group("simulated engine"))
@@ -36,9 +38,6 @@ def _add_network_flags(group: Any) -> None:
     )
     group.add_argument(
         "--routers", metavar="N", type=int, default=1, help="router processes on that port (default %(default)s)"
-    )
-    group.add_argument(
-        "--allow-unauthenticated", action="store_true", help="listen to other machines without asking who they are"
     )
     group.add_argument(
         "--redis-url", metavar="URL", help="a Redis or Valkey server (else REDIS_URL, else an embedded one)"

@@ -16,11 +16,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from shardline_cluster.access.open_gate import OpenGate
+from shardline_cluster.access.api_key import ApiKey
+from shardline_cluster.access.keyring import Keyring
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
+from shardline_cluster.fleet.redis_record_store import RedisRecordStore
 from shardline_cluster.processes.event_loop import new_event_loop
+from shardline_cluster.queue.lane_names import keys_key
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
@@ -37,23 +40,28 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
     """Serves until `stop` is set. `listening` is told the port.
 
     Raises:
-        ConfigurationError: the address cannot be had, or the URL of Redis is none.
+        ConfigurationError: the address cannot be had, the URL of Redis is none, or the keys file is no good.
     """
-    store = RedisDeploymentStore(
-        config.redis_url, prefix=config.prefix, call_timeout_s=config.terms.call_timeout_ms / 1000
+    call_timeout_s = config.terms.call_timeout_ms / 1000
+    keyring = Keyring(
+        config.access,
+        RedisRecordStore(config.redis_url, key=keys_key(config.prefix), kind=ApiKey, call_timeout_s=call_timeout_s),
     )
+    store = RedisDeploymentStore(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
     directory = ModelDirectory(
         store,
         open_queue=lambda lane: RedisRequestQueue(config.redis_url, lane, prefix=config.prefix, terms=config.terms),
         load=lambda deployment: load_deployed_text(deployment, Path(config.cache_folder)),
         incarnation=f"router-{secrets.token_hex(8)}",
     )
-    server = RouterServer(config, directory, OpenGate())
+    server = RouterServer(config, directory, keyring.gate)
     try:
+        await keyring.start()
         listening(await server.start())
         await stop.wait()
         await asyncio.wait_for(server.stop(), STOP_LIMIT_S)
     finally:
+        await keyring.close()
         await store.close()
 
 

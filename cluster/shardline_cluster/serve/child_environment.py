@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+KEY_VARIABLE = "SHARDLINE_API_KEY"  # a secret that no child needs: routers are told digests
+
 
 def child_environment(additions: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:
     """This process's environment, with `additions`, in which Python finds the packages that this process has found.
@@ -14,7 +16,8 @@ def child_environment(additions: Mapping[str, str], environment: Mapping[str, st
     found = dict.fromkeys(str(Path(entry).resolve()) for entry in sys.path if entry and Path(entry).is_dir())
     inherited = [entry for entry in found if not _belongs_to_python(entry)]
     path = {"PYTHONPATH": os.pathsep.join(inherited)} if inherited else {}
-    return {**environment, **path, "PYTHONUNBUFFERED": "1", **additions}
+    kept = {name: value for name, value in environment.items() if name != KEY_VARIABLE}
+    return {**kept, **path, "PYTHONUNBUFFERED": "1", **additions}
 
 
 def _belongs_to_python(entry: str) -> bool:

@@ -122,7 +122,7 @@ class LocalCluster:
             prefix=self._options.redis_prefix,
             terms=self._options.terms,
             reuse_port=True,
-            allow_unauthenticated=self._options.allow_unauthenticated,
+            access=self._options.access,
             cache_folder=self._options.cache_folder,
         )
         with self._times.phase("routers"):

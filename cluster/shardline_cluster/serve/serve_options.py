@@ -6,11 +6,12 @@ import sys
 from dataclasses import dataclass, field
 from enum import Enum
 
+from shardline_cluster.access.access_rules import AccessRules
+from shardline_cluster.access.loopback import is_loopback
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.router.router_config import is_loopback
 from shardline_cluster.serve.ports import is_own_address
 from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP
 
@@ -43,11 +44,12 @@ class ServeOptions:
     durability: Durability = Durability.RELAXED
     terms: QueueTerms = field(default_factory=QueueTerms)
     name: str = "default"
-    allow_unauthenticated: bool = False
+    access: AccessRules = field(default_factory=AccessRules)
     cache_folder: str  # of downloaded models and digests
     offline: bool = False  # take the model from the cache or refuse
 
     def __post_init__(self) -> None:
+        self.access.check_host(self.host)
         if not 1 <= self.num_routers <= 64:
             raise ConfigurationError(f"--routers is {self.num_routers}, but must be 1 to 64")
         if not 0 <= self.num_replicas <= 1024:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from shardline_cluster.access.api_key import Scope
+from shardline_cluster.access.key_secret import digest_of
 from shardline_cluster.cli import serve as serve_command
 from shardline_cluster.cli.environment import parse_arguments
 from shardline_cluster.cli.run_file import RunFile, write_run_file
@@ -55,6 +57,7 @@ def _run(*given: str, environment: dict[str, str] | None = None) -> int:
     return serve_command.run(arguments)
 
 
+SECRETS = "open-sesame-open-sesame,another-key-another-key"
 SIMULATED = ("--engine", "simulated", "--launcher", "local", "--grpc-port", "0")
 
 
@@ -116,6 +119,9 @@ def test_the_usual_variable_names_redis_where_ours_does_not(served: _Served, mon
     [
         (("--launcher", "local", "--grpc-port", "0"), "no MODEL was given"),
         ((*SIMULATED, "--host", "0.0.0.0"), "--allow-unauthenticated"),
+        ((*SIMULATED, "--allow-unauthenticated", "--require-api-key"), "leave one of them out"),
+        ((*SIMULATED, "--api-keys-file", "/nowhere/keys"), "/nowhere/keys cannot be read: No such file"),
+        ((*SIMULATED, "--api-key", "x" * 16, "--api-key", "x" * 16), "names one key twice"),
         ((*SIMULATED, "--routers", "0"), "--routers is 0"),
         ((*SIMULATED, "--device", "gpu"), "--device is 'gpu', but must be cpu, cuda, or cuda:N"),
         ((*SIMULATED, "--name", "a/b"), "--name is 'a/b'"),
@@ -128,6 +134,32 @@ def test_what_cannot_be_served_is_refused_before_anything_starts(
         _run(*given)
 
     assert served.options is None
+
+
+@pytest.mark.parametrize("environment", [{}, {"SHARDLINE_API_KEY": "sesame"}])
+def test_a_key_that_will_not_do_is_not_repeated(environment: dict[str, str], served: _Served) -> None:
+    flag = () if environment else ("--api-key", "sesame")
+
+    with pytest.raises(ConfigurationError, match="has 6 characters, but a key must have 16") as raised:
+        _run(*SIMULATED, *flag, environment=environment)
+
+    assert "sesame" not in str(raised.value)
+    assert served.options is None
+
+
+def test_keys_become_digests_that_may_do_everything(served: _Served, tmp_path: Path) -> None:
+    file = tmp_path / "keys.jsonl"
+    file.touch(mode=0o600)
+
+    _run(*SIMULATED, "--host", "0.0.0.0", "--api-keys-file", str(file), environment={"SHARDLINE_API_KEY": SECRETS})
+
+    assert served.options is not None
+    access = served.options.access
+    assert [(key.id, key.digest, key.tenant) for key in access.flag_keys] == [
+        (f"flag-{number}", digest_of(secret), "default") for number, secret in enumerate(SECRETS.split(","), 1)
+    ]
+    assert access.flag_keys[0].scopes == frozenset(Scope)
+    assert access.keys_file == str(file)
 
 
 @pytest.mark.parametrize("given", [("--grpc-port", "70000"), ("--max-num-seqs", "0"), ("--durability", "strict")])

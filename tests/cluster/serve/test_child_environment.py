@@ -25,6 +25,10 @@ def test_where_everything_is_installed_nothing_is_added(monkeypatch: pytest.Monk
     assert "PYTHONPATH" not in child_environment({}, {})
 
 
+def test_keys_that_clients_show_stay_with_their_parent() -> None:
+    assert "SHARDLINE_API_KEY" not in child_environment({}, {"SHARDLINE_API_KEY": "open-sesame-open-sesame"})
+
+
 def test_additions_go_before_what_is_inherited() -> None:
     environment = child_environment({"A": "new"}, {"A": "old", "B": "kept"})
 
