@@ -41,6 +41,18 @@ class PermissionDeniedError(ShardlineError):
     code = "PERMISSION_DENIED"
 
 
+class UnknownKeyError(ShardlineError):
+    """There is no API key of this id."""
+
+    code = "NOT_FOUND"
+
+
+class KeyNotChangedError(ShardlineError):
+    """An API key cannot be made or changed so: a file or a flag holds it, or nobody could make another one then."""
+
+    code = "FAILED_PRECONDITION"
+
+
 class UnknownModelError(ShardlineError):
     """No deployment has this name."""
 

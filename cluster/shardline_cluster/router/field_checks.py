@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
 from shardline_cluster.errors import InvalidRequestError
 
 
@@ -29,3 +32,24 @@ def check_token_ids(field: str, ids: Iterable[int], vocab_size: int) -> None:
     for index, token_id in enumerate(ids):
         if token_id >= vocab_size:
             raise invalid(f"{field}[{index}]", f"is {token_id}", f"must be below the vocabulary's {vocab_size}")
+
+
+def check_no_unknown_fields(message: Message, path: str = "") -> None:
+    """Only fields that this router knows, at any depth: one that it dropped in silence could change what was meant.
+
+    Raises:
+        InvalidRequestError: a newer client has set another one.
+    """
+    unknown = UnknownFieldSet(message)
+    if len(unknown):
+        number = unknown[0].field_number
+        raise invalid(
+            f"{path}{number}",
+            f"is field number {number} of {path.rstrip('.') or 'the request'}, which this router does not know",
+            "leave it out, or ask a newer router",
+        )
+    for descriptor, value in message.ListFields():
+        if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
+            continue
+        for inner in [value] if isinstance(value, Message) else value:
+            check_no_unknown_fields(inner, f"{path}{descriptor.name}.")

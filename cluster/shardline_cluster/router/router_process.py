@@ -25,6 +25,8 @@ from shardline_cluster.fleet.redis_record_store import RedisRecordStore
 from shardline_cluster.processes.event_loop import new_event_loop
 from shardline_cluster.queue.lane_names import keys_key
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
+from shardline_cluster.router.administration import Administration
+from shardline_cluster.router.key_administration import KeyAdministration
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
@@ -54,7 +56,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         load=lambda deployment: load_deployed_text(deployment, Path(config.cache_folder)),
         incarnation=f"router-{secrets.token_hex(8)}",
     )
-    server = RouterServer(config, directory, keyring.gate)
+    server = RouterServer(config, directory, keyring.gate, Administration(keys=KeyAdministration(keyring)))
     try:
         await keyring.start()
         listening(await server.start())

@@ -14,6 +14,8 @@ from grpc_reflection.v1alpha import reflection
 
 from shardline_cluster.access.gate import Gate
 from shardline_cluster.errors import ConfigurationError, ShuttingDownError
+from shardline_cluster.router.admin_service import AdminService
+from shardline_cluster.router.administration import Administration
 from shardline_cluster.router.generation import Generation
 from shardline_cluster.router.generation_service import GenerationService
 from shardline_cluster.router.malformed_requests import MalformedRequests
@@ -22,13 +24,16 @@ from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.service_shell import ServiceShell
 from shardline_cluster.router.text_threads import TextThreads
+from shardline_protos import admin_pb2
 from shardline_protos import generation_pb2 as pb
+from shardline_protos.admin_pb2_grpc import add_AdminServicer_to_server
 from shardline_protos.generation_pb2_grpc import add_GenerationServicer_to_server
 
 log = logging.getLogger(__name__)
 
 GENERATION_SERVICE = pb.DESCRIPTOR.services_by_name["Generation"].full_name
-SERVED_NAMES = ("", GENERATION_SERVICE)  # the empty name is the whole server
+ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
+SERVED_NAMES = ("", GENERATION_SERVICE, ADMIN_SERVICE)  # the empty name is the whole server
 MAX_MESSAGE_BYTES = 16 << 20
 HEALTH_PERIOD_S = 0.5
 STOP_GRACE_S = 2.0  # for handlers to tell their clients where to go
@@ -58,14 +63,18 @@ _OPTIONS: Sequence[tuple[str, int]] = (
 class RouterServer:
     """Serves a directory of models over gRPC."""
 
-    def __init__(self, config: RouterConfig, directory: ModelDirectory, gate: Gate) -> None:
+    def __init__(
+        self, config: RouterConfig, directory: ModelDirectory, gate: Gate, administration: Administration | None = None
+    ) -> None:
+        """Without an administration there is no Admin service."""
         self._directory = directory
         self._gate = gate
+        self._administration = administration
         self._threads = TextThreads()
         self._health = HealthServicer()
         self._server = grpc.aio.server(
             options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))],
-            interceptors=[MalformedRequests(GENERATION_SERVICE)],
+            interceptors=[MalformedRequests(GENERATION_SERVICE), MalformedRequests(ADMIN_SERVICE)],
         )
         self._add_services()
         self._address = config.address
@@ -74,10 +83,15 @@ class RouterServer:
     def _add_services(self) -> None:
         generation = Generation(self._directory, self._threads)
         catalogue = ModelCatalogue(self._directory, self._threads)
-        service = GenerationService(generation, catalogue, ServiceShell(self._gate))
+        shell = ServiceShell(self._gate)
+        service = GenerationService(generation, catalogue, shell)
         add_GenerationServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
+        if self._administration is not None:
+            admin = AdminService(self._administration, shell)
+            add_AdminServicer_to_server(admin, self._server)  # type: ignore[no-untyped-call]
         add_HealthServicer_to_server(self._health, self._server)
-        names = (GENERATION_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        services = SERVED_NAMES[1:] if self._administration is not None else (GENERATION_SERVICE,)
+        names = (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
 
     async def start(self) -> int:

@@ -5,10 +5,8 @@ client knows. Two steps: what can be said without a model, and what needs one.
 """
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 
-from shardline_cluster.router.field_checks import check_count, invalid
+from shardline_cluster.router.field_checks import check_count, check_no_unknown_fields, invalid
 from shardline_cluster.router.sampling_validation import ModelLimits, check_sampling, check_sampling_against_model
 from shardline_protos import generation_pb2 as pb
 
@@ -30,7 +28,7 @@ def check_request(request: pb.GenerateRequest) -> None:
         InvalidRequestError: the first thing that is wrong.
     """
     check_count("chat.messages", len(request.chat.messages), MAX_MESSAGES)
-    _check_unknown(request, "")
+    check_no_unknown_fields(request)
     _check_model_name(request.model)
     _check_prompt(request)
     check_sampling(request.sampling)
@@ -88,22 +86,6 @@ def check_messages(field: str, chat: pb.Chat) -> None:
 
 
 # --- pieces ----------------------------------------------------------------------------------------------------------
-
-
-def _check_unknown(message: Message, path: str) -> None:
-    unknown = UnknownFieldSet(message)
-    if len(unknown):
-        number = unknown[0].field_number
-        raise invalid(
-            f"{path}{number}",
-            f"is field number {number} of {path.rstrip('.') or 'the request'}, which this router does not know",
-            "leave it out, or ask a newer router",
-        )
-    for descriptor, value in message.ListFields():
-        if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
-            continue
-        for inner in [value] if isinstance(value, Message) else value:
-            _check_unknown(inner, f"{path}{descriptor.name}.")
 
 
 def _check_model_name(model: str) -> None:

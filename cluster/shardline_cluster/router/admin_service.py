@@ -1,0 +1,33 @@
+"""`shardline.v1.Admin` over grpc.aio."""
+
+from shardline_cluster.access.api_key import Scope
+from shardline_cluster.router.administration import Administration
+from shardline_cluster.router.service_shell import Context, ServiceShell
+from shardline_protos import admin_pb2 as pb
+from shardline_protos.admin_pb2_grpc import AdminServicer
+
+NEEDED = Scope.ADMIN
+
+
+class AdminService(AdminServicer):
+    """The servicer."""
+
+    def __init__(self, administration: Administration, shell: ServiceShell) -> None:
+        self._keys = administration.keys
+        self._shell = shell
+
+    async def CreateKey(self, request: pb.CreateKeyRequest, context: Context) -> pb.CreateKeyResponse:  # noqa: N802
+        """Makes a key."""
+        return await self._shell.answer(context, NEEDED, lambda caller: self._keys.create(request, caller))
+
+    async def ListKeys(self, request: pb.ListKeysRequest, context: Context) -> pb.ListKeysResponse:  # noqa: N802
+        """Tells all keys."""
+        return await self._shell.answer(context, NEEDED, lambda _: self._keys.list_keys(request))
+
+    async def UpdateKey(self, request: pb.UpdateKeyRequest, context: Context) -> pb.Key:  # noqa: N802
+        """Changes a key."""
+        return await self._shell.answer(context, NEEDED, lambda caller: self._keys.update(request, caller))
+
+    async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Context) -> pb.RevokeKeyResponse:  # noqa: N802
+        """Ends a key."""
+        return await self._shell.answer(context, NEEDED, lambda caller: self._keys.revoke(request, caller))

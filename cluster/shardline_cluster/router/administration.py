@@ -1,0 +1,12 @@
+"""What a router's Admin service stands on: one core for each thing that operators look after."""
+
+from dataclasses import dataclass
+
+from shardline_cluster.router.key_administration import KeyAdministration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Administration:
+    """All of them."""
+
+    keys: KeyAdministration
