@@ -26,13 +26,14 @@ def parse_arguments(
 ) -> argparse.Namespace:
     """Parses a command line; what it leaves out comes from the environment, else from the flags' defaults.
 
-    `commands` are the parsers of the subcommands by name; only the variables of the one that is given are looked at.
+    `commands` are the parsers of the commands by name, which may have subcommands; only the variables of the one that
+    is given are looked at.
 
     Raises:
         ConfigurationError: a variable's value is not what its flag takes.
         SystemExit: by argparse, after its help or its error.
     """
-    command = commands.get(given[0]) if given else None
+    command = _given_command(commands, given)
     lists = _apply(command, environment) if command else []
     arguments, unknown = parser.parse_known_args(given)
     if unknown:  # the command's own usage helps; argparse would show that of all commands
@@ -43,6 +44,17 @@ def parse_arguments(
         if value is not action.default:
             setattr(arguments, action.dest, value[len(action.default) :])
     return arguments
+
+
+def _given_command(
+    commands: Mapping[str, argparse.ArgumentParser], given: Sequence[str]
+) -> argparse.ArgumentParser | None:
+    """The parser of the command that is given, or of its subcommand."""
+    command = commands.get(given[0]) if given else None
+    for action in command._actions if command else ():
+        if isinstance(action, argparse._SubParsersAction) and len(given) > 1:
+            return action.choices.get(given[1], command)
+    return command
 
 
 def _apply(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> list[argparse.Action]:

@@ -27,6 +27,7 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     ),
     "Look after a cluster": (
         "status",
+        "keys",
     ),
     "This installation": (
         "version",

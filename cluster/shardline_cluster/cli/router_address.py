@@ -98,17 +98,24 @@ def router_address(arguments: argparse.Namespace) -> RouterAddress:
 
 
 def connect(arguments: argparse.Namespace) -> Client:
-    """A client of routers of which at least one answers now.
+    """A client of routers of which at least one answers now. Raises as `answering_endpoint`."""
+    address = router_address(arguments)
+    answering_endpoint(address)
+    return address.client()
+
+
+def answering_endpoint(address: RouterAddress) -> str:
+    """The first router that answers now.
 
     Raises:
         NoRouterError: none does. People at a terminal want to know at once, not when patience is over.
     """
-    client = router_address(arguments).client()
-    health = client.health(timeout_s=_FIRST_ANSWER_S)
-    if not any(entry.answers for entry in health):
-        client.close()
-        raise NoRouterError(_why_none(health))
-    return client
+    with address.client() as client:
+        health = client.health(timeout_s=_FIRST_ANSWER_S)
+    for entry in health:
+        if entry.answers:
+            return entry.endpoint
+    raise NoRouterError(_why_none(health))
 
 
 def _why_none(health: Sequence[EndpointHealth]) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from shardline_cluster.cli.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
+from shardline_cluster.cli.text_table import table
 
 _NOTHING = "No model is deployed.\n"
 
@@ -18,7 +19,7 @@ def render(status: ClusterStatus) -> str:
 
 def _deployment_table(deployments: Sequence[DeploymentRow]) -> str:
     header = ("MODEL", "SOURCE", "READY", "WAITING", "RUNNING", "OLDEST WAIT", "ROUTERS")
-    return _table(header, [_deployment_cells(deployment) for deployment in deployments])
+    return table(header, [_deployment_cells(deployment) for deployment in deployments])
 
 
 def _deployment_cells(deployment: DeploymentRow) -> tuple[str, ...]:
@@ -39,7 +40,7 @@ def _replica_table(deployments: Sequence[DeploymentRow]) -> str:
     if not rows:
         return ""
     header = ("REPLICA", "MODEL", "STATE", "REQUESTS", "LEASE", "WEIGHTS", "KV CACHE", "PROCESS", "REASON")
-    return _table(header, rows)
+    return table(header, rows)
 
 
 def _replica_cells(replica: ReplicaRow, model: str) -> tuple[str, ...]:
@@ -85,11 +86,3 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() + "\n" for line in lines
-    )
