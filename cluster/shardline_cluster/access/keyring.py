@@ -19,11 +19,12 @@ class Keyring:
     def __init__(
         self, rules: AccessRules, store: RecordStore[ApiKey], *, now_ms: Callable[[], int] = wall_clock_ms
     ) -> None:
-        """Reads the keys file, once.
+        """Reads the keys file, once. `now_ms` is the time of day, since 1970.
 
         Raises:
             ConfigurationError: it cannot be read, or a line is wrong.
         """
+        self.now_ms = now_ms
         self.records = KeptRecords(store, now_ms=now_ms)
         self.table = KeyTable()
         self.gate = KeyGate(rules, self.table, now_ms=now_ms)

@@ -18,7 +18,6 @@ from shardline_cluster.access.key_secret import digest_of, new_key_id, new_secre
 from shardline_cluster.access.key_table import KeySource, KnownKey, is_expired
 from shardline_cluster.access.keyring import Keyring
 from shardline_cluster.errors import KeyNotChangedError, UnknownKeyError
-from shardline_cluster.fleet.kept_records import wall_clock_ms
 from shardline_cluster.router.field_checks import check_no_unknown_fields, invalid
 from shardline_protos import admin_pb2 as pb
 
@@ -35,10 +34,9 @@ _REMEDY = {
 class KeyAdministration:
     """Over one router's keys."""
 
-    def __init__(self, keyring: Keyring, *, now_ms: Callable[[], int] = wall_clock_ms) -> None:
-        """`now_ms` is the time of day, since 1970."""
+    def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
-        self._now_ms = now_ms
+        self._now_ms = keyring.now_ms
 
     async def create(self, request: pb.CreateKeyRequest, caller: Caller) -> pb.CreateKeyResponse:
         """Makes a key, and tells its secret, which nobody will know again.

@@ -13,11 +13,14 @@ from typing import Any
 
 import grpc.aio
 
+from shardline_cluster.access.keyring import Keyring
 from shardline_cluster.access.open_gate import OpenGate
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.router.administration import Administration
+from shardline_cluster.router.key_administration import KeyAdministration
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
@@ -68,7 +71,8 @@ class RouterBench:
         await self.queue().view()
         self.skew_ms += self.server.terms.hold_ms
 
-    async def start_router(self) -> RunningRouter:
+    async def start_router(self, keyring: Keyring | None = None) -> RunningRouter:
+        """One that lets everybody in, or asks for keys and has an Admin service."""
         directory = ModelDirectory(
             self.store,
             open_queue=self.queue,
@@ -77,7 +81,7 @@ class RouterBench:
         )
         config = RouterConfig(port=0, redis_url="", terms=self.server.terms, cache_folder="")
         await directory.refresh()
-        server = RouterServer(config, directory, OpenGate())
+        server = _server(config, directory, keyring)
         port = await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         stub = GenerationStub(channel)  # type: ignore[no-untyped-call]
@@ -102,6 +106,12 @@ class RouterBench:
     async def say(self, request_id: str, text: str | bytes, **changes: Any) -> None:
         """Commits a text byte by byte, in one step."""
         await self.leader.commit(request_id, tuple(text.encode() if isinstance(text, str) else text), **changes)
+
+
+def _server(config: RouterConfig, directory: ModelDirectory, keyring: Keyring | None) -> RouterServer:
+    if keyring is None:
+        return RouterServer(config, directory, OpenGate())
+    return RouterServer(config, directory, keyring.gate, Administration(keys=KeyAdministration(keyring)))
 
 
 def deployment(name: str = MODEL, lane: str = LANE, **changes: Any) -> Deployment:
