@@ -26,6 +26,7 @@ SCRIPTS = (
     "forget",
     "drain",
     "view",
+    "usage",
 )
 
 
