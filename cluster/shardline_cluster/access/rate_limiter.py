@@ -1,15 +1,15 @@
 """How much a key may use a minute, over all routers together.
 
-A key owes two things: requests and tokens. What it owes drains at the rate of its limit, so that a whole minute's worth is
-gone in a minute; a request is let in if what it costs still finds room under one minute's worth. So over any time T a key
-is let in for at most limit × (T + one minute), counted without what was given back: the *burst* is one minute's worth.
+A key owes two things: requests and tokens. What it owes drains at the rate of its limit, so that a whole minute's worth
+is gone in a minute; a request is let in if what it costs still finds room under one minute's worth. So over any time T
+a key is let in for at most limit × (T + one minute), and what was given back: the *burst* is one minute's worth.
 
 - One request, and its prompt and all that it may generate, are charged before it is submitted. More tokens than a whole
   minute's worth count as a minute's worth: such a request runs while the key runs nothing else.
 - At the end the charge is settled: what was reserved and not used is given back, what was used beyond is owed as well.
 - The same request is charged once and settled once, however often it is sent. That is remembered of the latest
   `MOST_CHARGES` charges of a key, and for `LIFE_MS` after its last one.
-- Limits that change count at once, and what is owed keeps its share of the limit. A limit above `LARGEST_LIMIT` is none.
+- Limits that change count at once, and what is owed keeps its share of the limit. One above `LARGEST_LIMIT` is none.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
-"""What keys owe, in Redis: one small hash for each key, one script for all that is done to it, on the server's clock."""
+"""What keys owe, in Redis: one small hash for each key, one script for all that is done to it, the server's clock."""
 
 import hashlib
 from importlib.resources import files
+from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
@@ -46,19 +47,16 @@ class RedisRateLimiter:
         """Closes connections."""
         await self._connections.close()
 
-    async def _call(self, name: str, key_id: str, limits: KeyLimits, request_id: str, tokens: int) -> list:
+    async def _call(self, name: str, key_id: str, limits: KeyLimits, request_id: str, tokens: int) -> Any:
         counted = counted_limits(limits)
-        arguments = (
-            limit_key(self._prefix, key_id),
-            name,
-            *(counted.get(kind, 0) for kind in Limited),
-            *(request_id, tokens, MOST_CHARGES, LIFE_MS),
-        )
+        bounds = [counted.get(kind, 0) for kind in Limited]
+        key = limit_key(self._prefix, key_id)
+        call: tuple[str | int, ...] = (1, key, name, *bounds, request_id, tokens, MOST_CHARGES, LIFE_MS)
         try:
             try:
-                return await self._connections.execute("EVALSHA", self._sha, 1, *arguments)
+                return await self._connections.execute("EVALSHA", self._sha, *call)
             except NoScriptError:
-                return await self._connections.execute("EVAL", self._script, 1, *arguments)
+                return await self._connections.execute("EVAL", self._script, *call)
         except ResponseError as error:
             raise ShardlineError(f"the script of the rate limits failed, a fault in Shardline: {error}") from error
 

@@ -36,4 +36,9 @@ def counter_of(state: RequestState) -> str:
 
 def completion_tokens(submission: Submission, end: RequestEnd) -> int:
     """Tokens of a request's outputs, without the prompt's own log."""
-    return sum(end.offsets[: submission.num_sequences - submission.has_prompt_log])
+    return sum(end.offsets[: num_outputs(submission)])
+
+
+def num_outputs(submission: Submission) -> int:
+    """Sequences that a client asked for."""
+    return submission.num_sequences - submission.has_prompt_log

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from shardline_cluster.access.open_gate import OpenGate
+from shardline_cluster.access.redis_rate_limiter import RedisRateLimiter
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
@@ -39,22 +40,23 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
     Raises:
         ConfigurationError: the address cannot be had, or the URL of Redis is none.
     """
-    store = RedisDeploymentStore(
-        config.redis_url, prefix=config.prefix, call_timeout_s=config.terms.call_timeout_ms / 1000
-    )
+    call_timeout_s = config.terms.call_timeout_ms / 1000
+    store = RedisDeploymentStore(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
+    limiter = RedisRateLimiter(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
     directory = ModelDirectory(
         store,
         open_queue=lambda lane: RedisRequestQueue(config.redis_url, lane, prefix=config.prefix, terms=config.terms),
         load=lambda deployment: load_deployed_text(deployment, Path(config.cache_folder)),
         incarnation=f"router-{secrets.token_hex(8)}",
     )
-    server = RouterServer(config, directory, OpenGate())
+    server = RouterServer(config, directory, OpenGate(), limiter=limiter)
     try:
         listening(await server.start())
         await stop.wait()
         await asyncio.wait_for(server.stop(), STOP_LIMIT_S)
     finally:
         await store.close()
+        await limiter.close()
 
 
 def main() -> None:

@@ -13,7 +13,9 @@ from typing import Any
 
 import grpc.aio
 
+from shardline_cluster.access.gate import Gate
 from shardline_cluster.access.open_gate import OpenGate
+from shardline_cluster.access.rate_limiter import RateLimiter
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
@@ -68,7 +70,7 @@ class RouterBench:
         await self.queue().view()
         self.skew_ms += self.server.terms.hold_ms
 
-    async def start_router(self) -> RunningRouter:
+    async def start_router(self, gate: Gate | None = None, *, limiter: RateLimiter | None = None) -> RunningRouter:
         directory = ModelDirectory(
             self.store,
             open_queue=self.queue,
@@ -77,7 +79,7 @@ class RouterBench:
         )
         config = RouterConfig(port=0, redis_url="", terms=self.server.terms, cache_folder="")
         await directory.refresh()
-        server = RouterServer(config, directory, OpenGate())
+        server = RouterServer(config, directory, gate or OpenGate(), limiter=limiter)
         port = await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         stub = GenerationStub(channel)  # type: ignore[no-untyped-call]
