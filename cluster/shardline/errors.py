@@ -54,7 +54,10 @@ class KeyConflictError(ShardlineError):
 
 
 class QueueFullError(ShardlineError):
-    """The cluster takes no more requests now. `retry_after_s` is its own estimate."""
+    """The cluster takes no more requests of this client now: its queue is full, or the key has used up its minute.
+
+    The message says which. `retry_after_s` is the cluster's own word, for a key exactly the time to wait.
+    """
 
     code = "RESOURCE_EXHAUSTED"
     retryable = True

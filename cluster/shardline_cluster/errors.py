@@ -105,6 +105,12 @@ class RateLimitedError(ShardlineError):
         self.retry_after_s = retry_after_s
 
 
+class OverLimitError(ShardlineError):
+    """A request alone is larger than what its key may use in a whole minute: it can never be taken."""
+
+    code = "INVALID_ARGUMENT"
+
+
 class RequestTooLargeError(ShardlineError):
     """No deployed shape can ever hold this request."""
 

@@ -159,6 +159,7 @@ class RestoreCode(Enum):
     DIVERGED = "DIVERGED"  # the log differs from `offset` on
     ENDED = "ENDED"  # an end is there already; `end` says which
     OTHER = "OTHER"  # another run lives under this id
+    FORGOTTEN = "FORGOTTEN"  # it was deleted on demand, and stays so
     REFUSED = "REFUSED"  # ids were taken, the grant was not
 
 

@@ -28,6 +28,7 @@ from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
 from shardline_cluster.queue.record_encoding import pack_end, read_info, read_logs, unpack_end
 from shardline_cluster.queue.records import RequestInfo, RequestState, SequenceLog, Submission
 from shardline_cluster.queue.step_encoding import check_nonce, pack_grant, pack_restored_logs
+from shardline_cluster.queue.tenant_usage import TenantUsage
 
 MAX_PAGE_BYTES = 4 << 20  # of the logs in one call
 
@@ -91,6 +92,16 @@ def read_view(packed: bytes, now_ms: int) -> LaneView:
         leaders=tuple(_read_leader(reader) for _ in range(reader.u32())),
         num_routers=routers,
     )
+
+
+def read_usage(packed: bytes) -> tuple[TenantUsage, ...]:
+    """What usage.lua answered, in order of tenants."""
+    reader = FrameReader(packed)
+    counters: dict[str, dict[str, int]] = {}
+    for _ in range(reader.u32()):
+        name, tenant = reader.text().split(":", 1)
+        counters.setdefault(tenant, {})[name] = int(reader.text())
+    return tuple(TenantUsage(tenant=tenant, **counters[tenant]) for tenant in sorted(counters))
 
 
 def _read_leader(reader: FrameReader) -> LeaderView:

@@ -49,6 +49,11 @@ def keys_key(prefix: str) -> str:
     return f"{check_prefix(prefix)}:v1:keys"
 
 
+def limit_key(prefix: str, key_id: str) -> str:
+    """The hash of what an API key owes of its limits. In a slot of its own: limits hold over all lanes."""
+    return f"{check_prefix(prefix)}:v1:{{limit:{key_id}}}"
+
+
 def check_prefix(prefix: str) -> str:
     """Returns a prefix if it is a good one.
 

@@ -26,6 +26,7 @@ SCRIPTS = (
     "forget",
     "drain",
     "view",
+    "usage",
 )
 
 
@@ -41,10 +42,15 @@ class LaneScript:
 def load_lane_scripts(server: str | None = None) -> Mapping[str, LaneScript]:
     """All scripts by name. `server` replaces the prelude's part about clock and identity."""
     folder = files("shardline_cluster.queue") / "scripts"
-    parts = [server or (folder / "prelude" / "server.lua").read_text("utf-8")]
+    parts = [server or server_prelude()]
     parts.extend((folder / "prelude" / f"{part}.lua").read_text("utf-8") for part in PRELUDE)
     prelude = "\n".join(parts)
     return {name: _compose(name, prelude, (folder / f"{name}.lua").read_text("utf-8")) for name in SCRIPTS}
+
+
+def server_prelude() -> str:
+    """The part that knows the server's clock and identity."""
+    return (files("shardline_cluster.queue") / "scripts" / "prelude" / "server.lua").read_text("utf-8")
 
 
 def _compose(name: str, prelude: str, text: str) -> LaneScript:

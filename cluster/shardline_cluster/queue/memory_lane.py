@@ -4,7 +4,7 @@ The scripts themselves stand in `memory_leader_scripts`, `memory_router_scripts`
 A script is one call without an await, so it is as atomic as Lua.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from shardline_cluster.queue.answers import InboxKind
 from shardline_cluster.queue.calls import LaneBounds, SequenceCommit
@@ -13,7 +13,16 @@ from shardline_cluster.queue.memory_members import MemoryMembers
 from shardline_cluster.queue.memory_record import MemoryRecord
 from shardline_cluster.queue.published import Published, QueueMessage, Wake
 from shardline_cluster.queue.records import Grant, RequestEnd, RequestInfo, RequestState, SequenceLog
+from shardline_cluster.queue.tenant_usage import TenantUsage
 from shardline_cluster.queue.terms import QueueTerms
+
+
+@dataclass(frozen=True, slots=True)
+class ForgottenRequest:
+    """That a request was deleted on demand, for as long as its record would have stayed."""
+
+    forgotten_ms: int
+    expires_ms: int
 
 
 class MemoryLane:
@@ -31,6 +40,8 @@ class MemoryLane:
         self.members = MemoryMembers()
         self.shares = FairShares()
         self.drain_rate = DrainRate()
+        self.usage: dict[str, TenantUsage] = {}  # by tenant
+        self.forgotten: dict[str, ForgottenRequest] = {}  # by id
         self.last_number = 0
         self.last_sweep_ms = 0
         self.last_outage_ms = 0  # instant of the first sweep after it
@@ -45,6 +56,7 @@ class MemoryLane:
         self.outbox = []
         for record in [r for r in self.records.values() if r.end and r.expires_ms <= now_ms]:
             self.vanish(record)
+        self.forgotten = {i: mark for i, mark in self.forgotten.items() if mark.expires_ms > now_ms}
         if identity != self.identity:
             self.identity = identity
             self._begin_hold()
@@ -99,8 +111,12 @@ class MemoryLane:
         *,
         appended: tuple[SequenceCommit, ...] = (),
         told_owner: bool = False,
+        may_be_counted: bool = False,
     ) -> None:
-        """Writes the one end of a request, tells its owner and its listeners."""
+        """Writes the one end of a request, counts it, tells its owner and its listeners.
+
+        `may_be_counted`: this end may have been written and counted before, and its record have run out.
+        """
         assert record.end is None, "an end is written once"
         if record.owner is not None and not told_owner:
             self.tell(record.owner, InboxKind.ENDED, record.id)
@@ -108,6 +124,9 @@ class MemoryLane:
         self.detached.pop(record.id, None)
         self.keep_anew(record)
         self.shares.settle(record, self.weight(record.tenant))
+        if not may_be_counted:
+            known = self.usage.get(record.tenant, TenantUsage(tenant=record.tenant))
+            self.usage[record.tenant] = known.with_end(record.info.submission, end)
         self.publish(record, appended)
 
     def end_now(self, record: MemoryRecord, state: RequestState, error: str = "") -> RequestEnd:
@@ -116,8 +135,12 @@ class MemoryLane:
 
     def keep_anew(self, record: MemoryRecord) -> None:
         """Begins the retention of an ended record."""
+        record.expires_ms = self.now_ms + self.keep_ms(record)
+
+    def keep_ms(self, record: MemoryRecord) -> int:
+        """How long a record stays after its end."""
         submission = record.info.submission
-        record.expires_ms = self.now_ms + (submission.retention_ms if submission.store else self.terms.unstored_ms)
+        return submission.retention_ms if submission.store else self.terms.unstored_ms
 
     def complete_finishes(self, record: MemoryRecord, end: RequestEnd) -> None:
         """Notes in the logs how a restored end says that they finished."""

@@ -25,6 +25,7 @@ from shardline_cluster.queue.memory_sweep import sweep
 from shardline_cluster.queue.published import QueueMessage
 from shardline_cluster.queue.records import Grant, Submission
 from shardline_cluster.queue.request_queue import Reply
+from shardline_cluster.queue.tenant_usage import TenantUsage
 from shardline_cluster.queue.terms import QueueTerms
 
 T = TypeVar("T")
@@ -116,6 +117,10 @@ class MemoryRequestQueue:
     async def view(self) -> Reply[LaneView]:
         """Counters and members of the lane."""
         return await self._run(memory_router_scripts.view)
+
+    async def usage(self) -> Reply[tuple[TenantUsage, ...]]:
+        """What the lane's ended requests have used, in order of tenants."""
+        return await self._run(memory_router_scripts.usage)
 
     def listen(self, incarnation: str) -> AsyncIterator[QueueMessage]:
         """Messages for a leader or router, for as long as the caller iterates."""

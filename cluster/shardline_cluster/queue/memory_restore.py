@@ -6,12 +6,15 @@ from shardline_cluster.queue.calls import RestoreCall, SequenceCommit
 from shardline_cluster.queue.log_encoding import ID_BYTES, logprobs_width
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_record import MemoryRecord
-from shardline_cluster.queue.records import RequestInfo, RequestState, SequenceLog
+from shardline_cluster.queue.records import RequestEnd, RequestInfo, RequestState, SequenceLog
 
 
 def restore(lane: MemoryLane, call: RestoreCall) -> RestoreAnswer:
     """Completes a record by what the caller knows; an end that is there wins, a log that differs stays."""
     _check(call)
+    mark = lane.forgotten.get(call.info.id)
+    if mark is not None and call.info.submitted_ms < mark.forgotten_ms:
+        return RestoreAnswer(RestoreCode.FORGOTTEN)
     record = lane.records.get(call.info.id)
     if record is not None and record.info.submitted_ms != call.info.submitted_ms:
         if _is_another_run(record, call.info):
@@ -38,13 +41,18 @@ def _settle(lane: MemoryLane, record: MemoryRecord, call: RestoreCall, *, known:
     """Ends the record, gives it to its former owner, or lets it wait."""
     if call.end is not None:
         lane.complete_finishes(record, call.end)
-        lane.end(record, call.end)
+        lane.end(record, call.end, may_be_counted=_has_run_out(lane, record, call.end))
         return RestoreAnswer(RestoreCode.OK, end=record.end)
     if call.grant is not None:
         return _adopt(lane, record, call, known=known)
     if record.state is RequestState.WAITING:
         lane.wake_one()
     return RestoreAnswer(RestoreCode.OK)
+
+
+def _has_run_out(lane: MemoryLane, record: MemoryRecord, end: RequestEnd) -> bool:
+    """Whether a record with this end would have run out: that it is missing does not say that its count was lost."""
+    return end.ended_ms + lane.keep_ms(record) <= lane.now_ms
 
 
 def _adopt(lane: MemoryLane, record: MemoryRecord, call: RestoreCall, *, known: bool) -> RestoreAnswer:

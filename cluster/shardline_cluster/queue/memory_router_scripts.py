@@ -21,10 +21,11 @@ from shardline_cluster.queue.answers import (
 )
 from shardline_cluster.queue.calls import LaneBounds, Member, MemberRole
 from shardline_cluster.queue.log_encoding import ID_BYTES
-from shardline_cluster.queue.memory_lane import MemoryLane
+from shardline_cluster.queue.memory_lane import ForgottenRequest, MemoryLane
 from shardline_cluster.queue.memory_record import MemoryRecord
 from shardline_cluster.queue.memory_sweep import drop_listener
 from shardline_cluster.queue.records import RequestInfo, RequestState, SequenceLog, Submission
+from shardline_cluster.queue.tenant_usage import TenantUsage
 
 UNKNOWN_DRAIN_MS = 1_000  # asked of a refused client while nothing has been claimed yet
 
@@ -186,6 +187,7 @@ def forget(lane: MemoryLane, request_id: str, tenant: str) -> ForgetCode:
         return ForgetCode.GONE
     if record.end is None:
         return ForgetCode.NOT_ENDED
+    lane.forgotten[request_id] = ForgottenRequest(lane.now_ms, record.expires_ms)
     lane.vanish(record)
     return ForgetCode.FORGOTTEN
 
@@ -215,3 +217,8 @@ def view(lane: MemoryLane) -> LaneView:
         leaders=tuple(lane.members.view(name, len(lane.held(name))) for name in lane.members.with_lease()),
         num_routers=len(lane.members.routers),
     )
+
+
+def usage(lane: MemoryLane) -> tuple[TenantUsage, ...]:
+    """What ended requests have used, in order of tenants."""
+    return tuple(lane.usage[tenant] for tenant in sorted(lane.usage))

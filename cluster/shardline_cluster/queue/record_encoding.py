@@ -41,7 +41,7 @@ def pack_submission(submission: Submission) -> bytes:
             pack_u32(s.idempotency_key is not None),
             pack_text(s.idempotency_key or ""),
             pack_text(s.body_digest),
-            pack_u32(s.background),
+            struct.pack("<2I", s.background, s.has_prompt_log),
             pack_bytes(s.payload),
         )
     )
@@ -77,6 +77,7 @@ def unpack_submission(packed: bytes) -> Submission:
         idempotency_key=key if has_key else None,
         body_digest=reader.text(),
         background=bool(reader.u32()),
+        has_prompt_log=bool(reader.u32()),
         payload=reader.bytes(),
     )
 

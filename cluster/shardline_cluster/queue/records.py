@@ -58,6 +58,7 @@ class Submission:
     idempotency_key: str | None
     body_digest: str  # hexadecimal; two submissions under one key must agree in it
     background: bool  # no listener is registered
+    has_prompt_log: bool = False  # the last sequence is the prompt's own, and no output
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -26,6 +26,7 @@ from shardline_cluster.queue.call_encoding import (
     read_restore_answer,
     read_snapshot,
     read_submit_answer,
+    read_usage,
     read_view,
     restore_pages,
 )
@@ -49,6 +50,7 @@ from shardline_cluster.queue.step_encoding import (
     read_claim_answer,
     read_commit_answer,
 )
+from shardline_cluster.queue.tenant_usage import TenantUsage
 from shardline_cluster.queue.terms import QueueTerms
 
 T = TypeVar("T")
@@ -259,6 +261,11 @@ class RedisRequestQueue:
         """Counters and members of the lane, for people and the controller."""
         reply = await self._call("view")
         return _with_value(reply, read_view(reply.value, reply.now_ms))
+
+    async def usage(self) -> Reply[tuple[TenantUsage, ...]]:
+        """What the lane's ended requests have used, in order of tenants."""
+        reply = await self._call("usage")
+        return _with_value(reply, read_usage(reply.value))
 
     def listen(self, incarnation: str) -> AsyncIterator[QueueMessage]:
         """Messages for a leader or router; reconnects by itself."""

@@ -58,6 +58,7 @@ from shardline_cluster.queue.answers import (
 from shardline_cluster.queue.calls import ClaimCall, CommitCall, DeadMember, LaneBounds, Member, RestoreCall
 from shardline_cluster.queue.published import QueueMessage
 from shardline_cluster.queue.records import Grant, Submission
+from shardline_cluster.queue.tenant_usage import TenantUsage
 from shardline_cluster.queue.terms import QueueTerms
 
 T_co = TypeVar("T_co", covariant=True)
@@ -149,6 +150,10 @@ class RequestQueue(Protocol):
 
     async def view(self) -> Reply[LaneView]:
         """Counters and members of the lane, for people and the controller."""
+        ...
+
+    async def usage(self) -> Reply[tuple[TenantUsage, ...]]:
+        """What the lane's ended requests have used, in order of tenants."""
         ...
 
     def listen(self, incarnation: str) -> AsyncIterator[QueueMessage]:

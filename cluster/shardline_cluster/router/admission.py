@@ -59,7 +59,8 @@ def submission_of(request: pb.GenerateRequest, tokens: TokenizedRequest, admissi
         payload=payload.SerializeToString(deterministic=True),
         tenant=tenant,
         priority=request.priority,
-        num_sequences=sampling.n + sampling.HasField("prompt_logprobs"),  # the last one is the prompt's own
+        num_sequences=sampling.n + sampling.HasField("prompt_logprobs"),
+        has_prompt_log=sampling.HasField("prompt_logprobs"),
         prompt_tokens=num_prompt_tokens,
         max_tokens=sampling.max_tokens,
         num_logprobs=_num_logprobs(sampling),

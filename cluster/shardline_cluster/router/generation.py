@@ -5,8 +5,10 @@ Knows no transport: it takes and gives the messages of `shardline.v1` and raises
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from functools import partial
 
 from shardline_cluster.access.caller import Caller
+from shardline_cluster.access.memory_rate_limiter import MemoryRateLimiter
 from shardline_cluster.queue.answers import Accepted, Duplicate
 from shardline_cluster.queue.records import RequestInfo, SequenceLog, Submission
 from shardline_cluster.router.admission import Admission, refusal, submission_of
@@ -19,6 +21,7 @@ from shardline_cluster.router.client_events import (
     status_of,
 )
 from shardline_cluster.router.client_stream import ClientStream
+from shardline_cluster.router.key_charges import KeyCharges
 from shardline_cluster.router.model_directory import ModelDirectory, ServedLane, ServedModel
 from shardline_cluster.router.router_telemetry import RequestWatch, RouterTelemetry
 from shardline_cluster.router.sampling_validation import ModelLimits
@@ -37,11 +40,17 @@ class Generation:
     """Requests: accepted, streamed, resumed, cancelled, looked at, forgotten."""
 
     def __init__(
-        self, directory: ModelDirectory, threads: TextThreads, telemetry: RouterTelemetry | None = None
+        self,
+        directory: ModelDirectory,
+        threads: TextThreads,
+        telemetry: RouterTelemetry | None = None,
+        charges: KeyCharges | None = None,
     ) -> None:
+        """`charges`: of keys with limits; by default this router counts alone."""
         self._directory = directory
         self._threads = threads
         self._telemetry = telemetry or RouterTelemetry()
+        self._charges = charges or KeyCharges(MemoryRateLimiter())
 
     async def generate(self, request: pb.GenerateRequest, caller: Caller) -> AsyncGenerator[pb.GenerateEvent, None]:
         """Accepts a request, then tells what happens to it until its end. To be closed where it is not read to it.
@@ -53,8 +62,12 @@ class Generation:
         served = self._directory.find(request.model)
         with self._telemetry.generate(request, served.deployment.name, caller.traceparent) as watch:
             submission = await self._admit(request, served, caller, traceparent=watch.traceparent)
-            answer, stream = await served.lane.streams.submit(submission)
+            streams = served.lane.streams
+            is_known = partial(streams.knows, submission.id, submission.tenant)
+            await self._charges.charge(caller, submission, is_known=is_known)
+            answer, stream = await streams.submit(submission)
             if not isinstance(answer, Accepted | Duplicate):
+                await self._charges.take_back(caller, submission)
                 raise refusal(answer)
             watch.accepted(answer, served.deployment.name)
             try:
@@ -62,7 +75,7 @@ class Generation:
                 if isinstance(answer, Accepted):
                     yield queued_event(answer)
                 if stream is not None:
-                    async with aclosing(self._events(stream, served.lane, watch)) as events:
+                    async with aclosing(self._events(stream, served.lane, caller, watch)) as events:
                         async for event in events:
                             yield event
             finally:
@@ -79,7 +92,7 @@ class Generation:
         with self._telemetry.resume(request.request_id, caller.traceparent) as watch:
             stream = lane.streams.read(request.request_id, caller.tenant, request.cursor)
             try:
-                async with aclosing(self._events(stream, lane, watch, resumed=True)) as events:
+                async with aclosing(self._events(stream, lane, caller, watch, resumed=True)) as events:
                     async for event in events:
                         yield event
             finally:
@@ -145,7 +158,7 @@ class Generation:
         return submission_of(request, request_tokens, admission)
 
     async def _events(
-        self, stream: ClientStream, lane: ServedLane, watch: RequestWatch, *, resumed: bool = False
+        self, stream: ClientStream, lane: ServedLane, caller: Caller, watch: RequestWatch, *, resumed: bool = False
     ) -> AsyncGenerator[pb.GenerateEvent, None]:
         info, before, closed = await stream.opened()
         payload = payload_of(info)
@@ -154,6 +167,8 @@ class Generation:
         await self._replay(assembly, before, closed)
         while (update := await stream.next_update()) is not None:
             watch.saw(update)
+            if update.end is not None:
+                self._charges.settle(caller, info.submission, update.end)
             with self._telemetry.metrics.text_of(payload.model):
                 events = tuple(events_of(update, assembly, info))
             for event in events:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from shardline_cluster.access.api_key import ApiKey
 from shardline_cluster.access.keyring import Keyring
+from shardline_cluster.access.redis_rate_limiter import RedisRateLimiter
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
@@ -50,13 +51,15 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         RedisRecordStore(config.redis_url, key=keys_key(config.prefix), kind=ApiKey, call_timeout_s=call_timeout_s),
     )
     store = RedisDeploymentStore(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
+    limiter = RedisRateLimiter(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
     directory = ModelDirectory(
         store,
         open_queue=lambda lane: RedisRequestQueue(config.redis_url, lane, prefix=config.prefix, terms=config.terms),
         load=lambda deployment: load_deployed_text(deployment, Path(config.cache_folder)),
         incarnation=f"router-{secrets.token_hex(8)}",
     )
-    server = RouterServer(config, directory, keyring.gate, Administration(keys=KeyAdministration(keyring)))
+    administration = Administration(keys=KeyAdministration(keyring))
+    server = RouterServer(config, directory, keyring.gate, administration=administration, limiter=limiter)
     try:
         await keyring.start()
         listening(await server.start())
@@ -65,6 +68,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
     finally:
         await keyring.close()
         await store.close()
+        await limiter.close()
 
 
 def main() -> None:

@@ -13,11 +13,14 @@ from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
 from shardline_cluster.access.gate import Gate
+from shardline_cluster.access.memory_rate_limiter import MemoryRateLimiter
+from shardline_cluster.access.rate_limiter import RateLimiter
 from shardline_cluster.errors import ConfigurationError, ShuttingDownError
 from shardline_cluster.router.admin_service import AdminService
 from shardline_cluster.router.administration import Administration
 from shardline_cluster.router.generation import Generation
 from shardline_cluster.router.generation_service import GenerationService
+from shardline_cluster.router.key_charges import KeyCharges
 from shardline_cluster.router.malformed_requests import MalformedRequests
 from shardline_cluster.router.model_catalogue import ModelCatalogue
 from shardline_cluster.router.model_directory import ModelDirectory
@@ -64,13 +67,21 @@ class RouterServer:
     """Serves a directory of models over gRPC."""
 
     def __init__(
-        self, config: RouterConfig, directory: ModelDirectory, gate: Gate, administration: Administration | None = None
+        self,
+        config: RouterConfig,
+        directory: ModelDirectory,
+        gate: Gate,
+        *,
+        administration: Administration | None = None,
+        limiter: RateLimiter | None = None,
     ) -> None:
-        """Without an administration there is no Admin service."""
+        """Without an administration there is no Admin service; without a limiter this router counts for itself alone."""
         self._directory = directory
         self._gate = gate
         self._administration = administration
         self._threads = TextThreads()
+        patience_s = 3 * config.terms.call_timeout_ms / 1000
+        self._charges = KeyCharges(limiter or MemoryRateLimiter(), patience_s=patience_s)
         self._health = HealthServicer()
         self._server = grpc.aio.server(
             options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))],
@@ -81,7 +92,7 @@ class RouterServer:
         self._watching: asyncio.Task[None] | None = None
 
     def _add_services(self) -> None:
-        generation = Generation(self._directory, self._threads)
+        generation = Generation(self._directory, self._threads, charges=self._charges)
         catalogue = ModelCatalogue(self._directory, self._threads)
         shell = ServiceShell(self._gate)
         service = GenerationService(generation, catalogue, shell)
@@ -123,6 +134,7 @@ class RouterServer:
         await asyncio.sleep(0)  # the server refuses new calls from here on
         await self._directory.close(ShuttingDownError("this router shuts down: go on through another one"))
         await stopping
+        await self._charges.close()
         self._threads.close()
 
     async def _watch_health(self) -> None:

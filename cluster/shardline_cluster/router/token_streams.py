@@ -135,6 +135,20 @@ class TokenStreams:
         """
         return await self._answer_for_client(self._look(request_id, tenant))
 
+    async def knows(self, request_id: str, tenant: str) -> bool:
+        """Whether this very server shows such a request now; in a hold it may have forgotten it.
+
+        Raises:
+            QueueUnavailableError: no answer.
+        """
+        self._require_open()
+        task = self._tasks.spawn(self._caller.ask(lambda: self._queue.look(request_id, tenant)), for_client=True)
+        try:
+            reply = await self._patiently(task, 3 * self._queue.terms.call_timeout_ms)
+        finally:
+            task.cancel()
+        return isinstance(reply.value, Snapshot)
+
     async def forget(self, request_id: str, tenant: str) -> None:
         """Deletes an ended request.
 

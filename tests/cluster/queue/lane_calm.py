@@ -36,6 +36,7 @@ def finish(world: LaneWorld) -> None:
         if _settled(world):
             break
     world.judge.judge_rest()
+    world.judge_usage()
 
 
 def _heal(world: LaneWorld) -> None:

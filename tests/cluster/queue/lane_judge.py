@@ -1,6 +1,6 @@
 """What must never be seen, whatever fails: checked after every call that a server has executed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,7 +8,9 @@ from shardline_cluster.queue.answers import ClaimAnswer, RestoreAnswer, RestoreC
 from shardline_cluster.queue.log_encoding import ID_BYTES, unpack_ids
 from shardline_cluster.queue.records import DisconnectAction, RequestEnd, RequestInfo, RequestState
 from shardline_cluster.queue.request_queue import Reply
+from shardline_cluster.queue.tenant_usage import TenantUsage
 from shardline_cluster.queue.terms import QueueTerms
+from tests.cluster.queue.lane_calls import TENANT
 from tests.cluster.queue.leader_process import LeaderProcess, Tokens
 from tests.cluster.queue.router_process import Client, RouterProcess
 
@@ -215,6 +217,16 @@ class LaneJudge:
                 raise ViolationError(f"stuck: client {client.number} waits for its end")
             if client.end is not None and client.info is not None and self.strict:
                 self._judge_client(client, self.seen.shots[client.info.id])
+
+    def judge_usage(self, found: Sequence[TenantUsage]) -> None:
+        """However often requests were ended, forgotten and restored: the lane has counted the ends that it holds."""
+        counted = TenantUsage(tenant=TENANT)
+        for shot in self.seen.shots.values():
+            counted = counted.with_end(shot.info.submission, shot.end) if shot.end is not None else counted
+        if found and list(found) != [counted]:
+            raise ViolationError(f"counted wrongly: {found} instead of {counted}")
+        if not found and any(shot.end is not None for shot in self.seen.shots.values()):
+            raise ViolationError(f"not counted: {counted}")
 
     def _judge_client(self, client: Client, shot: Snapshot) -> None:
         if client.end is None or shot.end is None or not client.end.same_as(shot.end):

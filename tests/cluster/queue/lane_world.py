@@ -191,6 +191,10 @@ class LaneWorld:
                 shots[request_id] = shot
         return reply, shots
 
+    def judge_usage(self) -> None:
+        """Compares what the lane has counted with the ends that it holds."""
+        self.judge.judge_usage(self.run(self._queue.usage()).value)
+
     def receive(self, process: Process, call: Call) -> None:
         """A process reads a reply."""
         if not call.replies or process.paused:

@@ -130,6 +130,7 @@ def _a_request(identity: str, a: int, b: int) -> Submission:
         tenant=TENANTS[b % 3] if key is None else "t0",
         priority=(0, 0, 5, -5)[a % 4],
         num_sequences=1 + (a == 1),
+        has_prompt_log=(a, b % 2) == (1, 1),
         num_logprobs=1 if a == 2 else None,
         timeout_ms=(None, None, 5_000)[b % 3],
         max_queue_ms=20_000,
@@ -305,7 +306,10 @@ async def _restore(h: History, a: int, b: int, c: int) -> None:
     finish = FINISHES[c % 4]
     log = SequenceLog(pack_ids(range(count)), _logprobs(info, count), finish)
     num_sequences = info.submission.num_sequences
-    end = RequestEnd(RequestState.DONE, (count,) * num_sequences, (SequenceFinish("stop"),) * num_sequences)
+    ended_ms = info.submitted_ms + (0, 20_000)[c % 2]
+    end = RequestEnd(
+        RequestState.DONE, (count,) * num_sequences, (SequenceFinish("stop"),) * num_sequences, ended_ms=ended_ms
+    )
     mine = [(leader, grant) for leader, request_id, grant in h.grants if request_id == info.id]
     call = RestoreCall(
         incarnation=mine[-1][0] if mine and b > 4 else ROUTERS[0],
@@ -341,6 +345,7 @@ async def _live_through(url: str, steps: list[Step]) -> None:
             for info in {i.id: i for i in history.infos}.values():
                 await history.both(lambda q, _, i=info: q.look(i.id, i.submission.tenant))  # type: ignore[misc]
             await history.both(lambda q, _: q.view())
+            await history.both(lambda q, _: q.usage())
             await history.compare_messages()
     finally:
         for harness in history.harnesses:

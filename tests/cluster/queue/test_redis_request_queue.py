@@ -350,7 +350,7 @@ async def test_requests_that_are_over_leave_no_keys(lane: RedisLaneHarness) -> N
         await queue.sweep(None)
         await lane.advance(1_000)
 
-    assert set(await lane.keys()) == {"lane", "replica:leader-1"}
+    assert set(await lane.keys()) == {"lane", "replica:leader-1", "usage"}
 
 
 async def test_a_lane_that_is_never_idle_does_not_remember_every_tenant(

@@ -13,8 +13,10 @@ from typing import Any
 
 import grpc.aio
 
+from shardline_cluster.access.gate import Gate
 from shardline_cluster.access.keyring import Keyring
 from shardline_cluster.access.open_gate import OpenGate
+from shardline_cluster.access.rate_limiter import RateLimiter
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
@@ -71,8 +73,10 @@ class RouterBench:
         await self.queue().view()
         self.skew_ms += self.server.terms.hold_ms
 
-    async def start_router(self, keyring: Keyring | None = None) -> RunningRouter:
-        """One that lets everybody in, or asks for keys and has an Admin service."""
+    async def start_router(
+        self, keyring: Keyring | None = None, *, gate: Gate | None = None, limiter: RateLimiter | None = None
+    ) -> RunningRouter:
+        """One that lets everybody in, or asks a gate, or asks for keys and has an Admin service."""
         directory = ModelDirectory(
             self.store,
             open_queue=self.queue,
@@ -81,7 +85,7 @@ class RouterBench:
         )
         config = RouterConfig(port=0, redis_url="", terms=self.server.terms, cache_folder="")
         await directory.refresh()
-        server = _server(config, directory, keyring)
+        server = _server(config, directory, keyring, gate=gate, limiter=limiter)
         port = await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         stub = GenerationStub(channel)  # type: ignore[no-untyped-call]
@@ -108,10 +112,18 @@ class RouterBench:
         await self.leader.commit(request_id, tuple(text.encode() if isinstance(text, str) else text), **changes)
 
 
-def _server(config: RouterConfig, directory: ModelDirectory, keyring: Keyring | None) -> RouterServer:
+def _server(
+    config: RouterConfig,
+    directory: ModelDirectory,
+    keyring: Keyring | None,
+    *,
+    gate: Gate | None,
+    limiter: RateLimiter | None,
+) -> RouterServer:
     if keyring is None:
-        return RouterServer(config, directory, OpenGate())
-    return RouterServer(config, directory, keyring.gate, Administration(keys=KeyAdministration(keyring)))
+        return RouterServer(config, directory, gate or OpenGate(), limiter=limiter)
+    administration = Administration(keys=KeyAdministration(keyring))
+    return RouterServer(config, directory, keyring.gate, administration=administration, limiter=limiter)
 
 
 def deployment(name: str = MODEL, lane: str = LANE, **changes: Any) -> Deployment:

@@ -13,6 +13,7 @@ if not r or r.tenant ~= ARGV[3] then
 elseif not is_terminal(r) then
   code = 'NOT_ENDED'
 else
+  stay_forgotten(r)
   vanish(r)
 end
 return reply(code)

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- restore: gives a server back what it may have forgotten: a record, ids, an end, or a grant.
 --
--- An end that is there wins. A grant is adopted where the record is missing, or in a hold where its epoch is higher; a
+-- A run that was forgotten on demand stays so. An end that is there wins. A grant is adopted where the record is missing, or in a hold where its epoch is higher; a
 -- record that already carries this very grant is OK (a resend). An id derived from an idempotency key comes again after
 -- its retention, so that `submitted` is compared: apart by less than the retention, or never claimed and without tokens,
 -- it is the same run, submitted again after the server forgot it; otherwise another one.
@@ -106,11 +106,14 @@ local function complete(r, logs, lengths, finishes)
   return total
 end
 
+-- A record that lacks an end from within its retention was rolled back, and the count of the end with it. Where the end
+-- is older, the record may be missing because it ran out: an end is never counted twice.
 local function end_by_restore(r, finishes)
   for i, finish in ipairs(told.finishes) do
     finishes[i] = finish ~= '' and finish or finishes[i]
   end
   told.noted = finishes
+  told.may_be_counted = told.instant + r.keep_ms <= NOW
   end_request(r, told.state, told)
 end
 
@@ -132,6 +135,9 @@ local function adopt(r, given, is_new, total)
 end
 
 local logs, given = unpack_logs(ARGV[6]), unpack_grant(ARGV[7])
+if submitted < forgotten_at(s.id) then
+  return code('FORGOTTEN')
+end
 local r = load_whole(s.id)
 
 if r and submitted ~= r.submitted then

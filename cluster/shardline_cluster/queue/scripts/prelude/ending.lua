@@ -70,8 +70,21 @@ local function answer(body)
   return reply(body)
 end
 
+-- Counts what a request has used. Called where its end is written, and nowhere else: so the count is lost, and restored,
+-- with the end itself.
+local function count_usage(r, state, offsets)
+  local completion = 0
+  for i = 1, r.outputs do
+    completion = completion + offsets[i]
+  end
+  redis.call('HINCRBY', key('usage'), 'requests_' .. state:lower() .. ':' .. r.tenant, 1)
+  redis.call('HINCRBY', key('usage'), 'prompt_tokens:' .. r.tenant, r.prompt_tokens)
+  redis.call('HINCRBY', key('usage'), 'completion_tokens:' .. r.tenant, completion)
+end
+
 -- Ends a request that has not ended. `how` may say: offsets and finishes (else: what the log holds), message, instant,
--- noted (finishes of the logs, where they are more than the end's), by_owner (its leader knows, and its grant is kept, so that a resent end is known), sequences (published with it).
+-- noted (finishes of the logs, where they are more than the end's), by_owner (its leader knows, and its grant is kept, so that a resent end is known), sequences (published with it),
+-- may_be_counted (this end may have been written and counted before, and its record have run out).
 local function end_request(r, state, how)
   whole(r)
   if r.state == 'RUNNING' then
@@ -85,7 +98,8 @@ local function end_request(r, state, how)
   local lengths, total = log_lengths(r)
   local finishes = how.finishes or finishes_of(r)
   local noted = how.noted or finishes
-  local packed = pack_end(state, how.offsets or lengths, finishes, how.message or '', how.instant or NOW)
+  local offsets = how.offsets or lengths
+  local packed = pack_end(state, offsets, finishes, how.message or '', how.instant or NOW)
   if how.by_owner then
     redis.call('HSET', request_key(r.id), 'last_epoch', r.epoch, 'last_nonce', r.nonce)
   end
@@ -99,6 +113,9 @@ local function end_request(r, state, how)
   redis.call('ZREM', key('deadlines'), r.id)
   redis.call('ZREM', key('detached'), r.id)
   settle(r, total)
+  if not how.may_be_counted then
+    count_usage(r, state, offsets)
+  end
   keep_for_a_while(r)
 end
 

@@ -7,12 +7,12 @@ local SCHEMA = 1
 local OTHER_FIELDS = {
   'owner', 'last_epoch', 'last_nonce', 'end', 'tenant', 'submitted',
   'attempts', 'number', 'claimed', 'priority', 'prompt_tokens', 'max_tokens', 'on_disconnect', 'grace_ms',
-  'retention_ms', 'max_queue_ms', 'keep_ms', 'charged', 'bytes', 'idempotency', 'digest',
+  'retention_ms', 'max_queue_ms', 'keep_ms', 'charged', 'bytes', 'idempotency', 'digest', 'outputs',
 }
 local NUMBERS = {
   last_epoch = true, submitted = true, attempts = true, number = true, claimed = true, priority = true,
   prompt_tokens = true, max_tokens = true, grace_ms = true, retention_ms = true, max_queue_ms = true, keep_ms = true,
-  charged = true, bytes = true,
+  charged = true, bytes = true, outputs = true,
 }
 
 local function request_key(id)
@@ -115,17 +115,18 @@ local function unpack_submission(packed)
     invalid('a submission of schema ' .. version .. ', but this lane knows schema ' .. SCHEMA)
   end
   local s = { packed = packed }
-  local priority, logprobs, has_timeout, timeout, store, has_key, background
+  local priority, logprobs, has_timeout, timeout, store, has_key, background, has_prompt_log
   s.id, s.drawn, s.tenant, priority, s.n, s.prompt_tokens, s.max_tokens, logprobs, has_timeout, timeout, at =
     struct.unpack('<I4c0I4c0I4c0I4I4I4I4I4I4I8', packed, at)
-  s.max_queue_ms, s.on_disconnect, s.grace_ms, s.retention_ms, store, has_key, s.key, s.digest, background, s.bytes =
-    struct.unpack('<I8I4c0I8I8I4I4I4c0I4c0I4I4', packed, at)
+  s.max_queue_ms, s.on_disconnect, s.grace_ms, s.retention_ms, store, has_key, s.key, s.digest, background,
+    has_prompt_log, s.bytes = struct.unpack('<I8I4c0I8I8I4I4I4c0I4c0I4I4I4', packed, at)
   s.priority = priority - 100
   s.logprob_bytes = 8 * logprobs
   s.timeout_ms = has_timeout == 1 and timeout or nil
   s.keep_ms = store == 1 and s.retention_ms or UNSTORED_MS
   s.key = has_key == 1 and s.key or nil
   s.background = background == 1
+  s.outputs = s.n - has_prompt_log
   if s.n < 1 or s.n > MAX_BATCH then
     invalid('a request has 1 to ' .. MAX_BATCH .. ' sequences, but ' .. s.id .. ' has ' .. s.n)
   end
@@ -160,6 +161,19 @@ local function vanish(r)
   end)
 end
 
+-- A mark that a request was deleted on demand: what others remember of it is not taken back, as long as its record would
+-- have stayed. Value: the instants of deletion and of the mark's end.
+local function stay_forgotten(r)
+  redis.call('SET', key('forgotten:' .. r.id), text(NOW) .. ' ' .. text(r.expires), 'PX', text(r.expires - NOW))
+end
+
+-- The instant at which a request was deleted on demand; 0 where it was not, or long ago.
+local function forgotten_at(id)
+  local mark = redis.call('GET', key('forgotten:' .. id))
+  local deleted, ends = (mark or '0 0'):match('(%d+) (%d+)')
+  return tonumber(ends) > NOW and tonumber(deleted) or 0
+end
+
 -- Record, logs and idempotency key of a terminal request run out together. `expires` is compared as well, so that
 -- its end does not depend on when the server gets round to deleting.
 local function keep_for_a_while(r)
@@ -180,9 +194,9 @@ local function load(id)
   local r = {
     id = id, state = values[1], epoch = tonumber(values[2]), nonce = values[3], n = tonumber(values[4]),
     deadline = tonumber(values[5]), fresh = values[6], listeners = values[7], finishes = values[8],
-    fruitless = tonumber(values[9]), logprob_bytes = tonumber(values[10]),
+    fruitless = tonumber(values[9]), logprob_bytes = tonumber(values[10]), expires = tonumber(values[11] or nil),
   }
-  if values[11] and tonumber(values[11]) <= NOW then
+  if r.expires and r.expires <= NOW then
     vanish(r)
     return nil
   end
@@ -206,7 +220,7 @@ local function create(s, submitted, deadline, fresh)
     s.max_tokens, 'logprob_bytes', s.logprob_bytes, 'on_disconnect', s.on_disconnect, 'grace_ms', text(s.grace_ms),
     'retention_ms', text(s.retention_ms), 'max_queue_ms', text(s.max_queue_ms), 'keep_ms', text(s.keep_ms), 'charged',
     0, 'bytes', s.bytes, 'submitted', text(submitted), 'deadline', deadline and text(deadline) or '', 'digest',
-    s.digest, 'idempotency', idempotency)
+    s.digest, 'idempotency', idempotency, 'outputs', s.outputs)
   if idempotency ~= '' then
     redis.call('SET', idempotency, s.id, 'NX')
   end
