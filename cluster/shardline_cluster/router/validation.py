@@ -30,7 +30,7 @@ def check_request(request: pb.GenerateRequest) -> None:
         InvalidRequestError: the first thing that is wrong.
     """
     check_count("chat.messages", len(request.chat.messages), MAX_MESSAGES)
-    _check_unknown(request, "")
+    check_known_fields(request)
     _check_model_name(request.model)
     _check_prompt(request)
     check_sampling(request.sampling)
@@ -87,10 +87,12 @@ def check_messages(field: str, chat: pb.Chat) -> None:
             raise invalid(f"{field}.messages[{index}].role", "is empty", "set it, to `user` for instance")
 
 
-# --- pieces ----------------------------------------------------------------------------------------------------------
+def check_known_fields(message: Message, path: str = "") -> None:
+    """Only fields that this router knows, whatever newer ones a client has. `path` leads to the message, with a dot.
 
-
-def _check_unknown(message: Message, path: str) -> None:
+    Raises:
+        InvalidRequestError: there is another one.
+    """
     unknown = UnknownFieldSet(message)
     if len(unknown):
         number = unknown[0].field_number
@@ -103,7 +105,10 @@ def _check_unknown(message: Message, path: str) -> None:
         if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
             continue
         for inner in [value] if isinstance(value, Message) else value:
-            _check_unknown(inner, f"{path}{descriptor.name}.")
+            check_known_fields(inner, f"{path}{descriptor.name}.")
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
 
 
 def _check_model_name(model: str) -> None:
