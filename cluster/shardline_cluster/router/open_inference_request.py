@@ -64,7 +64,7 @@ class TranslatedRequest:
 
     generate: generation.GenerateRequest
     form: AnswerForm
-    paths: Mapping[str, str]  # our field → the client's
+    paths: Mapping[str, str]  # our field → the client's; the first that fits counts
 
     def in_clients_words(self, error: InvalidRequestError) -> InvalidRequestError:
         """The same error, the field named as the client has sent it."""
@@ -106,7 +106,7 @@ def translated(request: pb.ModelInferRequest) -> TranslatedRequest:
         streams=streams,
         empty_final=_empty_final(request.parameters),
     )
-    return TranslatedRequest(generate=generate, form=form, paths=_FIXED_PATHS | paths)
+    return TranslatedRequest(generate=generate, form=form, paths=paths | _FIXED_PATHS)
 
 
 def check_version(model: str, version: str) -> None:

@@ -47,7 +47,7 @@ def settings_of_json(text: str, path: str) -> dict[str, Setting]:
         raise invalid(path, f"is no JSON ({why})", 'send an object, as {"max_tokens": 16}') from error
     if not isinstance(members, _Members):
         raise invalid(path, f"is {_shown(members)}", 'must be a JSON object, as {"max_tokens": 16}')
-    return {name: Setting(f"{path}.{name[:_SHOWN]}", value) for name, value in _once(members, path).items()}
+    return {name: Setting(_member(path, name), value) for name, value in _once(members, path).items()}
 
 
 def sampling_of(settings: Mapping[str, Setting]) -> tuple[pb.SamplingParams, dict[str, str]]:
@@ -83,9 +83,14 @@ def _once(members: _Members, path: str) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for name, value in members:
         if name in values:
-            raise invalid(f"{path}.{name[:_SHOWN]}", "is given twice", "say it once")
+            raise invalid(_member(path, name), "is given twice", "say it once")
         values[name] = value
     return {name: value for name, value in values.items() if value is not None}
+
+
+def _member(path: str, name: str) -> str:
+    """The path of a member; half a character, which JSON can hold and messages cannot, is written out."""
+    return f"{path}.{name[:_SHOWN].encode('utf-8', 'backslashreplace').decode()}"
 
 
 def _number(path: str, value: Any) -> float:
