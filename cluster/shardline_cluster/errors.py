@@ -111,6 +111,28 @@ class OverLimitError(ShardlineError):
     code = "INVALID_ARGUMENT"
 
 
+class RequestCancelledError(ShardlineError):
+    """A request ended because somebody cancelled it, told where an answer can be nothing but whole."""
+
+    code = "CANCELLED"
+
+
+class RequestExpiredError(ShardlineError):
+    """A request ended because its time was up, or it waited too long for a replica."""
+
+    code = "DEADLINE_EXCEEDED"
+
+
+class RequestFailedError(ShardlineError):
+    """A request ended without a result; the message says why."""
+
+
+class AnswerTooLargeError(ShardlineError):
+    """What a request has generated does not fit into one message."""
+
+    code = "OUT_OF_RANGE"
+
+
 class RequestTooLargeError(ShardlineError):
     """No deployed shape can ever hold this request."""
 

@@ -4,13 +4,15 @@ grpc.aio calls a request that it cannot parse UNKNOWN and logs a traceback: clie
 stranger could fill the log.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
+
+from shardline_cluster.errors import InvalidRequestError
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
@@ -24,10 +26,13 @@ class Malformed:
 
 
 class MalformedRequests(grpc.aio.ServerInterceptor):
-    """Answers INVALID_ARGUMENT in the place of the methods of one service, whose requests are single messages."""
+    """Answers INVALID_ARGUMENT in the place of the methods of some services, given by their full names.
 
-    def __init__(self, service: str) -> None:
-        self._prefix = f"/{service}/"
+    A method that reads a stream of requests gets an InvalidRequestError from it instead, which `ServiceShell` answers.
+    """
+
+    def __init__(self, *services: str) -> None:
+        self._prefixes = tuple(f"/{service}/" for service in services)
 
     async def intercept_service(
         self,
@@ -36,13 +41,11 @@ class MalformedRequests(grpc.aio.ServerInterceptor):
     ) -> Any:
         """The method's handler, behind a look at the bytes."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(self._prefix):
+        if handler is None or not handler_call_details.method.startswith(self._prefixes):
             return handler
-        make = (
-            grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
-        )
+        make, behaviour = _kind_of(handler)
         return make(
-            _refusing(handler.unary_stream or handler.unary_unary),
+            behaviour,
             request_deserializer=_parsing(handler.request_deserializer),
             response_serializer=handler.response_serializer,
         )
@@ -58,13 +61,38 @@ def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return parse_or_say_why
 
 
+def _kind_of(handler: Any) -> tuple[Callable[..., Any], Behaviour]:
+    """How a handler like this one is made, and what it does, without malformed requests."""
+    if handler.request_streaming:
+        assert handler.response_streaming, "no service has a method that answers a stream of requests with one message"
+        return grpc.stream_stream_rpc_method_handler, _reading(handler.stream_stream)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler, _refusing(handler.unary_stream)
+    return grpc.unary_unary_rpc_method_handler, _refusing(handler.unary_unary)
+
+
 def _refusing(behaviour: Behaviour) -> Behaviour:
     async def behave(request: Any, context: Context) -> Any:
         if isinstance(request, Malformed):
-            text = (
-                f"the request is malformed: {request.why}; send it as the service's .proto file says, strings in UTF-8"
-            )
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, _text(request))
         return await behaviour(request, context)
 
     return behave
+
+
+def _reading(behaviour: Behaviour) -> Behaviour:
+    async def behave(requests: AsyncIterator[Any], context: Context) -> Any:
+        return await behaviour(_well_formed(requests), context)
+
+    return behave
+
+
+async def _well_formed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if isinstance(request, Malformed):
+            raise InvalidRequestError(_text(request), field="request")
+        yield request
+
+
+def _text(request: Malformed) -> str:
+    return f"the request is malformed: {request.why}; send it as the service's .proto file says, strings in UTF-8"

@@ -33,6 +33,14 @@ class ModelCatalogue:
         models = await asyncio.gather(*(self._model(deployments[name]) for name in sorted(deployments)))
         return pb.ListModelsResponse(models=models)
 
+    async def model(self, name: str) -> pb.Model:
+        """One deployed model; no name at all means the only one.
+
+        Raises:
+            ShardlineError: there is no such model, or no answer.
+        """
+        return await self._model(self._directory.deployment(name))
+
     async def tokenize(self, request: pb.TokenizeRequest) -> pb.TokenizeResponse:
         """A prompt's tokens.
 

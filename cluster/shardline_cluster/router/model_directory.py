@@ -117,16 +117,25 @@ class ModelDirectory:
             ModelNotLoadedError: this router cannot read its files yet.
             QueueUnavailableError: the store has never answered.
         """
+        deployment = self.deployment(name)
+        served = self.served(deployment)
+        if served is None:
+            raise ModelNotLoadedError(self._not_loaded(deployment.name))
+        return served
+
+    def deployment(self, name: str) -> Deployment:
+        """The deployment that a client means; no name at all means the only one.
+
+        Raises:
+            UnknownModelError: no deployment has this name.
+            QueueUnavailableError: the store has never answered.
+        """
         deployments = self.deployments()
         if not name and len(deployments) == 1:
             name = next(iter(deployments))
-        deployment = deployments.get(name)
-        if deployment is None:
+        if name not in deployments:
             raise UnknownModelError(self._unknown(name))
-        served = self.served(deployment)
-        if served is None:
-            raise ModelNotLoadedError(self._not_loaded(name))
-        return served
+        return deployments[name]
 
     def served(self, deployment: Deployment) -> ServedModel | None:
         """What was loaded for a deployment, or None."""

@@ -24,19 +24,25 @@ from shardline_cluster.router.key_charges import KeyCharges
 from shardline_cluster.router.malformed_requests import MalformedRequests
 from shardline_cluster.router.model_catalogue import ModelCatalogue
 from shardline_cluster.router.model_directory import ModelDirectory
+from shardline_cluster.router.open_inference_generation import OpenInferenceGeneration
+from shardline_cluster.router.open_inference_models import OpenInferenceModels
+from shardline_cluster.router.open_inference_service import OpenInferenceService
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.service_shell import ServiceShell
 from shardline_cluster.router.text_threads import TextThreads
-from shardline_protos import admin_pb2
+from shardline_protos import admin_pb2, open_inference_pb2
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.admin_pb2_grpc import add_AdminServicer_to_server
 from shardline_protos.generation_pb2_grpc import add_GenerationServicer_to_server
+from shardline_protos.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
 
 log = logging.getLogger(__name__)
 
 GENERATION_SERVICE = pb.DESCRIPTOR.services_by_name["Generation"].full_name
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
-SERVED_NAMES = ("", GENERATION_SERVICE, ADMIN_SERVICE)  # the empty name is the whole server
+OPEN_INFERENCE_SERVICE = open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+SERVICES = (GENERATION_SERVICE, ADMIN_SERVICE, OPEN_INFERENCE_SERVICE)
+SERVED_NAMES = ("", *SERVICES)  # the empty name is the whole server
 MAX_MESSAGE_BYTES = 16 << 20
 HEALTH_PERIOD_S = 0.5
 STOP_GRACE_S = 2.0  # for handlers to tell their clients where to go
@@ -85,7 +91,7 @@ class RouterServer:
         self._health = HealthServicer()
         self._server = grpc.aio.server(
             options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))],
-            interceptors=[MalformedRequests(GENERATION_SERVICE), MalformedRequests(ADMIN_SERVICE)],
+            interceptors=[MalformedRequests(*SERVICES)],
         )
         self._add_services()
         self._address = config.address
@@ -97,12 +103,16 @@ class RouterServer:
         shell = ServiceShell(self._gate)
         service = GenerationService(generation, catalogue, shell)
         add_GenerationServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
+        open_inference = OpenInferenceService(
+            OpenInferenceGeneration(generation, self._directory), OpenInferenceModels(catalogue), shell
+        )
+        add_GRPCInferenceServiceServicer_to_server(open_inference, self._server)  # type: ignore[no-untyped-call]
         if self._administration is not None:
             admin = AdminService(self._administration, shell)
             add_AdminServicer_to_server(admin, self._server)  # type: ignore[no-untyped-call]
         add_HealthServicer_to_server(self._health, self._server)
-        services = SERVED_NAMES[1:] if self._administration is not None else (GENERATION_SERVICE,)
-        names = (*services, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
+        names = [name for name in SERVICES if name != ADMIN_SERVICE or self._administration is not None]
+        names.append(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
 
     async def start(self) -> int:

@@ -627,9 +627,10 @@ async def _health(router: RunningRouter, service: str = "shardline.v1.Generation
     return int(answer.status)
 
 
-async def test_health_is_told_for_the_server_and_for_the_service(router: RunningRouter) -> None:
+async def test_health_is_told_for_the_server_and_for_each_service(router: RunningRouter) -> None:
     async def serves() -> bool:
-        return await _health(router) == await _health(router, "") == health_pb2.HealthCheckResponse.SERVING
+        names = ("", "shardline.v1.Generation", "inference.GRPCInferenceService")
+        return {await _health(router, name) for name in names} == {health_pb2.HealthCheckResponse.SERVING}
 
     await _eventually(serves)
 
@@ -642,7 +643,7 @@ async def test_reflection_lists_the_services(router: RunningRouter) -> None:
     answers = [answer async for answer in stub.ServerReflectionInfo(iter([ask]))]
 
     names = {service.name for service in answers[0].list_services_response.service}
-    assert {"shardline.v1.Generation", "grpc.health.v1.Health"} <= names
+    assert {"shardline.v1.Generation", "inference.GRPCInferenceService", "grpc.health.v1.Health"} <= names
 
 
 async def test_a_router_that_stops_sends_its_clients_elsewhere_and_their_requests_live_on(
