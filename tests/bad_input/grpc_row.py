@@ -40,7 +40,9 @@ def ask(sampling: Mapping[str, Any] | None = None, **fields: Any) -> Call:
     if not {"text", "token_ids", "chat"} & set(fields):
         fields["text"] = "hello"
     fields = {name: value for name, value in fields.items() if value is not None}
-    return Call("Generate", _serialized(pb.GenerateRequest(**({"model": "tiny"} | fields), sampling=_sampling(sampling))))
+    return Call(
+        "Generate", _serialized(pb.GenerateRequest(**({"model": "tiny"} | fields), sampling=_sampling(sampling)))
+    )
 
 
 def ask_of(method: str, message: Message, *, then: bytes = b"") -> Call:

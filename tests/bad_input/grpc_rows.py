@@ -1,5 +1,9 @@
 """Wrong requests, one a row: what is wrong, the call, and what its refusal names (field, value, bound, remedy)."""
 
+# A row a line reads as a table, however long it is.
+# ruff: noqa: E501
+# fmt: off
+
 import math
 
 from google.protobuf.duration_pb2 import Duration
@@ -38,11 +42,11 @@ PROMPTS = [
 TEMPLATES = [
     Row("chat with a base model", ask(model="base", chat=chat(("user", "hi"))), "chat", "base model", "no chat template", "Send `text`"),
     Row("a template that loops", ask(model="looping", chat=chat(("user", "hi"))), "chat", "looping", "0.3 s", "look for its loops"),
-    Row("a template that doubles", ask(model="growing", chat=chat(("user", "hi"))), "chat", "growing", "memory", "--chat-template"),
-    Row("a template that multiplies", ask(model="multiplying", chat=chat(("user", "hi"))), "chat", "multiplying", "memory", "--chat-template"),
+    Row("a template that doubles", ask(model="growing", chat=chat(("user", "hi"))), "chat", "growing", "chat template", "--chat-template"),
+    Row("a template that multiplies", ask(model="multiplying", chat=chat(("user", "hi"))), "chat", "multiplying", "1024 MiB of memory", "--chat-template"),
     Row("a template that reads classes", ask(model="reading-classes", chat=chat(("user", "hi"))), "chat", "__class__", "unsafe", "--chat-template"),
     Row("a template that reads globals", ask(model="reading-globals", chat=chat(("user", "hi"))), "chat", "__globals__", "unsafe", "--chat-template"),
-    Row("a template that reads files", ask(model="importing", chat=chat(("user", "hi"))), "chat", "importing", "failed", "--chat-template"),
+    Row("a template that reads files", ask(model="importing", chat=chat(("user", "hi"))), "chat", "'/etc/passwd'", "stands alone", "--chat-template"),
     Row("a template that refuses", ask(model="raising", chat=chat(("user", "hi"))), "chat", "raising", "roles must alternate", "--chat-template"),
     Row("a template that divides by zero", ask(model="dividing", chat=chat(("user", "hi"))), "chat", "ZeroDivisionError", "failed", "--chat-template"),
 ]
@@ -94,7 +98,7 @@ LISTS = [
     Row("many bad words", ask({"bad_words": ["x"] * 129}), _s("bad_words"), "129", "128", "fewer"),
     Row("empty bad word", ask({"bad_words": [""]}), _s("bad_words[0]"), "0 characters", "1 … 1024", "leave it out"),
     Row("huge bad word", ask({"bad_words": ["x" * 2000]}), _s("bad_words[0]"), "2000 characters", "1 … 1024", "shorten it"),
-    Row("many biases", ask({"logit_bias": {i: 1.0 for i in range(1025)}}), _s("logit_bias"), "1025", "1024", "fewer"),
+    Row("many biases", ask({"logit_bias": dict.fromkeys(range(1025), 1.0)}), _s("logit_bias"), "1025", "1024", "fewer"),
     Row("huge bias", ask({"logit_bias": {5: 101}}), _s("logit_bias[5]"), "101", "-100 … 100", "forbids a token"),
     Row("bias not a number", ask({"logit_bias": {5: NAN}}), _s("logit_bias[5]"), "nan", "-100 … 100", "forbids a token"),
     Row("infinite bias", ask({"logit_bias": {5: -INF}}), _s("logit_bias[5]"), "-inf", "-100 … 100", "forbids a token"),
@@ -106,9 +110,13 @@ LISTS = [
 ]
 
 CONSTRAINTS = [
-    Row(f"constraint {kind}", ask({"constraint": pb.Constraint(**{kind: value})}), _s("constraint"), kind, "not supported yet", "leave it out")
-    for kind, value in {"json_schema": "{}", "regex": "a*", "grammar": "x", "choices": pb.TokenChoices(choices=["a"]), "json_object": True}.items()
-] + [Row("empty constraint", ask({"constraint": pb.Constraint()}), _s("constraint"), "empty", "not supported yet", "leave it out")]
+    Row("a JSON schema", ask({"constraint": pb.Constraint(json_schema="{}")}), _s("constraint"), "json_schema", "not supported yet", "leave it out"),
+    Row("a regular expression", ask({"constraint": pb.Constraint(regex="a*")}), _s("constraint"), "regex", "not supported yet", "leave it out"),
+    Row("a grammar", ask({"constraint": pb.Constraint(grammar="x")}), _s("constraint"), "grammar", "not supported yet", "leave it out"),
+    Row("choices", ask({"constraint": pb.Constraint(choices=pb.TokenChoices(choices=["a"]))}), _s("constraint"), "choices", "not supported yet", "leave it out"),
+    Row("any JSON", ask({"constraint": pb.Constraint(json_object=True)}), _s("constraint"), "json_object", "not supported yet", "leave it out"),
+    Row("empty constraint", ask({"constraint": pb.Constraint()}), _s("constraint"), "empty", "not supported yet", "leave it out"),
+]
 
 TIMES = [
     Row("timeout of zero", ask(timeout=Duration()), "timeout", "0 s", "more than 0 s", "at most 2592000 s"),
@@ -139,7 +147,8 @@ REQUESTS = [
     Row("a cancel of nobody's", ask_of("Cancel", pb.CancelRequest(request_id=KNOWN_ID)), "request", KNOWN_ID, "retention", "", code="NOT_FOUND"),
     Row("nothing to tokenise", ask_of("Tokenize", pb.TokenizeRequest(model="tiny")), "prompt", "is missing", "one of text and chat", "set"),
     Row("an id that cannot be spelled", ask_of("Detokenize", pb.DetokenizeRequest(model="tiny", token_ids=[VOCAB_SIZE])), "token_ids[0]", str(VOCAB_SIZE), "below", "vocabulary"),
-    Row("ids for a book", ask_of("Detokenize", pb.DetokenizeRequest(model="tiny", token_ids=[0] * 1_000_001)), "token_ids", "1000001", "1000000", "fewer"),
+    Row("ids that make a book", ask_of("Detokenize", pb.DetokenizeRequest(model="tiny", token_ids=[261] * 900_000)), "token_ids", "4500000 characters", "4000000", "in parts"),
+    Row("ids for a library", ask_of("Detokenize", pb.DetokenizeRequest(model="tiny", token_ids=[0] * 1_000_001)), "token_ids", "1000001", "1000000", "fewer"),
 ]
 
 ROWS = [*PROMPTS, *TEMPLATES, *NUMBERS, *LISTS, *CONSTRAINTS, *TIMES, *BYTES, *REQUESTS]

@@ -39,7 +39,7 @@ TEMPLATES: Mapping[str, str | None] = {
     "growing": "{% set ns = namespace(x='x' * 1000) %}{% for _ in range(60) %}{% set ns.x = ns.x + ns.x %}{% endfor %}",
     "multiplying": "{{ 'x' * 10000000000 }}",
     "reading-classes": "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-    "reading-globals": "{{ messages.append.__globals__['os'].system('true') }}",
+    "reading-globals": "{{ raise_exception.__globals__['signal'] }}",
     "importing": "{% include '/etc/passwd' %}",
     "raising": "{{ raise_exception('roles must alternate') }}",
     "dividing": "{{ 1 / 0 }}",

@@ -17,7 +17,9 @@ from tests.cluster.router.router_bench import read_all, text_of
 pytestmark = pytest.mark.process  # a template is rendered in a process
 
 GOOD = pb.GenerateRequest(
-    model="tiny", text="hello hello hello", sampling=pb.SamplingParams(temperature=0.0, max_tokens=3, n=2, ignore_eos=True)
+    model="tiny",
+    text="hello hello hello",
+    sampling=pb.SamplingParams(temperature=0.0, max_tokens=3, n=2, ignore_eos=True),
 )
 _STREAMS = ("Generate", "Resume")
 
@@ -55,8 +57,8 @@ async def _refusal(served: ServedEngine, call: Call) -> grpc.aio.AioRpcError:
     path, channel = f"/shardline.v1.Generation/{call.method}", served.router.channel
     with pytest.raises(grpc.aio.AioRpcError) as raised:
         if call.method in _STREAMS:
-            stream: Any = channel.unary_stream(path)(call.message, timeout=30)
-            await read_all(stream)
+            stream: Any = channel.unary_stream(path)
+            await read_all(stream(call.message, timeout=30))
         else:
             unary: Any = channel.unary_unary(path)
             await unary(call.message, timeout=30)

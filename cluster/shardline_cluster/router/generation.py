@@ -25,11 +25,13 @@ from shardline_cluster.router.sampling_validation import ModelLimits
 from shardline_cluster.router.text_assembly import STATES, TextAssembly
 from shardline_cluster.router.text_threads import TextThreads
 from shardline_cluster.router.tokenized_request import tokenized
-from shardline_cluster.router.validation import check_against_model, check_request
+from shardline_cluster.router.validation import check_against_model, check_known, check_request
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload
 
 FORGET_AFTER_S = 5.0  # a client that lost the connection together with the finish comes back within this
+RequestOfId = pb.ResumeRequest | pb.CancelRequest | pb.GetRequestRequest | pb.ForgetRequest
+
 LONG_LOG_TOKENS = 1000  # above this a replay is run off the loop
 
 
@@ -75,7 +77,7 @@ class Generation:
         Raises:
             ShardlineError: there is no such request, or its stream cannot go on from there.
         """
-        lane = self._directory.of_request(request.request_id)
+        lane = self._lane_of(request)
         with self._telemetry.resume(request.request_id, caller.traceparent) as watch:
             stream = lane.streams.read(request.request_id, caller.tenant, request.cursor)
             try:
@@ -91,7 +93,7 @@ class Generation:
         Raises:
             ShardlineError: there is no such request, or no answer.
         """
-        lane = self._directory.of_request(request.request_id)
+        lane = self._lane_of(request)
         end = await lane.streams.cancel(request.request_id, caller.tenant)
         return pb.CancelResponse(state=STATES[end.state], end_offsets=end.offsets)
 
@@ -101,7 +103,7 @@ class Generation:
         Raises:
             ShardlineError: there is no such request, or no answer.
         """
-        lane = self._directory.of_request(request.request_id)
+        lane = self._lane_of(request)
         snapshot = await lane.streams.look(request.request_id, caller.tenant)
         assembly = _assembly(lane, snapshot.info, payload_of(snapshot.info))
         logs, closed = readable_logs(snapshot)
@@ -114,14 +116,18 @@ class Generation:
         Raises:
             ShardlineError: there is no such request, it has not ended, or no answer.
         """
-        lane = self._directory.of_request(request.request_id)
+        lane = self._lane_of(request)
         await lane.streams.forget(request.request_id, caller.tenant)
         return pb.ForgetResponse()
+
+    def _lane_of(self, request: RequestOfId) -> ServedLane:
+        check_known(request)
+        return self._directory.of_request(request.request_id)
 
     async def _admit(
         self, request: pb.GenerateRequest, served: ServedModel, caller: Caller, *, traceparent: str
     ) -> Submission:
-        text, streams = served.lane.text, served.lane.streams
+        text, streams = served.text, served.lane.streams
         run = self._threads.run_chat if request.WhichOneof("prompt") == "chat" else self._threads.run
         with self._telemetry.metrics.text_of(served.deployment.name):
             request_tokens = await run(tokenized, text, request)

@@ -1,7 +1,7 @@
 """Bytes that are no message of the protocol: refused as the client's fault, as every other wrong field is.
 
 grpc.aio calls a request that it cannot parse UNKNOWN and logs a traceback: clients would try it again for ever, and a
-stranger could fill the log.
+stranger could fill the log. One that is too long it calls RESOURCE_EXHAUSTED, as if it could be sent again later.
 """
 
 from collections.abc import Awaitable, Callable
@@ -12,13 +12,15 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+MAX_REQUEST_BYTES = 16 << 20
+
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """What stands in the place of a request that could not be parsed."""
+    """What stands in the place of a request that could not be parsed, or is too long to be."""
 
     why: str
 
@@ -50,10 +52,16 @@ class MalformedRequests(grpc.aio.ServerInterceptor):
 
 def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     def parse_or_say_why(message: bytes) -> Any:
+        if len(message) > MAX_REQUEST_BYTES:
+            return Malformed(
+                f"the request has {len(message)} bytes, but at most {MAX_REQUEST_BYTES} are allowed: shorten it"
+            )
         try:
             return parse(message)
         except DecodeError as error:
-            return Malformed(str(error))
+            return Malformed(
+                f"the request is malformed: {error}; send it as the service's .proto file says, strings in UTF-8"
+            )
 
     return parse_or_say_why
 
@@ -61,10 +69,7 @@ def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 def _refusing(behaviour: Behaviour) -> Behaviour:
     async def behave(request: Any, context: Context) -> Any:
         if isinstance(request, Malformed):
-            text = (
-                f"the request is malformed: {request.why}; send it as the service's .proto file says, strings in UTF-8"
-            )
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, text)
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, request.why)
         return await behaviour(request, context)
 
     return behave

@@ -16,7 +16,7 @@ from shardline_cluster.access.gate import Gate
 from shardline_cluster.errors import ConfigurationError, ShuttingDownError
 from shardline_cluster.router.generation import Generation
 from shardline_cluster.router.generation_service import GenerationService
-from shardline_cluster.router.malformed_requests import MalformedRequests
+from shardline_cluster.router.malformed_requests import MAX_REQUEST_BYTES, MalformedRequests
 from shardline_cluster.router.model_catalogue import ModelCatalogue
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
@@ -49,7 +49,7 @@ def keepalive_options(*, ping_after_ms: int, ping_timeout_ms: int) -> tuple[tupl
 
 
 _OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", 2 * MAX_REQUEST_BYTES),  # so that we can say ourselves what is too long
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     *keepalive_options(ping_after_ms=PING_AFTER_MS, ping_timeout_ms=PING_TIMEOUT_MS),
 )

@@ -30,7 +30,7 @@ def check_request(request: pb.GenerateRequest) -> None:
         InvalidRequestError: the first thing that is wrong.
     """
     check_count("chat.messages", len(request.chat.messages), MAX_MESSAGES)
-    _check_unknown(request, "")
+    check_known(request)
     _check_model_name(request.model)
     _check_prompt(request)
     check_sampling(request.sampling)
@@ -87,10 +87,12 @@ def check_messages(field: str, chat: pb.Chat) -> None:
             raise invalid(f"{field}.messages[{index}].role", "is empty", "set it, to `user` for instance")
 
 
-# --- pieces ----------------------------------------------------------------------------------------------------------
+def check_known(message: Message, path: str = "") -> None:
+    """Nothing but what this version knows, in a message and in all inside it.
 
-
-def _check_unknown(message: Message, path: str) -> None:
+    Raises:
+        InvalidRequestError: a field was set that only a newer protocol has.
+    """
     unknown = UnknownFieldSet(message)
     if len(unknown):
         number = unknown[0].field_number
@@ -103,7 +105,10 @@ def _check_unknown(message: Message, path: str) -> None:
         if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
             continue
         for inner in [value] if isinstance(value, Message) else value:
-            _check_unknown(inner, f"{path}{descriptor.name}.")
+            check_known(inner, f"{path}{descriptor.name}.")
+
+
+# --- pieces ----------------------------------------------------------------------------------------------------------
 
 
 def _check_model_name(model: str) -> None:
@@ -130,7 +135,7 @@ def _check_between(field: str, value: int, low: int, high: int, hint: str) -> No
 
 def _check_key(key: str) -> None:
     if len(key.encode()) > MAX_KEY_BYTES:
-        raise invalid("idempotency_key", f"has {len(key.encode())} bytes", f"must have 1 … {MAX_KEY_BYTES}")
+        raise invalid("idempotency_key", f"has {len(key.encode())} bytes", f"must have 1 … {MAX_KEY_BYTES}: shorten it")
 
 
 def _check_on_disconnect(on_disconnect: pb.OnDisconnect) -> None:
