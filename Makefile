@@ -23,7 +23,7 @@ TESTS ?= tests
 WORKERS ?= 2
 PYTEST_ARGS ?=
 
-.PHONY: help setup model peers kernels demo test native-asan native-arm64 lint format protos parity chaos load clean
+.PHONY: help setup model peers kernels demo test native-asan native-arm64 fuzz lint format protos parity chaos load clean
 
 help: ## Say what can be made
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -79,6 +79,9 @@ native-asan: setup ## Run the tests of the native kernels under AddressSanitizer
 
 native-arm64: ## Build the native kernels for 64-bit ARM and compare their bits under an emulator
 	@$(PYTHON) .ci/native-arm64
+
+fuzz: setup ## Feed 200,000 bad inputs each to every reader of outside bytes: make fuzz ARGS="--cases 1000000 gguf"
+	$(BIN)/python -m tests.fuzz.campaign --workers $(WORKERS) --out $(VENV)/fuzz.json $(ARGS)
 
 lint: setup ## Check format, lint, types, layers and generated code
 	$(BIN)/ruff format --check .

@@ -20,7 +20,7 @@ def check_count(field: str, count: int, bound: int) -> None:
         InvalidRequestError: there are more.
     """
     if count > bound:
-        raise invalid(field, f"has {count} entries", f"at most {bound} are allowed")
+        raise invalid(field, f"has {count} entries", f"at most {bound} are allowed, send fewer")
 
 
 def check_token_ids(field: str, ids: Iterable[int], vocab_size: int) -> None:

@@ -21,6 +21,7 @@ from shardline_cluster.router.client_events import (
     status_of,
 )
 from shardline_cluster.router.client_stream import ClientStream
+from shardline_cluster.router.field_checks import check_no_unknown_fields
 from shardline_cluster.router.key_charges import KeyCharges
 from shardline_cluster.router.model_directory import ModelDirectory, ServedLane, ServedModel
 from shardline_cluster.router.router_telemetry import RequestWatch, RouterTelemetry
@@ -33,6 +34,8 @@ from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload
 
 FORGET_AFTER_S = 5.0  # a client that lost the connection together with the finish comes back within this
+RequestOfId = pb.ResumeRequest | pb.CancelRequest | pb.GetRequestRequest | pb.ForgetRequest
+
 LONG_LOG_TOKENS = 1000  # above this a replay is run off the loop
 
 
@@ -88,7 +91,7 @@ class Generation:
         Raises:
             ShardlineError: there is no such request, or its stream cannot go on from there.
         """
-        lane = self._directory.of_request(request.request_id)
+        lane = self._lane_of(request)
         with self._telemetry.resume(request.request_id, caller.traceparent) as watch:
             stream = lane.streams.read(request.request_id, caller.tenant, request.cursor)
             try:
@@ -104,7 +107,7 @@ class Generation:
         Raises:
             ShardlineError: there is no such request, or no answer.
         """
-        lane = self._directory.of_request(request.request_id)
+        lane = self._lane_of(request)
         end = await lane.streams.cancel(request.request_id, caller.tenant)
         return pb.CancelResponse(state=STATES[end.state], end_offsets=end.offsets)
 
@@ -114,7 +117,7 @@ class Generation:
         Raises:
             ShardlineError: there is no such request, or no answer.
         """
-        lane = self._directory.of_request(request.request_id)
+        lane = self._lane_of(request)
         snapshot = await lane.streams.look(request.request_id, caller.tenant)
         assembly = _assembly(lane, snapshot.info, payload_of(snapshot.info))
         logs, closed = readable_logs(snapshot)
@@ -127,14 +130,18 @@ class Generation:
         Raises:
             ShardlineError: there is no such request, it has not ended, or no answer.
         """
-        lane = self._directory.of_request(request.request_id)
+        lane = self._lane_of(request)
         await lane.streams.forget(request.request_id, caller.tenant)
         return pb.ForgetResponse()
+
+    def _lane_of(self, request: RequestOfId) -> ServedLane:
+        check_no_unknown_fields(request)
+        return self._directory.of_request(request.request_id)
 
     async def _admit(
         self, request: pb.GenerateRequest, served: ServedModel, caller: Caller, *, traceparent: str
     ) -> Submission:
-        text, streams = served.lane.text, served.lane.streams
+        text, streams = served.text, served.lane.streams
         run = self._threads.run_chat if request.WhichOneof("prompt") == "chat" else self._threads.run
         with self._telemetry.metrics.text_of(served.deployment.name):
             request_tokens = await run(tokenized, text, request)

@@ -1,7 +1,7 @@
 """Bytes that are no message of the protocol: refused as the client's fault, as every other wrong field is.
 
 grpc.aio calls a request that it cannot parse UNKNOWN and logs a traceback: clients would try it again for ever, and a
-stranger could fill the log.
+stranger could fill the log. One that is too long it calls RESOURCE_EXHAUSTED, as if it could be sent again later.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -14,13 +14,15 @@ from google.protobuf.message import DecodeError
 
 from shardline_cluster.errors import InvalidRequestError
 
+MAX_REQUEST_BYTES = 16 << 20
+
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Context], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """What stands in the place of a request that could not be parsed."""
+    """What stands in the place of a request that could not be parsed, or is too long to be."""
 
     why: str
 
@@ -53,10 +55,16 @@ class MalformedRequests(grpc.aio.ServerInterceptor):
 
 def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     def parse_or_say_why(message: bytes) -> Any:
+        if len(message) > MAX_REQUEST_BYTES:
+            return Malformed(
+                f"the request has {len(message)} bytes, but at most {MAX_REQUEST_BYTES} are allowed: shorten it"
+            )
         try:
             return parse(message)
         except DecodeError as error:
-            return Malformed(str(error))
+            return Malformed(
+                f"the request is malformed: {error}; send it as the service's .proto file says, strings in UTF-8"
+            )
 
     return parse_or_say_why
 
@@ -74,7 +82,7 @@ def _kind_of(handler: Any) -> tuple[Callable[..., Any], Behaviour]:
 def _refusing(behaviour: Behaviour) -> Behaviour:
     async def behave(request: Any, context: Context) -> Any:
         if isinstance(request, Malformed):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, _text(request))
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, request.why)
         return await behaviour(request, context)
 
     return behave
@@ -90,9 +98,5 @@ def _reading(behaviour: Behaviour) -> Behaviour:
 async def _well_formed(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     async for request in requests:
         if isinstance(request, Malformed):
-            raise InvalidRequestError(_text(request), field="request")
+            raise InvalidRequestError(request.why, field="request")
         yield request
-
-
-def _text(request: Malformed) -> str:
-    return f"the request is malformed: {request.why}; send it as the service's .proto file says, strings in UTF-8"

@@ -4,7 +4,7 @@ import asyncio
 
 from shardline_cluster.errors import InvalidRequestError
 from shardline_cluster.fleet.deployment import Deployment
-from shardline_cluster.router.field_checks import check_token_ids
+from shardline_cluster.router.field_checks import check_count, check_no_unknown_fields, check_token_ids, invalid
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.prompt import chat_ids, text_ids
 from shardline_cluster.router.ready_leaders import ready_leaders
@@ -14,6 +14,9 @@ from shardline_protos import generation_pb2 as pb
 from shardline_workers.text.detokenizer import text_of
 from shardline_workers.text.generation_config import told_defaults
 from shardline_workers.text.text_model import TextModel
+
+MAX_DETOKENIZED_IDS = 1_000_000
+MAX_DETOKENIZED_CHARACTERS = 4_000_000  # of up to four bytes: the answer stays within what a message may hold
 
 
 class ModelCatalogue:
@@ -47,9 +50,10 @@ class ModelCatalogue:
         Raises:
             ShardlineError: a field is wrong, or there is no such model.
         """
+        check_no_unknown_fields(request)
         served = self._directory.find(request.model)
         run = self._threads.run_chat if request.WhichOneof("prompt") == "chat" else self._threads.run
-        ids = await run(_tokenized, served.lane.text, request)
+        ids = await run(_tokenized, served.text, request)
         return pb.TokenizeResponse(token_ids=ids, max_model_len=served.max_model_len)
 
     async def detokenize(self, request: pb.DetokenizeRequest) -> pb.DetokenizeResponse:
@@ -58,10 +62,10 @@ class ModelCatalogue:
         Raises:
             ShardlineError: a field is wrong, or there is no such model.
         """
-        text = self._directory.find(request.model).lane.text
-        check_token_ids("token_ids", request.token_ids, text.vocab_size)
-        ids, skip = tuple(request.token_ids), request.skip_special_tokens
-        return pb.DetokenizeResponse(text=await self._threads.run(text_of, text.tokenizer, ids, skip_special=skip))
+        check_no_unknown_fields(request)
+        check_count("token_ids", len(request.token_ids), MAX_DETOKENIZED_IDS)
+        text = self._directory.find(request.model).text
+        return pb.DetokenizeResponse(text=await self._threads.run(_detokenized, text, request))
 
     async def _model(self, deployment: Deployment) -> pb.Model:
         model = pb.Model(
@@ -95,3 +99,15 @@ def _tokenized(model: TextModel, request: pb.TokenizeRequest) -> tuple[int, ...]
         return chat_ids(model, request.chat)
     special = request.add_special_tokens if request.HasField("add_special_tokens") else True
     return text_ids(model, request.text, add_special_tokens=special)
+
+
+def _detokenized(model: TextModel, request: pb.DetokenizeRequest) -> str:
+    check_token_ids("token_ids", request.token_ids, model.vocab_size)
+    text = text_of(model.tokenizer, tuple(request.token_ids), skip_special=request.skip_special_tokens)
+    if len(text) > MAX_DETOKENIZED_CHARACTERS:
+        raise invalid(
+            "token_ids",
+            f"makes a text of {len(text)} characters",
+            f"at most {MAX_DETOKENIZED_CHARACTERS} are told, send it in parts",
+        )
+    return text

@@ -6,7 +6,7 @@ Watches the store of deployments. A lane stays open when its deployment is gone,
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shardline_cluster.errors import (
     ConfigurationError,
@@ -51,6 +51,11 @@ class ServedModel:
     def max_model_len(self) -> int:
         """Tokens of prompt and output together."""
         return self.deployment.max_model_len
+
+    @property
+    def text(self) -> TextModel:
+        """The text side, with the context that is served."""
+        return replace(self.lane.text, max_model_len=self.max_model_len)
 
 
 class ModelDirectory:

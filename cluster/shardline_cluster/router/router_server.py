@@ -21,7 +21,7 @@ from shardline_cluster.router.administration import Administration
 from shardline_cluster.router.generation import Generation
 from shardline_cluster.router.generation_service import GenerationService
 from shardline_cluster.router.key_charges import KeyCharges
-from shardline_cluster.router.malformed_requests import MalformedRequests
+from shardline_cluster.router.malformed_requests import MAX_REQUEST_BYTES, MalformedRequests
 from shardline_cluster.router.model_catalogue import ModelCatalogue
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.open_inference_generation import OpenInferenceGeneration
@@ -63,7 +63,7 @@ def keepalive_options(*, ping_after_ms: int, ping_timeout_ms: int) -> tuple[tupl
 
 
 _OPTIONS: Sequence[tuple[str, int]] = (
-    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_receive_message_length", 2 * MAX_REQUEST_BYTES),  # so that we can say ourselves what is too long
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     *keepalive_options(ping_after_ms=PING_AFTER_MS, ping_timeout_ms=PING_TIMEOUT_MS),
 )
@@ -81,7 +81,7 @@ class RouterServer:
         administration: Administration | None = None,
         limiter: RateLimiter | None = None,
     ) -> None:
-        """Without an administration there is no Admin service; without a limiter this router counts for itself alone."""
+        """Without an administration there is no Admin service; without a limiter this router alone counts."""
         self._directory = directory
         self._gate = gate
         self._administration = administration

@@ -139,7 +139,10 @@ def _check_texts(field: str, texts: Sequence[str], most: int, *, most_characters
     check_count(field, len(texts), most)
     for index, text in enumerate(texts):
         if not 1 <= len(text) <= most_characters:
-            raise invalid(f"{field}[{index}]", f"has {len(text)} characters", f"must have 1 … {most_characters}")
+            remedy = "shorten it" if text else "leave it out"
+            raise invalid(
+                f"{field}[{index}]", f"has {len(text)} characters", f"must have 1 … {most_characters}, {remedy}"
+            )
 
 
 def _check_biases(biases: Mapping[int, float]) -> None:

@@ -112,7 +112,7 @@ def _check_between(field: str, value: int, low: int, high: int, hint: str) -> No
 
 def _check_key(key: str) -> None:
     if len(key.encode()) > MAX_KEY_BYTES:
-        raise invalid("idempotency_key", f"has {len(key.encode())} bytes", f"must have 1 … {MAX_KEY_BYTES}")
+        raise invalid("idempotency_key", f"has {len(key.encode())} bytes", f"must have 1 … {MAX_KEY_BYTES}: shorten it")
 
 
 def _check_on_disconnect(on_disconnect: pb.OnDisconnect) -> None:

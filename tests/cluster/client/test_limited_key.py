@@ -33,7 +33,7 @@ async def serve(bench: RouterBench, num_requests: int) -> None:
 
 
 async def test_a_client_waits_for_its_limit_and_is_served_within_its_patience(bench: RouterBench) -> None:
-    router = await bench.start_router(LimitedGate(alice=LIMITS))
+    router = await bench.start_router(gate=LimitedGate(alice=LIMITS))
     async with AsyncClient(f"127.0.0.1:{router.port}", api_key=KEY) as client:
         await client.submit("1234567890", max_tokens=2_980)
         began = time.monotonic()
@@ -47,7 +47,7 @@ async def test_a_client_waits_for_its_limit_and_is_served_within_its_patience(be
 
 
 async def test_a_client_without_patience_is_told_when_to_come_again(bench: RouterBench) -> None:
-    router = await bench.start_router(LimitedGate(alice=LIMITS))
+    router = await bench.start_router(gate=LimitedGate(alice=LIMITS))
     async with AsyncClient(f"127.0.0.1:{router.port}", api_key=KEY, max_refusals=0) as client:
         await client.submit("1234567890", max_tokens=2_990)
 

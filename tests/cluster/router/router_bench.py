@@ -6,7 +6,7 @@ The model is the simulated engine's: one id a byte, so that a test commits text 
 import asyncio
 import dataclasses
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +30,7 @@ from shardline_cluster.router.token_streams import TokenStreams
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
 from shardline_workers.text.simulated_text import simulated_text_model
-from shardline_workers.text.text_model import SamplingDefaults
+from shardline_workers.text.text_model import SamplingDefaults, TextModel
 from tests.cluster.router.scripted_leader import ScriptedLeader
 
 LANE = "bytes-1"
@@ -60,8 +60,12 @@ class RouterBench:
         self.server = MemoryServer(terms, now_ms=lambda: time.time_ns() // 1_000_000 + self.skew_ms)
         self.store = MemoryDeploymentStore()
         self.defaults = SamplingDefaults()  # of the model
+        self.load: Callable[[Deployment], TextModel] = self._simulated_text
         self.leader = ScriptedLeader(self.queue())
         self._routers: list[RunningRouter] = []
+
+    def _simulated_text(self, deployment: Deployment) -> TextModel:
+        return dataclasses.replace(simulated_text_model(deployment.max_model_len), defaults=self.defaults)
 
     def queue(self, lane: str = LANE) -> MemoryRequestQueue:
         return MemoryRequestQueue(self.server, lane)
@@ -80,7 +84,7 @@ class RouterBench:
         directory = ModelDirectory(
             self.store,
             open_queue=self.queue,
-            load=lambda d: dataclasses.replace(simulated_text_model(d.max_model_len), defaults=self.defaults),
+            load=lambda deployment: self.load(deployment),
             incarnation=f"router-{len(self._routers)}",
         )
         config = RouterConfig(port=0, redis_url="", terms=self.server.terms, cache_folder="")

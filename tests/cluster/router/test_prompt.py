@@ -75,6 +75,14 @@ def test_token_ids_beyond_the_vocabulary_are_refused() -> None:
     assert error.value.field == "token_ids.ids[1]"
 
 
+def test_a_text_with_a_token_that_the_weights_do_not_know_is_refused() -> None:
+    model = dataclasses.replace(MODEL, vocab_size=98)
+
+    assert prompt_ids(model, pb.GenerateRequest(text="a")) == (97,)
+    with pytest.raises(InvalidRequestError, match=r"the token 98 \('b'\), but the weights of .* know ids below 98"):
+        prompt_ids(model, pb.GenerateRequest(text="ab"))
+
+
 def test_a_template_gets_roles_contents_and_names_and_opens_an_assistants_turn_unless_told_not_to() -> None:
     template = _RecordingTemplate()
     model = dataclasses.replace(MODEL, chat_template=template)

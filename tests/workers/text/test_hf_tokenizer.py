@@ -116,6 +116,14 @@ def unknown_bos() -> dict[str, Any]:
     return template | {"special_tokens": {}}
 
 
+def test_a_post_processor_that_writes_ids_of_no_vocabulary_is_refused(tmp_path: Path) -> None:
+    template = bos_template()
+    template["special_tokens"]["<s>"]["ids"] = [2**32 - 1]
+
+    with pytest.raises(ModelFileError, match=rf"post-processor .* found 4294967295, expected ids below {len(ENTRIES)}"):
+        loaded(tmp_path, byte_level_json(post_processor=template))
+
+
 def test_a_vocabulary_with_gaps_has_room_for_its_highest_id(tmp_path: Path) -> None:
     content = byte_level_json()
     content["model"]["vocab"]["hello"] = 1000

@@ -71,7 +71,9 @@ def test_threads_share_one_process_and_get_their_own_prompts(make: Make) -> None
     ("source", "why"),
     [
         ("{% for i in range(10**9) %}{% endfor %}", "Range too big"),
-        ("{{ 'a' * 10**11 }}", "MemoryError"),
+        ("{{ 'a' * 10**11 }}", "more than its limit of 1024 MiB of memory"),
+        ("{% include '/etc/passwd' %}", "'/etc/passwd', but a chat template stands alone"),
+        ("{% from 'other' import a %}", "'other', but a chat template stands alone"),
         ("{{ messages[0].nothing.more }}", "UndefinedError"),
         ("{{ ''.__class__.__mro__ }}", "unsafe"),
         ("{{ raise_exception('only user and assistant') }}", "only user and assistant"),
@@ -102,7 +104,7 @@ def test_a_template_that_does_not_end_is_stopped_and_its_process_is_gone(source:
     template.render([], add_generation_prompt=True)
     pid = process_id(template)
 
-    with pytest.raises(ChatTemplateError, match=r"longer than its limit of 0\.3 s of CPU|want of memory|MemoryError"):
+    with pytest.raises(ChatTemplateError, match=r"longer than its limit of 0\.3 s of CPU|want of memory|MiB of memory"):
         template.render([{"role": "user", "content": ""}], add_generation_prompt=True)
     template.close()
 
@@ -115,7 +117,7 @@ def test_a_template_that_does_not_end_is_stopped_and_its_process_is_gone(source:
 def test_constants_that_would_be_computed_while_compiling_are_stopped_too(make: Make) -> None:
     template = make("{{ 'a' | center(10**9) | length }}", time_limit_s=0.3)
 
-    with pytest.raises(ChatTemplateError, match=r"longer than|memory|MemoryError"):
+    with pytest.raises(ChatTemplateError, match=r"longer than|memory"):
         template.render(CHAT, add_generation_prompt=True)
 
 

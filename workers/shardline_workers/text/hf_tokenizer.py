@@ -93,11 +93,20 @@ def load_hf_tokenizer(path: Path, *, bos_token: str | None) -> HfTokenizer:
     try:
         tokenizer = tokenizers.Tokenizer.from_file(str(path))
         # A post-processor may name tokens that are not there, which is found out when it is used. Better now.
-        tokenizer.encode(_TRIAL_TEXT, add_special_tokens=True)
+        trial_ids = tokenizer.encode(_TRIAL_TEXT, add_special_tokens=True).ids
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # nothing narrower: a panic of the library's Rust code is not even an Exception
         raise ModelFileError.about(
             path, "not a tokenizer", value=str(error), bound="a tokenizer.json", remedy="Fetch the file again."
         ) from error
-    return HfTokenizer(tokenizer, bos_token=bos_token, path=path)
+    read = HfTokenizer(tokenizer, bos_token=bos_token, path=path)
+    if max(trial_ids, default=0) >= read.vocab_size:
+        raise ModelFileError.about(
+            path,
+            "the post-processor writes an id that is in no vocabulary",
+            value=max(trial_ids),
+            bound=f"ids below {read.vocab_size}",
+            remedy="Fetch the file again.",
+        )
+    return read

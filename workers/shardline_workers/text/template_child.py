@@ -21,7 +21,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, BinaryIO, NoReturn
 
-from jinja2 import Template, TemplateError, Undefined, nodes
+from jinja2 import BaseLoader, Environment, Template, TemplateError, Undefined, nodes
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
@@ -41,6 +41,16 @@ class GenerationTag(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
+class NoOtherTemplates(BaseLoader):
+    """Where a template looks for those that it names: nowhere."""
+
+    def get_source(self, environment: Environment, template: str) -> NoReturn:
+        """Refuses in words that say what does not work."""
+        raise TemplateError(
+            f"it asks for {template!r}, but a chat template stands alone: nothing is included or imported"
+        )
+
+
 class TemplateEnvironment(ImmutableSandboxedEnvironment):
     """The environment that chat templates are written for, strict about what the sandbox refuses."""
 
@@ -52,7 +62,11 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 def template_environment() -> TemplateEnvironment:
     """With the filters, functions and tags that `transformers` gives to chat templates."""
     environment = TemplateEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols], keep_trailing_newline=False
+        trim_blocks=True,
+        lstrip_blocks=True,
+        extensions=[GenerationTag, loopcontrols],
+        keep_trailing_newline=False,
+        loader=NoOtherTemplates(),
     )
     environment.filters["tojson"] = _tojson
     environment.globals["raise_exception"] = _raise_exception
@@ -115,6 +129,7 @@ class TemplateServer:
     def __init__(self, setup: Mapping[str, Any]) -> None:
         self._time_limit_s = float(setup["time_limit_s"])
         self._max_characters = int(setup["max_characters"])
+        self._max_memory_bytes = int(setup["max_memory_bytes"])
         self._environment = template_environment()
         self._environment.globals.update(setup["globals"])
         self._source = str(setup["template"])
@@ -136,6 +151,8 @@ class TemplateServer:
         signal.setitimer(signal.ITIMER_PROF, self._time_limit_s)
         try:
             reply = step()
+        except MemoryError:
+            reply = {"error": f"it needs more than its limit of {self._max_memory_bytes >> 20} MiB of memory"}
         except Exception as error:  # whatever a template stumbles over is its error, not ours
             reply = {"error": _told(error)}
         signal.setitimer(signal.ITIMER_PROF, 0)

@@ -1,0 +1,65 @@
+"""Every wrong request is refused in words that help, and leaves nothing behind: nothing crashes, no KV block is lost,
+the next good request gets the answer that it always gets."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+import pytest
+import pytest_asyncio
+
+from shardline_protos import generation_pb2 as pb
+from tests.bad_input.grpc_row import Call, Row
+from tests.bad_input.grpc_rows import ROWS
+from tests.bad_input.served_engine import ServedEngine, serve_tiny_model
+from tests.cluster.router.router_bench import read_all, text_of
+
+pytestmark = pytest.mark.process  # a template is rendered in a process
+
+GOOD = pb.GenerateRequest(
+    model="tiny",
+    text="hello hello hello",
+    sampling=pb.SamplingParams(temperature=0.0, max_tokens=3, n=2, ignore_eos=True),
+)
+_STREAMS = ("Generate", "Resume")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ServedEngine]:
+    async with serve_tiny_model(tmp_path_factory.mktemp("tiny")) as served:
+        yield served
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def answer(served: ServedEngine) -> str:
+    return text_of(await served.answer(GOOD))
+
+
+@pytest.mark.asyncio(loop_scope="module")
+@pytest.mark.parametrize("row", ROWS, ids=[row.what for row in ROWS])
+async def test_a_wrong_request_is_refused_in_words_that_help(row: Row, served: ServedEngine, answer: str) -> None:
+    error = await _refusal(served, row.call)
+
+    told = str(error.details())
+    assert error.code() is grpc.StatusCode[row.code], told
+    assert [part for part in row.told if part not in told] == [], told
+    assert text_of(await served.answer(GOOD)) == answer
+    assert await served.rests()
+
+
+def test_there_are_enough_rows_and_each_is_another() -> None:
+    assert len(ROWS) >= 80
+    assert len({row.what for row in ROWS}) == len(ROWS)
+    assert len({(row.call.method, row.call.message) for row in ROWS}) == len(ROWS)
+
+
+async def _refusal(served: ServedEngine, call: Call) -> grpc.aio.AioRpcError:
+    path, channel = f"/shardline.v1.Generation/{call.method}", served.router.channel
+    with pytest.raises(grpc.aio.AioRpcError) as raised:
+        if call.method in _STREAMS:
+            stream: Any = channel.unary_stream(path)
+            await read_all(stream(call.message, timeout=30))
+        else:
+            unary: Any = channel.unary_unary(path)
+            await unary(call.message, timeout=30)
+    return raised.value
