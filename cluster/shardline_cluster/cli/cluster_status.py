@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment
-from shardline_cluster.fleet.deployment_store import DeploymentStore
-from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReportStore, PlaceReport
+from shardline_cluster.fleet.deployment_records import DeploymentRecords
+from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReportStore, PlaceReport, report_on_lane
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_cluster.queue.answers import LaneView, LeaderView
@@ -46,9 +46,11 @@ class LaneRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentRow:
-    """One deployed model."""
+    """One deployed model, or one that still answers what was asked before other weights were deployed."""
 
     name: str
+    cluster: str
+    is_former: bool
     model: str
     desired_replicas: int
     lane: LaneRow
@@ -68,19 +70,21 @@ class ClusterStatus:
 
 
 async def observe(
-    store: DeploymentStore, reports: FleetReportStore, open_lane: Callable[[str], RequestQueue]
+    records: DeploymentRecords, report_store: FleetReportStore, open_lane: Callable[[str], RequestQueue]
 ) -> ClusterStatus:
     """Reads the whole cluster once; `open_lane` connects to the lane of a name.
 
     Raises:
         QueueUnavailableError: the queue does not answer.
     """
-    deployments = await store.all()
-    report = await reports.get()
+    await records.refresh()
+    reports = await report_store.all()
     rows = []
-    for name in sorted(deployments):
-        view = await _view(open_lane(deployments[name].lane))
-        rows.append(deployment_row(deployments[name], view, report.deployment(name) if report else None))
+    for _, deployment in sorted(records.values.items()):
+        for stage in deployment.over_time():
+            view, report = await _view(open_lane(stage.lane)), report_on_lane(reports, stage)
+            if stage is deployment or report is not None or _has_work(view):
+                rows.append(deployment_row(stage, view, report, is_former=stage is not deployment))
     return ClusterStatus(tuple(rows))
 
 
@@ -91,10 +95,18 @@ async def _view(queue: RequestQueue) -> LaneView:
         await queue.close()
 
 
-def deployment_row(deployment: Deployment, view: LaneView, report: DeploymentReport | None) -> DeploymentRow:
+def _has_work(view: LaneView) -> bool:
+    return view.waiting_requests + view.handed_back_requests + view.running_requests > 0
+
+
+def deployment_row(
+    deployment: Deployment, view: LaneView, report: DeploymentReport | None, *, is_former: bool = False
+) -> DeploymentRow:
     """What lane and controller say of one deployment. `report` is None where no controller has written one."""
     return DeploymentRow(
         name=deployment.name,
+        cluster=deployment.cluster,
+        is_former=is_former,
         model=deployment.model,
         desired_replicas=deployment.num_replicas,
         lane=_lane_row(deployment.lane, view),

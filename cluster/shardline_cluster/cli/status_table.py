@@ -18,15 +18,16 @@ def render(status: ClusterStatus) -> str:
 
 
 def _deployment_table(deployments: Sequence[DeploymentRow]) -> str:
-    header = ("MODEL", "SOURCE", "READY", "WAITING", "RUNNING", "OLDEST WAIT", "ROUTERS")
+    header = ("MODEL", "SOURCE", "CLUSTER", "READY", "WAITING", "RUNNING", "OLDEST WAIT", "ROUTERS")
     return table(header, [_deployment_cells(deployment) for deployment in deployments])
 
 
 def _deployment_cells(deployment: DeploymentRow) -> tuple[str, ...]:
     lane = deployment.lane
     return (
-        deployment.name,
+        f"{deployment.name} (former weights)" if deployment.is_former else deployment.name,
         deployment.model,
+        deployment.cluster,
         f"{deployment.ready_replicas}/{deployment.desired_replicas}",
         str(lane.waiting_requests),
         str(lane.running_requests),

@@ -43,6 +43,7 @@ def plan_deployment(options: ServeOptions, *, cache_folder: Path, say: Callable[
         max_model_len=longest_request(engine.max_model_len, text),
         num_replicas=options.num_replicas,
         options=engine,
+        cluster=options.name,
     )
 
 
