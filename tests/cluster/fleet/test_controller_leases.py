@@ -90,5 +90,7 @@ async def test_in_redis_it_ends_by_itself(url: str, monkeypatch: pytest.MonkeyPa
     while await first.holder():
         pass
 
-    await RedisControllerLease(url, prefix="t-ends", cluster="c", holder="b", timeout_s=20).renew()
-    await first.close()
+    second = RedisControllerLease(url, prefix="t-ends", cluster="c", holder="b", timeout_s=20)
+    await second.renew()
+    for lease in (first, second):
+        await lease.close()
