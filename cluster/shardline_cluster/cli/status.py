@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shardline_cluster.cli.cluster_status import ClusterStatus, observe
 from shardline_cluster.cli.router_address import add_name_flag
 from shardline_cluster.cli.run_file import read_run_file
 from shardline_cluster.cli.status_table import render
+from shardline_cluster.fleet.cluster_status import ClusterStatus, observe
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from shardline_cluster.cli.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
+from shardline_cluster.fleet.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
 from shardline_cluster.cli.text_table import table
 
 _NOTHING = "No model is deployed.\n"
@@ -54,8 +54,15 @@ def _replica_cells(replica: ReplicaRow, model: str) -> tuple[str, ...]:
         _size(replica.weights_bytes),
         _size(replica.kv_cache_bytes),
         f"{replica.host}:{replica.pid}" if replica.pid else "-",
-        replica.reason,
+        _reason(replica),
     )
+
+
+def _reason(replica: ReplicaRow) -> str:
+    if not replica.failures:
+        return replica.reason
+    wait = f"; next try in {replica.next_start_s:.0f} s" if replica.next_start_s is not None else ""
+    return f"{replica.reason} (failed {replica.failures} times in a row{wait})"
 
 
 def _size(num_bytes: int | None) -> str:

@@ -1,6 +1,6 @@
 """A cluster of memory twins: one deployment with a replica that works, and requests that wait."""
 
-from shardline_cluster.cli.cluster_status import ClusterStatus, observe
+from shardline_cluster.fleet.cluster_status import ClusterStatus, observe
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.kept_records import KeptRecords

@@ -8,11 +8,11 @@ import time
 import pytest
 
 from shardline_cluster.cli import status as status_module
-from shardline_cluster.cli.cluster_status import ClusterStatus
 from shardline_cluster.cli.main import main
 from shardline_cluster.cli.run_file import RunFile, write_run_file
 from shardline_cluster.cli.status import QueueAddress
 from shardline_cluster.errors import QueueUnavailableError
+from shardline_cluster.fleet.cluster_status import ClusterStatus
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport, PlaceReport
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore

@@ -1,9 +1,11 @@
 """A status as text."""
 
+from dataclasses import replace
+
 import pytest
 
-from shardline_cluster.cli.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
 from shardline_cluster.cli.status_table import duration, render
+from shardline_cluster.fleet.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
 
 
 def a_replica(*, lease_left_s: float = 4.2, reason: str = "") -> ReplicaRow:
@@ -58,6 +60,12 @@ def test_models_and_replicas_stand_in_two_tables() -> None:
 
 def test_weights_that_were_replaced_and_still_answer_are_shown_as_such() -> None:
     assert render(a_status(is_former=True)).splitlines()[1].startswith("smollm2 (former weights)  smollm2:135m")
+
+
+def test_a_place_that_failed_says_how_often_and_when_it_is_tried_again() -> None:
+    text = render(a_status(replace(a_replica(reason="out of memory"), failures=3, next_start_s=4.0)))
+
+    assert text.splitlines()[-1].endswith("out of memory (failed 3 times in a row; next try in 4 s)")
 
 
 def test_without_replicas_there_is_no_second_table() -> None:

@@ -1,4 +1,4 @@
-"""What `shardline status` knows of a cluster: read from the queue, put into rows. Prints nothing."""
+"""What runs and what waits, for people: read from records, lanes and reports, and put into rows. Prints nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +24,8 @@ class ReplicaRow:
     host: str = ""
     pid: int = 0
     reason: str = ""
+    failures: int = 0  # of its place, in a row
+    next_start_s: float | None = None  # pause until the next try; None where nothing waits for one
     incarnation: str = ""
     weights_bytes: int | None = None  # None: it has not loaded yet, or its engine does not tell
     kv_cache_bytes: int | None = None
@@ -141,11 +143,14 @@ def _replica_rows(view: LaneView, places: Sequence[PlaceReport]) -> tuple[Replic
 
 def _place_row(place: PlaceReport) -> ReplicaRow:
     """A place whose replica holds no lease: it is being started, or it died."""
-    reason = place.reason
-    if place.failures:
-        wait = f"; next try in {place.next_start_s:.0f} s" if place.next_start_s is not None else ""
-        reason = f"{reason} (failed {place.failures} times in a row{wait})"
-    return ReplicaRow(replica=place.place, state=place.state.value, reason=reason, incarnation=place.incarnation)
+    return ReplicaRow(
+        replica=place.place,
+        state=place.state.value,
+        reason=place.reason,
+        failures=place.failures,
+        next_start_s=place.next_start_s,
+        incarnation=place.incarnation,
+    )
 
 
 def _replica_row(leader: LeaderView, now_ms: int) -> ReplicaRow:
