@@ -59,6 +59,24 @@ class UnknownModelError(ShardlineError):
     code = "NOT_FOUND"
 
 
+class UnknownDeploymentError(ShardlineError):
+    """No deployment has the name that an operator gave."""
+
+    code = "NOT_FOUND"
+
+
+class UnknownReplicaError(ShardlineError):
+    """No replica has the incarnation that an operator gave."""
+
+    code = "NOT_FOUND"
+
+
+class ReplicaNotReadyError(ShardlineError):
+    """A replica that does not serve cannot be drained."""
+
+    code = "FAILED_PRECONDITION"
+
+
 class UnknownRequestError(ShardlineError):
     """No record of this request exists for this tenant: its retention is over, or it never was."""
 

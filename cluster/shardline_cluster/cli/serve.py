@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shardline_cluster.cli.access_flags import access_rules
+from shardline_cluster.cli.engine_flags import engine_options
 from shardline_cluster.cli.run_file import (
     DEFAULT_NAME,
     NotRunningError,
@@ -21,14 +22,14 @@ from shardline_cluster.cli.run_file import (
 )
 from shardline_cluster.cli.serve_flags import TERMS, add_serve_flags
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.fleet.deployment_plan import plan_deployment, served_name
+from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import port_of, reserve_shared_port
-from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions, choose_launcher
-from shardline_cluster.serve.served_model import plan_deployment, served_name
+from shardline_cluster.serve.serve_options import ServeOptions, choose_launcher
 from shardline_cluster.serve.serving import serve
 from shardline_cluster.serve.start_times import StartPhase, StartTimes, process_age_s
 
@@ -84,7 +85,7 @@ def run(arguments: argparse.Namespace) -> int:
     _refuse_second(options.name)
     with reserve_shared_port(options.host, options.grpc_port) as port:
         with times.phase("model"):
-            deployment = plan_deployment(options, cache_folder=Path(options.cache_folder), say=say)
+            deployment = plan_deployment(options.wanted_model, cache_folder=Path(options.cache_folder), say=say)
         with times.phase("kernels"):
             prepare_native_kernels(deployment.options, environment=os.environ, say=say)
         source = "" if deployment.model == deployment.name else f" from {deployment.model}"
@@ -147,7 +148,7 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
         grpc_port=arguments.grpc_port,
         num_routers=arguments.routers,
         num_replicas=arguments.replicas,
-        engine=_engine_options(arguments),
+        engine=engine_options(arguments),
         redis_url=arguments.redis_url or environment.get("REDIS_URL") or None,
         redis_prefix=arguments.redis_prefix,
         ray_address=arguments.ray_address,
@@ -157,27 +158,6 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
         access=access_rules(arguments),
         cache_folder=str(default_cache_folder()),
         offline=arguments.offline,
-    )
-
-
-def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
-    return EngineOptions(
-        engine=arguments.engine,
-        device=arguments.device,
-        dtype=arguments.dtype,
-        kernels=arguments.kernels,
-        max_model_len=arguments.max_model_len,
-        max_num_seqs=arguments.max_num_seqs,
-        max_num_batched_tokens=arguments.max_num_batched_tokens,
-        kv_cache_tokens=arguments.kv_cache_tokens,
-        kv_cache_dtype=arguments.kv_cache_dtype,
-        block_size=arguments.block_size,
-        enable_prefix_caching=arguments.enable_prefix_caching,
-        chat_template=arguments.chat_template,
-        generation_config=arguments.generation_config,
-        simulated_tokens=arguments.simulated_tokens,
-        simulated_step_s=arguments.simulated_step_s,
-        simulated_replay_text=arguments.simulated_replay_text,
     )
 
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shardline_cluster.cli.cluster_status import ClusterStatus, observe
 from shardline_cluster.cli.router_address import add_name_flag
 from shardline_cluster.cli.run_file import read_run_file
 from shardline_cluster.cli.status_table import render
+from shardline_cluster.fleet.cluster_status import ClusterStatus, observe
+from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.fleet.json_encoding import to_json
-from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.queue.terms import QueueTerms
@@ -82,14 +82,14 @@ def find_queue(arguments: argparse.Namespace, environment: Mapping[str, str]) ->
 
 async def read_status(address: QueueAddress) -> ClusterStatus:
     """Connects to Redis and reads the whole cluster."""
-    store = RedisDeploymentStore(address.redis_url, prefix=address.prefix)
+    deployments = deployments_on_redis(address.redis_url, prefix=address.prefix)
     reports = RedisFleetReportStore(address.redis_url, prefix=address.prefix)
     try:
         return await observe(
-            store,
+            deployments,
             reports,
             lambda lane: RedisRequestQueue(address.redis_url, lane, prefix=address.prefix, terms=QueueTerms()),
         )
     finally:
-        await store.close()
+        await deployments.close()
         await reports.close()

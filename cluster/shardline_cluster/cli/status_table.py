@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from shardline_cluster.cli.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
 from shardline_cluster.cli.text_table import table
+from shardline_cluster.fleet.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
 
 _NOTHING = "No model is deployed.\n"
 
@@ -18,15 +18,16 @@ def render(status: ClusterStatus) -> str:
 
 
 def _deployment_table(deployments: Sequence[DeploymentRow]) -> str:
-    header = ("MODEL", "SOURCE", "READY", "WAITING", "RUNNING", "OLDEST WAIT", "ROUTERS")
+    header = ("MODEL", "SOURCE", "CLUSTER", "READY", "WAITING", "RUNNING", "OLDEST WAIT", "ROUTERS")
     return table(header, [_deployment_cells(deployment) for deployment in deployments])
 
 
 def _deployment_cells(deployment: DeploymentRow) -> tuple[str, ...]:
     lane = deployment.lane
     return (
-        deployment.name,
+        f"{deployment.name} (former weights)" if deployment.is_former else deployment.name,
         deployment.model,
+        deployment.cluster,
         f"{deployment.ready_replicas}/{deployment.desired_replicas}",
         str(lane.waiting_requests),
         str(lane.running_requests),
@@ -53,8 +54,15 @@ def _replica_cells(replica: ReplicaRow, model: str) -> tuple[str, ...]:
         _size(replica.weights_bytes),
         _size(replica.kv_cache_bytes),
         f"{replica.host}:{replica.pid}" if replica.pid else "-",
-        replica.reason,
+        _reason(replica),
     )
+
+
+def _reason(replica: ReplicaRow) -> str:
+    if not replica.failures:
+        return replica.reason
+    wait = f"; next try in {replica.next_start_s:.0f} s" if replica.next_start_s is not None else ""
+    return f"{replica.reason} (failed {replica.failures} times in a row{wait})"
 
 
 def _size(num_bytes: int | None) -> str:

@@ -1,5 +1,7 @@
 """The controller: observe → decide → act, twice a second, for as long as it lives.
 
+It acts only while it holds its cluster's lease: two controllers of one cluster would undo each other's work.
+
 It holds nothing that a restart would miss: what is wanted lies in Redis, what runs is told by the launcher, how it
 fares by the lanes. A round that cannot see all three (Redis or Ray's head is away) decides nothing: replicas go on
 without their controller, and a controller that acted on half of the truth would do harm.
@@ -10,27 +12,29 @@ import logging
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 
 from shardline_cluster.controller.actions import Action, Kill, ReportDead, Start, Stop
 from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.fleet_history import FleetHistory, FleetRound, with_refusal
 from shardline_cluster.controller.fleet_reporting import report_on
-from shardline_cluster.controller.lane_watch import LaneWatch
+from shardline_cluster.controller.former_lanes import lanes_to_watch, to_be_served
+from shardline_cluster.controller.lane_watch import LaneSight, LaneWatch
 from shardline_cluster.controller.launcher_calls import LauncherBusyError, LauncherCalls
 from shardline_cluster.controller.placement import replicas_on_host
 from shardline_cluster.controller.reconciler import reconcile
 from shardline_cluster.controller.replica_launcher import ReplicaLauncher, ReplicaObservation
 from shardline_cluster.controller.replica_limits import ReplicaLimits
 from shardline_cluster.controller.replica_place import ReplicaPlace
-from shardline_cluster.errors import ConfigurationError, ShardlineError
+from shardline_cluster.errors import ConfigurationError, QueueUnavailableError, ShardlineError
+from shardline_cluster.fleet.controller_lease import RENEWAL_S, ControllerLease, NotInChargeError
 from shardline_cluster.fleet.deployment import Deployment
-from shardline_cluster.fleet.deployment_store import DeploymentStore
+from shardline_cluster.fleet.deployment_records import DeploymentRecords
 from shardline_cluster.fleet.fleet_report import FleetReportStore
-from shardline_cluster.fleet.lasting_deployments import LastingDeployments
+from shardline_cluster.fleet.kept_records import wall_clock_ms
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
-from shardline_cluster.fleet.replica_state import ReplicaStatus
 from shardline_cluster.queue.calls import DeadMember, LaneBounds
 from shardline_cluster.queue.request_queue import RequestQueue
 
@@ -47,34 +51,42 @@ class Controller:
         self,
         config: ControllerConfig,
         *,
-        store: DeploymentStore,
+        deployments: DeploymentRecords,
         reports: FleetReportStore,
+        lease: ControllerLease,
         launcher: ReplicaLauncher,
         open_queue: Callable[[str], RequestQueue],
         clock: Callable[[], float] = time.monotonic,
+        now_ms: Callable[[], int] = wall_clock_ms,
     ) -> None:
         self.incarnation = draw_incarnation()
         self._config = config
-        self._store = store
+        self._deployments = deployments
         self._reports = reports
+        self._lease = lease
         self._launcher = launcher
         self._open_queue = open_queue
         self._clock = clock
+        self._now_ms = now_ms
         self._limits = ReplicaLimits.for_terms(config.terms)
         self._calls = LauncherCalls(config.call_deadline_s)
         self._lanes: dict[str, LaneWatch] = {}
         self._history = FleetHistory()
-        self._lasting = LastingDeployments()
         self._trouble = ""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Plays rounds until `stop` is set. Replicas live on."""
-        while not stop.is_set():
-            await self._try_round()
-            try:
-                await asyncio.wait_for(stop.wait(), self._config.period_s)
-            except TimeoutError:
-                continue
+        renewing = asyncio.create_task(self._keep_lease())
+        try:
+            while not stop.is_set():
+                await self._try_round()
+                try:
+                    await asyncio.wait_for(stop.wait(), self._config.period_s)
+                except TimeoutError:
+                    continue
+        finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
 
     async def play_round(self) -> None:
         """One round.
@@ -82,14 +94,22 @@ class Controller:
         Raises:
             QueueUnavailableError: Redis did not answer.
             LauncherBusyError: the launcher did not.
+            NotInChargeError: another controller keeps this cluster.
         """
+        await self._lease.renew()
         fleet = await self._observe()
         decided = reconcile(fleet, self._history, self._limits)
+        await self._lease.renew()  # observing may have taken long
         self._history = decided.history
         await self._act(decided.actions, fleet)
-        await self._reports.put(
-            report_on(fleet.desired, self._history, controller=self.incarnation, written_at=time.time())
+        report = report_on(
+            fleet.desired,
+            self._history,
+            cluster=self._config.cluster,
+            controller=self.incarnation,
+            written_at=self._now_ms() / 1000,
         )
+        await self._reports.put(report)
 
     async def stop_replicas(self, grace_s: float) -> None:
         """Lets all replicas drain, kills what is left after `grace_s`, and leaves nothing of them behind.
@@ -103,12 +123,22 @@ class Controller:
         await self._on_each(gone, "forget", self._launcher.forget)
 
     async def close(self) -> None:
-        """Closes connections and lets go of the launcher."""
+        """Gives the lease back, closes connections and lets go of the launcher."""
+        with suppress(QueueUnavailableError):  # then it ends by itself
+            await self._lease.release()
         for lane in self._lanes.values():
             await lane.close()
-        await self._store.close()
+        await self._deployments.close()
         await self._reports.close()
+        await self._lease.close()
         self._launcher.close()
+
+    async def _keep_lease(self) -> None:
+        """Beside the rounds, which may wait for a launcher for longer than a lease lasts."""
+        while True:
+            await asyncio.sleep(RENEWAL_S)
+            with suppress(QueueUnavailableError, NotInChargeError):  # the round says so
+                await self._lease.renew()
 
     # --- observe -------------------------------------------------------------------------------------------------
 
@@ -125,28 +155,28 @@ class Controller:
         self._trouble = trouble
 
     async def _observe(self) -> FleetRound:
-        desired = await self._desired()
+        await self._deployments.refresh()
+        ours = [d for _, d in sorted(self._deployments.values.items()) if d.cluster == self._config.cluster]
+        now_ms = self._now_ms()
         observed = await self._observed()
+        sights = await self._look(lanes_to_watch(ours, now_ms=now_ms), observed)
+        with_work = {lane for lane, sight in sights.items() if sight.may_have_work}
         return FleetRound(
-            desired=desired,
+            desired=to_be_served(ours, with_work, now_ms=now_ms),
             observed=observed,
-            statuses=await self._statuses(desired, observed),
+            statuses={name: status for sight in sights.values() for name, status in sight.statuses.items()},
             now_s=self._clock(),
             back_off=self._limits.back_off,
         )
 
-    async def _desired(self) -> tuple[Deployment, ...]:
-        stored = self._lasting.seen(await self._store.all(), self._clock())
-        ours = self._config.deployments
-        return tuple(deployment for name, deployment in sorted(stored.items()) if ours is None or name in ours)
-
-    async def _statuses(
-        self, desired: Iterable[Deployment], observed: Iterable[ReplicaObservation]
-    ) -> dict[str, ReplicaStatus]:
-        bounds = {d.lane: LaneBounds(largest_request_tokens=d.max_model_len) for d in desired}
+    async def _look(
+        self, wanted: Iterable[Deployment], observed: Iterable[ReplicaObservation]
+    ) -> Mapping[str, LaneSight]:
+        """Every lane that is wanted or has replicas, by name."""
+        bounds = {d.lane: LaneBounds(largest_request_tokens=d.max_model_len) for d in wanted}
         await self._watch_only({*bounds, *(ReplicaPlace.of(seen.replica).lane for seen in observed)})
-        answers = await asyncio.gather(*(watch.statuses(bounds.get(lane)) for lane, watch in self._lanes.items()))
-        return {incarnation: status for statuses in answers for incarnation, status in statuses.items()}
+        sights = await asyncio.gather(*(watch.look(bounds.get(lane)) for lane, watch in self._lanes.items()))
+        return dict(zip(self._lanes, sights, strict=True))
 
     async def _watch_only(self, lanes: set[str]) -> None:
         for lane in lanes - self._lanes.keys():

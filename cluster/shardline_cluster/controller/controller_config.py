@@ -3,22 +3,24 @@
 from dataclasses import dataclass, field
 
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import DEFAULT_CLUSTER, check_cluster_name
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControllerConfig:
-    """Which Redis, which deployments, and how often to look."""
+    """Which Redis, which cluster's deployments, and how often to look."""
 
     redis_url: str
     prefix: str = "shardline"
     terms: QueueTerms = field(default_factory=QueueTerms)
-    deployments: tuple[str, ...] | None = None  # the names it cares for; None: whatever lies in Redis
+    cluster: str = DEFAULT_CLUSTER  # it keeps the replicas of this cluster's deployments
     period_s: float = 0.5  # pause between two rounds
     call_deadline_s: float = 10.0  # of each call to the launcher
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)  # its own; replicas take any free port
 
     def __post_init__(self) -> None:
+        check_cluster_name(self.cluster)
         if not 0 < self.period_s <= 10:
             raise ConfigurationError(f"period_s must lie above 0 and up to 10 s, but is {self.period_s:g}")

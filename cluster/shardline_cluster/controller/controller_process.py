@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,7 +45,7 @@ async def run_controller(config: LocalControllerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     launcher = ProcessLauncher(Path(config.folder), owner_pid=config.owner_pid)
-    controller = controller_on_redis(config.controller, launcher)
+    controller = controller_on_redis(config.controller, launcher, holder=f"{socket.gethostname()}:{config.folder}")
     await controller.run(stop)
     if config.drain_at_exit_s is not None:
         await controller.stop_replicas(config.drain_at_exit_s)

@@ -10,9 +10,9 @@ from shardline_cluster.fleet.replica_state import ReplicaState
 
 
 def report_on(
-    desired: Iterable[Deployment], history: FleetHistory, *, controller: str, written_at: float
+    desired: Iterable[Deployment], history: FleetHistory, *, cluster: str, controller: str, written_at: float
 ) -> FleetReport:
-    """The fleet as the last round left it."""
+    """The fleet of a cluster as the last round left it."""
     living = {life.place: (incarnation, life) for incarnation, life in history.lives.items() if life.alive}
     deployments = tuple(
         DeploymentReport(
@@ -22,7 +22,7 @@ def report_on(
         )
         for deployment in desired
     )
-    return FleetReport(controller=controller, written_at=written_at, deployments=deployments)
+    return FleetReport(cluster=cluster, controller=controller, written_at=written_at, deployments=deployments)
 
 
 def _place(name: str, living: tuple[str, ReplicaLife] | None, history: FleetHistory) -> PlaceReport:

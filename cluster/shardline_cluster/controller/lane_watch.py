@@ -1,6 +1,7 @@
-"""One lane as the controller sees it: its members, its bounds, and the news that a member has died."""
+"""One lane as the controller sees it: its members, its work, its bounds, and the news that a member has died."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json
@@ -10,6 +11,14 @@ from shardline_cluster.queue.calls import DeadMember, LaneBounds
 from shardline_cluster.queue.request_queue import RequestQueue
 
 
+@dataclass(frozen=True, slots=True)
+class LaneSight:
+    """A lane at one instant."""
+
+    statuses: Mapping[str, ReplicaStatus]  # what its leaders say of themselves, by incarnation
+    may_have_work: bool  # requests wait or run, or its server may have forgotten some
+
+
 class LaneWatch:
     """Keeps a lane configured, a lane of a forgetful server too. All methods raise QueueUnavailableError."""
 
@@ -17,13 +26,15 @@ class LaneWatch:
         self._queue = queue
         self._configured: tuple[str, LaneBounds] | None = None  # by which server, with what
 
-    async def statuses(self, bounds: LaneBounds | None) -> dict[str, ReplicaStatus]:
-        """What the lane's leaders say of themselves, by incarnation. `bounds` None: nobody deploys to it any more."""
+    async def look(self, bounds: LaneBounds | None) -> LaneSight:
+        """How it stands. `bounds` None: nobody deploys to it any more."""
         reply = await self._queue.view()
         if bounds is not None and self._configured != (reply.identity, bounds):
             configured = await self._queue.configure(bounds)
             self._configured = (configured.identity, bounds)
-        return _statuses(reply.value)
+        view = reply.value
+        num_unfinished = view.waiting_requests + view.handed_back_requests + view.running_requests
+        return LaneSight(_statuses(view), may_have_work=reply.in_hold or num_unfinished > 0)
 
     async def report_dead(self, dead: Sequence[DeadMember]) -> bool:
         """Tells which leaders are gone. False: the lane is in a hold, in which the news counts for nothing yet."""

@@ -11,6 +11,8 @@ import os
 import sys
 import threading
 
+import ray
+
 from shardline_cluster.controller.controller import Controller
 from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.ray_launcher import RayLauncher
@@ -51,8 +53,14 @@ class ControllerActor:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._controller = controller_on_redis(self._config, RayLauncher())
+            self._controller = controller_on_redis(self._config, RayLauncher(), holder=_holder())
             self._loop.run_until_complete(self._controller.run(self._stop))
         except BaseException:
             LOG.exception("the controller failed")
             os._exit(1)
+
+
+def _holder() -> str:
+    """What there is one of: the actor of this name in this namespace of this Ray cluster."""
+    context = ray.get_runtime_context()
+    return f"ray:{context.gcs_address}:{context.namespace}"

@@ -1,8 +1,14 @@
 """What an operator wants to run: a model under a name, in so many replicas, with such an engine."""
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 
 from shardline_cluster.errors import ConfigurationError
+
+DEFAULT_CLUSTER = "default"
+MOST_REPLICAS = 1024
+LONGEST_NAME = 200  # characters
+_CLUSTER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +35,19 @@ class EngineOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FormerLane:
+    """A lane whose weights its deployment has left: replicas serve it until it is empty, or its time is over."""
+
+    model: str
+    lane: str
+    weights_digest: str
+    max_model_len: int
+    num_replicas: int
+    options: EngineOptions
+    until_ms: int  # since 1970
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Deployment:
     """A desired deployment, as it lies in Redis."""
 
@@ -39,9 +58,48 @@ class Deployment:
     max_model_len: int
     num_replicas: int = 1
     options: EngineOptions = field(default_factory=EngineOptions)
+    cluster: str = DEFAULT_CLUSTER  # whose controller keeps its replicas
+    former_lanes: tuple[FormerLane, ...] = ()  # the latest first
 
     def __post_init__(self) -> None:
-        if not 0 <= self.num_replicas <= 1024:
+        if not self.name or len(self.name) > LONGEST_NAME or not self.name.isprintable():
             raise ConfigurationError(
-                f"a deployment has 0 to 1024 replicas, but {self.name} asks for {self.num_replicas}"
+                f"a deployment is named {self.name[:LONGEST_NAME]!r}, but a name must have 1 to {LONGEST_NAME} "
+                "characters that can be printed"
             )
+        if not 0 <= self.num_replicas <= MOST_REPLICAS:
+            raise ConfigurationError(
+                f"a deployment has 0 to {MOST_REPLICAS} replicas, but {self.name} asks for {self.num_replicas}"
+            )
+        check_cluster_name(self.cluster)
+
+    def at(self, former: FormerLane) -> "Deployment":
+        """The deployment as it was while this lane was its own."""
+        return replace(
+            self,
+            model=former.model,
+            lane=former.lane,
+            weights_digest=former.weights_digest,
+            max_model_len=former.max_model_len,
+            num_replicas=former.num_replicas,
+            options=former.options,
+            former_lanes=(),
+        )
+
+    def over_time(self) -> "tuple[Deployment, ...]":
+        """Itself, then itself as it was at each of its former lanes."""
+        return (self, *(self.at(former) for former in self.former_lanes))
+
+
+def check_cluster_name(name: str) -> str:
+    """Returns the name of a cluster if it is a good one.
+
+    Raises:
+        ConfigurationError: it is none.
+    """
+    if not _CLUSTER_NAME.fullmatch(name):
+        raise ConfigurationError(
+            f"the name of the cluster is {name[:80]!r}, but must have 1 to 64 letters, digits, dots, dashes and "
+            "underscores, and begin with a letter, a digit or an underscore"
+        )
+    return name

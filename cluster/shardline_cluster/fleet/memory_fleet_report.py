@@ -1,4 +1,6 @@
-"""The fleet's report in memory: for tests and one-process experiments."""
+"""The fleet's reports in memory: for tests and one-process experiments."""
+
+from collections.abc import Mapping
 
 from shardline_cluster.fleet.fleet_report import FleetReport
 
@@ -7,15 +9,15 @@ class MemoryFleetReportStore:
     """A `FleetReportStore` that forgets with its process."""
 
     def __init__(self) -> None:
-        self._report: FleetReport | None = None
+        self._reports: dict[str, FleetReport] = {}
 
     async def put(self, report: FleetReport) -> None:
         """See FleetReportStore."""
-        self._report = report
+        self._reports[report.cluster] = report
 
-    async def get(self) -> FleetReport | None:
+    async def all(self) -> Mapping[str, FleetReport]:
         """See FleetReportStore."""
-        return self._report
+        return dict(self._reports)
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -54,6 +54,16 @@ def limit_key(prefix: str, key_id: str) -> str:
     return f"{check_prefix(prefix)}:v1:{{limit:{key_id}}}"
 
 
+def fleet_reports_key(prefix: str) -> str:
+    """The hash of the controllers' reports by cluster."""
+    return f"{check_prefix(prefix)}:v1:fleet_reports"
+
+
+def controller_lease_key(prefix: str, cluster: str) -> str:
+    """The lease of the controller of one cluster."""
+    return f"{check_prefix(prefix)}:v1:controller:{cluster}"
+
+
 def check_prefix(prefix: str) -> str:
     """Returns a prefix if it is a good one.
 

@@ -1,11 +1,11 @@
 """The models that a router can serve: which are deployed, their text sides, one queue and its streams for each lane.
 
-Watches the store of deployments. A lane stays open when its deployment is gone, since its requests live on.
+Watches the deployments. A lane stays open when its deployment is gone, since its requests live on.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from shardline_cluster.errors import (
@@ -16,8 +16,7 @@ from shardline_cluster.errors import (
     UnknownModelError,
 )
 from shardline_cluster.fleet.deployment import Deployment
-from shardline_cluster.fleet.deployment_store import DeploymentStore
-from shardline_cluster.fleet.lasting_deployments import LastingDeployments
+from shardline_cluster.fleet.deployment_records import DeploymentRecords
 from shardline_cluster.queue.request_ids import lane_of
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.router.lane_streams import unknown_request
@@ -63,21 +62,20 @@ class ModelDirectory:
 
     def __init__(
         self,
-        store: DeploymentStore,
+        records: DeploymentRecords,
         *,
         open_queue: Callable[[str], RequestQueue],
         load: Callable[[Deployment], TextModel],
         incarnation: str,
     ) -> None:
-        self._store = store
-        self._lasting = LastingDeployments()
+        self._records = records
         self._open_queue = open_queue
         self._load = load
         self._incarnation = incarnation
         self._deployments: Mapping[str, Deployment] | None = None  # None: the store has never answered
         self._texts: dict[_TextKey, TextModel] = {}
         self._lanes: dict[str, ServedLane] = {}  # by name
-        self._failures: dict[str, tuple[_TextKey, str, float]] = {}  # by name: why, and when to try again
+        self._failures: dict[str, tuple[_TextKey, str, float]] = {}  # by lane: why, and when to try again
         self._watching: asyncio.Task[None] | None = None
         self._store_answers = False
 
@@ -125,7 +123,7 @@ class ModelDirectory:
         deployment = self.deployment(name)
         served = self.served(deployment)
         if served is None:
-            raise ModelNotLoadedError(self._not_loaded(deployment.name))
+            raise ModelNotLoadedError(self._not_loaded(deployment))
         return served
 
     def deployment(self, name: str) -> Deployment:
@@ -162,9 +160,9 @@ class ModelDirectory:
         lane = self._lanes.get(name)
         if lane is not None:
             return lane
-        for deployment in self.deployments().values():
+        for deployment in _over_time(self.deployments()):
             if deployment.lane == name:
-                raise ModelNotLoadedError(self._not_loaded(deployment.name))
+                raise ModelNotLoadedError(self._not_loaded(deployment))
         raise unknown_request(request_id)
 
     # --- watching ---
@@ -178,9 +176,10 @@ class ModelDirectory:
             await asyncio.sleep(POLL_S)
 
     async def refresh(self) -> None:
-        """Reads the store once and loads what is new."""
+        """Reads the deployments once and loads what is new."""
         try:
-            self._deployments = self._lasting.seen(await self._store.all(), _now_s())
+            await self._records.refresh()
+            self._deployments = self._records.values
             self._store_answers = True
         except QueueUnavailableError:
             self._store_answers = False
@@ -188,7 +187,7 @@ class ModelDirectory:
         except ConfigurationError as error:
             log.error("the deployments in Redis cannot be read, so nothing changes: %s", error)
             return
-        await asyncio.gather(*(self._serve(deployment) for deployment in self._deployments.values()))
+        await asyncio.gather(*(self._serve(deployment) for deployment in _over_time(self._deployments)))
 
     async def _serve(self, deployment: Deployment) -> None:
         text = self._texts.get(_text_key(deployment)) or await self._load_text(deployment)
@@ -199,16 +198,16 @@ class ModelDirectory:
 
     async def _load_text(self, deployment: Deployment) -> TextModel | None:
         now = _now_s()
-        failed = self._failures.get(deployment.name)
+        failed = self._failures.get(deployment.lane)
         if failed and failed[0] == _text_key(deployment) and now < failed[2]:
             return None
         try:
             text = await asyncio.to_thread(self._load, deployment)
         except (ValueError, OSError) as error:
             log.warning("cannot load the tokenizer of %s: %s", deployment.name, error)
-            self._failures[deployment.name] = (_text_key(deployment), str(error), now + RELOAD_PAUSE_S)
+            self._failures[deployment.lane] = (_text_key(deployment), str(error), now + RELOAD_PAUSE_S)
             return None
-        self._failures.pop(deployment.name, None)
+        self._failures.pop(deployment.lane, None)
         self._texts[_text_key(deployment)] = text
         return text
 
@@ -220,11 +219,16 @@ class ModelDirectory:
             return f"model is empty, which is allowed only where one model is deployed; deployed are: {known}"
         return f"model {name[:200]!r} is not deployed; deployed are: {known}"
 
-    def _not_loaded(self, name: str) -> str:
-        failed = self._failures.get(name)
+    def _not_loaded(self, deployment: Deployment) -> str:
+        failed = self._failures.get(deployment.lane)
         if failed is None:
-            return f"model {name} is being loaded by this router: try again in a second"
-        return f"model {name} is deployed, but this router cannot load its tokenizer: {failed[1]}"
+            return f"model {deployment.name} is being loaded by this router: try again in a second"
+        return f"model {deployment.name} is deployed, but this router cannot load its tokenizer: {failed[1]}"
+
+
+def _over_time(deployments: Mapping[str, Deployment]) -> Iterator[Deployment]:
+    """Also as they were at lanes that they have left: requests there have not ended yet."""
+    return (stage for deployment in deployments.values() for stage in deployment.over_time())
 
 
 def _text_key(deployment: Deployment) -> _TextKey:

@@ -20,8 +20,8 @@ from shardline_cluster.access.api_key import ApiKey
 from shardline_cluster.access.keyring import Keyring
 from shardline_cluster.access.redis_rate_limiter import RedisRateLimiter
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.fleet.json_encoding import from_json
-from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
 from shardline_cluster.fleet.redis_record_store import RedisRecordStore
 from shardline_cluster.processes.event_loop import new_event_loop
 from shardline_cluster.queue.lane_names import keys_key
@@ -50,10 +50,10 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         config.access,
         RedisRecordStore(config.redis_url, key=keys_key(config.prefix), kind=ApiKey, call_timeout_s=call_timeout_s),
     )
-    store = RedisDeploymentStore(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
+    records = deployments_on_redis(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
     limiter = RedisRateLimiter(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
     directory = ModelDirectory(
-        store,
+        records,
         open_queue=lambda lane: RedisRequestQueue(config.redis_url, lane, prefix=config.prefix, terms=config.terms),
         load=lambda deployment: load_deployed_text(deployment, Path(config.cache_folder)),
         incarnation=f"router-{secrets.token_hex(8)}",
@@ -67,7 +67,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         await asyncio.wait_for(server.stop(), STOP_LIMIT_S)
     finally:
         await keyring.close()
-        await store.close()
+        await records.close()
         await limiter.close()
 
 

@@ -1,7 +1,8 @@
 """Whether this machine has the GPU that was asked for: Ray would let replicas wait for one for ever."""
 
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions
+from shardline_cluster.fleet.engine_bounds import SIMULATED
+from shardline_cluster.serve.serve_options import ServeOptions
 
 
 def check_device(options: ServeOptions) -> None:

@@ -1,8 +1,8 @@
-"""Tells in words what changes in the fleet, from one report to the next. Pure."""
+"""Tells in words what changes in the fleet, from one report to the next."""
 
 from collections.abc import Iterator
 
-from shardline_cluster.fleet.fleet_report import DeploymentReport, PlaceReport
+from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport, PlaceReport
 from shardline_cluster.fleet.replica_state import ReplicaState
 
 FAILURES_BEFORE_GIVING_UP = 3  # of a place that has never been ready, at the first start only
@@ -15,6 +15,22 @@ _NEWS = {
     ReplicaState.READY: "ready",
     ReplicaState.DRAINING: "draining",
 }
+
+
+class FleetNews:
+    """Remembers the last report, and tells what is new in the next one."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, DeploymentReport] = {}  # by lane
+
+    def of(self, fleet: FleetReport) -> list[str]:
+        """Lines for people: lanes that are served no more, then each lane's changes."""
+        now = {report.lane: report for report in fleet.deployments}
+        lines = [f"{report.name}: no longer served ({lane})" for lane, report in self._seen.items() if lane not in now]
+        for lane, report in now.items():
+            lines.extend(changes(self._seen.get(lane), report))
+        self._seen = now
+        return lines
 
 
 def changes(before: DeploymentReport | None, after: DeploymentReport) -> Iterator[str]:

@@ -206,7 +206,7 @@ class LocalCluster:
             redis_url=self.redis_url,
             prefix=self._options.redis_prefix,
             terms=self._options.terms,
-            deployments=(self._options.served_model_name,),
+            cluster=self._options.name,
         )
 
     def _child(self, plan: ChildPlan) -> SupervisedChild:

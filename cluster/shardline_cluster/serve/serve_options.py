@@ -1,7 +1,6 @@
 """What a user asks of `shardline serve`, checked."""
 
 import importlib.util
-import re
 import sys
 from dataclasses import dataclass, field
 from enum import Enum
@@ -9,14 +8,12 @@ from enum import Enum
 from shardline_cluster.access.access_rules import AccessRules
 from shardline_cluster.access.loopback import is_loopback
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.fleet.deployment import MOST_REPLICAS, EngineOptions
+from shardline_cluster.fleet.deployment_plan import WantedModel
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.serve.ports import is_own_address
 from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP
-
-SIMULATED = "simulated"
-_DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 
 
 class LauncherKind(Enum):
@@ -52,18 +49,26 @@ class ServeOptions:
         self.access.check_host(self.host)
         if not 1 <= self.num_routers <= 64:
             raise ConfigurationError(f"--routers is {self.num_routers}, but must be 1 to 64")
-        if not 0 <= self.num_replicas <= 1024:
-            raise ConfigurationError(f"--replicas is {self.num_replicas}, but must be 0 to 1024")
-        if not _DEVICE.fullmatch(self.engine.device):
-            raise ConfigurationError(
-                f"--device is {self.engine.device!r}, but must be cpu, cuda, or cuda:N for one GPU of several"
-            )
+        if not 0 <= self.num_replicas <= MOST_REPLICAS:
+            raise ConfigurationError(f"--replicas is {self.num_replicas}, but must be 0 to {MOST_REPLICAS}")
         if self.ray_address is not None and self.launcher is LauncherKind.LOCAL:
             raise ConfigurationError(
                 "--ray-address joins a Ray cluster, but --launcher local starts plain processes: leave one of them out"
             )
         if self.ray_address is not None:
             _check_ray_address(self.ray_address, has_redis_url=self.redis_url is not None)
+
+    @property
+    def wanted_model(self) -> WantedModel:
+        """The deployment that is asked for."""
+        return WantedModel(
+            model=self.model,
+            name=self.served_model_name,
+            num_replicas=self.num_replicas,
+            engine=self.engine,
+            cluster=self.name,
+            offline=self.offline,
+        )
 
 
 def _check_ray_address(address: str, *, has_redis_url: bool) -> None:

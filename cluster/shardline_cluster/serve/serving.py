@@ -9,15 +9,18 @@ from typing import Any, Protocol
 
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError, ShardlineError
 from shardline_cluster.fleet.deployment import Deployment
-from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport
+from shardline_cluster.fleet.deployment_records import DeploymentRecords, deployments_on_redis
+from shardline_cluster.fleet.fleet_report import DeploymentReport, report_on_lane
 from shardline_cluster.fleet.json_encoding import from_json
-from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
+from shardline_cluster.fleet.kept_records import wall_clock_ms
+from shardline_cluster.fleet.redeployment import check_lane_is_free, redeployed
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaStatus
 from shardline_cluster.queue.answers import LaneView
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.serve.answered_call import answered_within
-from shardline_cluster.serve.fleet_watch import changes, hopeless, is_up
+from shardline_cluster.serve.cluster_claim import wait_until_free
+from shardline_cluster.serve.fleet_watch import FleetNews, hopeless, is_up
 from shardline_cluster.serve.local_cluster import LocalCluster
 from shardline_cluster.serve.private_folder import PrivateFolder
 from shardline_cluster.serve.serve_options import ServeOptions
@@ -27,7 +30,7 @@ from shardline_cluster.serve.start_watch import StartWatch
 DEPLOY_WITHIN_S = 20.0  # of each call: a loaded machine answers late
 START_WATCH_PERIOD_S = 0.1  # until it is ready: a user waits
 WATCH_PERIOD_S = 0.3
-DEPLOYED_PERIOD_S = 1.0  # routers and controller miss a deployment for longer before they believe that it is gone
+REMEMBERING_PERIOD_S = 1.0
 IMPATIENT = 130  # exit code after a second signal
 
 Say = Callable[[str], None]
@@ -87,40 +90,58 @@ class _Serving:
         self._say = say
         self._announcer = announcer
         self._times = times
-        self._seen: DeploymentReport | None = None
+        self._news = FleetNews()
 
     async def run(self) -> None:
         """Starts everything and tells the fleet's news for ever. Routers need nothing of what starts replicas."""
         with self._times.phase("Redis"):
             await self._cluster.start_redis()
-        await self._deploy()
-        await _together(self._cluster.start_fleet(), self._cluster.start_routers())
-        self._announcer.serving(self._cluster.endpoint, self._cluster.redis_url)
-        await _first_end(self._watch(), self._keep_deployed(), self._cluster.kept())
+        if self._options.ray_address is None:  # in a Ray cluster that outlives us, our controller may be there already
+            url, prefix = self._cluster.redis_url, self._options.redis_prefix
+            await wait_until_free(url, prefix=prefix, cluster=self._options.name, say=self._say)
+        records = deployments_on_redis(self._cluster.redis_url, prefix=self._options.redis_prefix)
+        try:
+            await self._deploy(records)
+            await _together(self._cluster.start_fleet(), self._cluster.start_routers())
+            self._announcer.serving(self._cluster.endpoint, self._cluster.redis_url)
+            await _first_end(self._watch(), self._remember(records), self._cluster.kept())
+        finally:
+            await records.close()
 
-    async def _deploy(self) -> None:
+    async def _deploy(self, records: DeploymentRecords) -> None:
         """Begins the lane's hold as early as can be, so that it is over when replicas are up, and deploys."""
-        async with self._lane() as lane, self._store() as store:
+        async with self._lane() as lane:
             opening = lane.open_on_new_server if self._cluster.has_new_redis else lane.open
             await answered_within(opening, within_s=DEPLOY_WITHIN_S)
-            await answered_within(lambda: store.put(self._deployment), within_s=DEPLOY_WITHIN_S)
 
-    async def _keep_deployed(self) -> None:
-        """Puts the deployment back where Redis has forgotten it: nobody else would, and nothing be served any more."""
-        async with self._store() as store:
-            while True:
-                with suppress(ShardlineError):  # Redis is away, or another version writes there
-                    if self._deployment.name not in await store.all():
-                        await store.put(self._deployment)
-                await asyncio.sleep(DEPLOYED_PERIOD_S)
+        async def put() -> None:
+            await records.change(self._deployment.name, lambda before: self._decided(records, before))
 
-    @asynccontextmanager
-    async def _store(self) -> AsyncIterator[RedisDeploymentStore]:
-        store = RedisDeploymentStore(self._cluster.redis_url, prefix=self._options.redis_prefix)
-        try:
-            yield store
-        finally:
-            await store.close()
+        await answered_within(put, within_s=DEPLOY_WITHIN_S)
+        self._tell_of_others(records)
+
+    def _decided(self, records: DeploymentRecords, before: Deployment | None) -> Deployment:
+        if before is not None and before.cluster != self._deployment.cluster:
+            raise ConfigurationError(
+                f"{before.name} is deployed in the cluster {before.cluster!r} on the same Redis: give this one another "
+                f"--served-model-name or --redis-prefix, serve it with --name {before.cluster}, or take it away there "
+                f"first (shardline undeploy {before.name})"
+            )
+        check_lane_is_free(self._deployment, records.values.values())
+        return redeployed(before, self._deployment, now_ms=wall_clock_ms())
+
+    def _tell_of_others(self, records: DeploymentRecords) -> None:
+        """Deployments of this cluster that an earlier `serve` left in an external Redis are served, too."""
+        for name, other in records.values.items():
+            if other.cluster == self._deployment.cluster and name != self._deployment.name:
+                self._say(f"serving {name}, too, deployed earlier: `shardline undeploy {name}` takes it away")
+
+    async def _remember(self, records: DeploymentRecords) -> None:
+        """Puts back what Redis has forgotten: routers and the controller may have been started again by then."""
+        while True:
+            with suppress(ShardlineError):  # Redis is away, or another version writes there
+                await records.refresh()
+            await asyncio.sleep(REMEMBERING_PERIOD_S)
 
     @asynccontextmanager
     async def _lane(self) -> AsyncIterator[RedisRequestQueue]:
@@ -138,7 +159,7 @@ class _Serving:
                 await self._watch_start(reports, lane)
             while True:
                 with suppress(QueueUnavailableError):  # whoever keeps Redis says so
-                    self._tell(await self._report(reports))
+                    await self._report(reports)
                 await asyncio.sleep(WATCH_PERIOD_S)
         finally:
             await reports.close()
@@ -152,7 +173,6 @@ class _Serving:
         while True:
             with suppress(QueueUnavailableError):
                 report, view = await self._report(reports), await lane.view()
-                self._tell(report)
                 if report is not None:
                     watch.saw(report, _statuses(view.value))
                     self._refuse_hopeless(report)
@@ -163,14 +183,12 @@ class _Serving:
             await asyncio.sleep(START_WATCH_PERIOD_S)
 
     async def _report(self, reports: RedisFleetReportStore) -> DeploymentReport | None:
-        fleet: FleetReport | None = await reports.get()
-        return fleet.deployment(self._deployment.name) if fleet is not None else None
-
-    def _tell(self, report: DeploymentReport | None) -> None:
-        if report is not None:
-            for line in changes(self._seen, report):
+        """Tells the news of this cluster's fleet; the report on the model with which it began."""
+        fleets = await reports.all()
+        if (ours := fleets.get(self._deployment.cluster)) is not None:
+            for line in self._news.of(ours):
                 self._say(line)
-            self._seen = report
+        return report_on_lane(fleets, self._deployment)
 
     def _refuse_hopeless(self, report: DeploymentReport) -> None:
         if reason := hopeless(report):

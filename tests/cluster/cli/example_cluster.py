@@ -1,15 +1,17 @@
 """A cluster of memory twins: one deployment with a replica that works, and requests that wait."""
 
-from shardline_cluster.cli.cluster_status import ClusterStatus, observe
+from shardline_cluster.fleet.cluster_status import ClusterStatus, observe
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.json_encoding import to_json
-from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
+from shardline_cluster.fleet.kept_records import KeptRecords
 from shardline_cluster.fleet.memory_fleet_report import MemoryFleetReportStore
+from shardline_cluster.fleet.memory_record_store import MemoryRecordStore
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_cluster.queue.calls import ClaimCall, Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.records import DisconnectAction, Submission
 from shardline_cluster.queue.request_queue import RequestQueue
+from tests.cluster.fleet.deploying import deploy
 from tests.cluster.queue.lane_calls import a_submission
 
 LANE = "smollm2"
@@ -22,12 +24,12 @@ class ExampleCluster:
     def __init__(self) -> None:
         self.now_ms = 1_700_000_000_000
         self.server = MemoryServer(now_ms=lambda: self.now_ms)
-        self.store = MemoryDeploymentStore()
+        self.store = MemoryRecordStore[Deployment]()
         self.reports = MemoryFleetReportStore()
 
     async def observe(self) -> ClusterStatus:
         """What the command reads of it."""
-        return await observe(self.store, self.reports, self.open_lane)
+        return await observe(KeptRecords(self.store), self.reports, self.open_lane)
 
     def open_lane(self, lane: str) -> RequestQueue:
         """Connects to a lane."""
@@ -35,16 +37,15 @@ class ExampleCluster:
 
     async def deploy(self, name: str = "smollm2", *, lane: str = LANE, num_replicas: int = 2) -> None:
         """Wants a model."""
-        await self.store.put(
-            Deployment(
-                name=name,
-                model=f"{name}:135m",
-                lane=lane,
-                weights_digest="d",
-                max_model_len=128,
-                num_replicas=num_replicas,
-            )
+        wanted = Deployment(
+            name=name,
+            model=f"{name}:135m",
+            lane=lane,
+            weights_digest="d",
+            max_model_len=128,
+            num_replicas=num_replicas,
         )
+        await deploy(self.store, wanted)
 
     async def start_replica(self, replica: str, state: ReplicaState, *, status: str | None = None) -> None:
         """A leader that registers; `status` overrides what it says of itself."""

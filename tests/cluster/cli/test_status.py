@@ -8,13 +8,13 @@ import time
 import pytest
 
 from shardline_cluster.cli import status as status_module
-from shardline_cluster.cli.cluster_status import ClusterStatus
 from shardline_cluster.cli.main import main
 from shardline_cluster.cli.run_file import RunFile, write_run_file
 from shardline_cluster.cli.status import QueueAddress
 from shardline_cluster.errors import QueueUnavailableError
+from shardline_cluster.fleet.cluster_status import ClusterStatus
+from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport, PlaceReport
-from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaState
 from tests.cluster.cli.example_cluster import ExampleCluster, working_cluster
@@ -51,7 +51,7 @@ def test_the_cluster_is_printed_as_tables(addresses: list[QueueAddress], capsys:
     assert main(["status", "--redis-url", "redis://x"]) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["smollm2", "smollm2:135m", "1/2", "2", "1", "1", "min", "31", "s", "1"]
+    assert lines[1].split() == ["smollm2", "smollm2:135m", "default", "1/2", "2", "1", "1", "min", "31", "s", "1"]
     assert [line.split()[0] for line in lines[4:6]] == ["smollm2-0", "smollm2-1"]
 
 
@@ -106,8 +106,8 @@ def test_a_real_server_is_read(kind: str, capsys: pytest.CaptureFixture[str]) ->
 
     output = capsys.readouterr()
     header, row, *_, nothing = output.out.splitlines()
-    assert header.split()[:3] == ["MODEL", "SOURCE", "READY"]
-    assert row.split()[:4] == ["smollm2", "smollm2:135m", "0/2", "0"]
+    assert header.split()[:3] == ["MODEL", "SOURCE", "CLUSTER"]
+    assert row.split()[:4] == ["smollm2", "smollm2:135m", "default", "0/2"]
     assert "smollm2-1  smollm2  FAILED" in output.out
     assert nothing == "No model is deployed."
     assert output.err.startswith("shardline: ")
@@ -115,13 +115,13 @@ def test_a_real_server_is_read(kind: str, capsys: pytest.CaptureFixture[str]) ->
 
 
 async def _deploy(url: str) -> None:
-    store, reports = RedisDeploymentStore(url, prefix="shardline"), RedisFleetReportStore(url, prefix="shardline")
+    records, reports = deployments_on_redis(url, prefix="shardline"), RedisFleetReportStore(url, prefix="shardline")
     example = ExampleCluster()
     await example.deploy()
-    for deployment in (await example.store.all()).values():
-        await store.put(deployment)
+    deployed = (await example.store.all())["smollm2"].value
+    await records.change("smollm2", lambda _: deployed)
     place = PlaceReport(place="smollm2-1", state=ReplicaState.FAILED, failures=1, reason="out of memory")
     report = DeploymentReport(name="smollm2", lane="smollm2", places=(place,))
     await reports.put(FleetReport(controller="c", written_at=0.0, deployments=(report,)))
-    await store.close()
+    await records.close()
     await reports.close()

@@ -1,9 +1,11 @@
 """A status as text."""
 
+from dataclasses import replace
+
 import pytest
 
-from shardline_cluster.cli.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
 from shardline_cluster.cli.status_table import duration, render
+from shardline_cluster.fleet.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
 
 
 def a_replica(*, lease_left_s: float = 4.2, reason: str = "") -> ReplicaRow:
@@ -21,7 +23,9 @@ def a_replica(*, lease_left_s: float = 4.2, reason: str = "") -> ReplicaRow:
     )
 
 
-def a_status(*replicas: ReplicaRow, hold_left_s: float | None = None, waiting: int = 2) -> ClusterStatus:
+def a_status(
+    *replicas: ReplicaRow, hold_left_s: float | None = None, waiting: int = 2, is_former: bool = False
+) -> ClusterStatus:
     lane = LaneRow(
         lane="smollm2-1a",
         waiting_requests=waiting,
@@ -32,24 +36,42 @@ def a_status(*replicas: ReplicaRow, hold_left_s: float | None = None, waiting: i
         hold_left_s=hold_left_s,
         num_routers=1,
     )
-    deployment = DeploymentRow(name="smollm2", model="smollm2:135m", desired_replicas=2, lane=lane, replicas=replicas)
+    deployment = DeploymentRow(
+        name="smollm2",
+        cluster="default",
+        is_former=is_former,
+        model="smollm2:135m",
+        desired_replicas=2,
+        lane=lane,
+        replicas=replicas,
+    )
     return ClusterStatus((deployment,))
 
 
 def test_models_and_replicas_stand_in_two_tables() -> None:
     assert render(a_status(a_replica())) == (
-        "MODEL    SOURCE        READY  WAITING  RUNNING  OLDEST WAIT  ROUTERS\n"
-        "smollm2  smollm2:135m  1/2    2        3        1 min 31 s   1\n"
+        "MODEL    SOURCE        CLUSTER  READY  WAITING  RUNNING  OLDEST WAIT  ROUTERS\n"
+        "smollm2  smollm2:135m  default  1/2    2        3        1 min 31 s   1\n"
         "\n"
         "REPLICA    MODEL    STATE  REQUESTS  LEASE       WEIGHTS  KV CACHE  PROCESS      REASON\n"
         "smollm2-0  smollm2  READY  3         4.2 s left  92 MiB   1440 MiB  node-1:4711\n"
     )
 
 
+def test_weights_that_were_replaced_and_still_answer_are_shown_as_such() -> None:
+    assert render(a_status(is_former=True)).splitlines()[1].startswith("smollm2 (former weights)  smollm2:135m")
+
+
+def test_a_place_that_failed_says_how_often_and_when_it_is_tried_again() -> None:
+    text = render(a_status(replace(a_replica(reason="out of memory"), failures=3, next_start_s=4.0)))
+
+    assert text.splitlines()[-1].endswith("out of memory (failed 3 times in a row; next try in 4 s)")
+
+
 def test_without_replicas_there_is_no_second_table() -> None:
     assert render(a_status(waiting=0)) == (
-        "MODEL    SOURCE        READY  WAITING  RUNNING  OLDEST WAIT  ROUTERS\n"
-        "smollm2  smollm2:135m  0/2    0        3        -            1\n"
+        "MODEL    SOURCE        CLUSTER  READY  WAITING  RUNNING  OLDEST WAIT  ROUTERS\n"
+        "smollm2  smollm2:135m  default  0/2    0        3        -            1\n"
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,18 @@ import pytest
 from shardline_cluster.controller.controller import Controller
 from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.launcher_calls import LauncherBusyError
+from shardline_cluster.controller.replica_launcher import ReplicaObservation
+from shardline_cluster.controller.replica_place import ReplicaPlace
 from shardline_cluster.errors import QueueUnavailableError
+from shardline_cluster.fleet.controller_lease import LEASE_S, NotInChargeError
+from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.fleet_report import FleetReport
 from shardline_cluster.fleet.json_encoding import to_json
-from shardline_cluster.fleet.lasting_deployments import KEPT_S
-from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
+from shardline_cluster.fleet.kept_records import KeptRecords
+from shardline_cluster.fleet.memory_controller_lease import LeaseTable, MemoryControllerLease
 from shardline_cluster.fleet.memory_fleet_report import MemoryFleetReportStore
+from shardline_cluster.fleet.memory_record_store import MemoryRecordStore
+from shardline_cluster.fleet.redeployment import FORMER_LANE_MS, redeployed
 from shardline_cluster.fleet.replica_state import ReplicaState
 from shardline_cluster.queue.answers import Snapshot, TooLarge
 from shardline_cluster.queue.calls import ClaimCall, Member, MemberRole
@@ -23,6 +30,7 @@ from shardline_cluster.queue.records import RequestState, Submission
 from shardline_cluster.queue.request_ids import draw_request_id
 from shardline_cluster.queue.terms import QueueTerms
 from tests.cluster.controller.fleets import PretendedLauncher, deployment
+from tests.cluster.fleet.deploying import deploy, undeploy
 from tests.cluster.queue.lane_calls import a_submission
 
 LANE = "tiny-1a2b"
@@ -36,22 +44,25 @@ class _Cluster:
         self.now_s = 1_000.0
         self.server = MemoryServer(TERMS, now_ms=lambda: int(self.now_s * 1000))
         self.queue = MemoryRequestQueue(self.server, LANE)
-        self.store = MemoryDeploymentStore()
+        self.store = MemoryRecordStore[Deployment]()
         self.reports = MemoryFleetReportStore()
         self.launcher = PretendedLauncher()
         self.config = ControllerConfig(
             redis_url="unix:///nowhere", prefix="test", terms=TERMS, call_deadline_s=call_deadline_s
         )
+        self.leases = LeaseTable(lambda: self.now_s)
         self.controller = self.new_controller()
 
-    def new_controller(self) -> Controller:
+    def new_controller(self, *, holder: str = "here", launcher: PretendedLauncher | None = None) -> Controller:
         return Controller(
             self.config,
-            store=self.store,
+            deployments=KeptRecords(self.store),
             reports=self.reports,
-            launcher=self.launcher,
+            lease=MemoryControllerLease(self.leases, cluster=self.config.cluster, holder=holder),
+            launcher=launcher or self.launcher,
             open_queue=lambda lane: MemoryRequestQueue(self.server, lane),
             clock=lambda: self.now_s,
+            now_ms=lambda: int(self.now_s * 1000),
         )
 
     async def pass_time(self, seconds: float) -> None:
@@ -60,15 +71,12 @@ class _Cluster:
             self.now_s += 0.5
             self.launcher.fleet.tick()
             for incarnation, status in self.launcher.fleet.statuses().items():
-                await self.queue.register(
-                    Member(incarnation=incarnation, role=MemberRole.LEADER, status=to_json(status))
-                )
+                lane = MemoryRequestQueue(self.server, ReplicaPlace.of(status.replica).lane)
+                await lane.register(Member(incarnation=incarnation, role=MemberRole.LEADER, status=to_json(status)))
             await self.controller.play_round()
 
     async def report(self) -> FleetReport:
-        report = await self.reports.get()
-        assert report is not None
-        return report
+        return (await self.reports.all())[self.config.cluster]
 
 
 def _submission(*, max_tokens: int = 8) -> Submission:
@@ -79,7 +87,7 @@ def _submission(*, max_tokens: int = 8) -> Submission:
 
 async def test_a_deployment_gets_its_replicas_and_the_report_says_so() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(2))
+    await deploy(cluster.store, deployment(2))
 
     await cluster.pass_time(5)
 
@@ -91,7 +99,7 @@ async def test_a_deployment_gets_its_replicas_and_the_report_says_so() -> None:
 
 async def test_a_restarted_controller_touches_no_running_replica() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(2))
+    await deploy(cluster.store, deployment(2))
     await cluster.pass_time(5)
     before = dict(cluster.launcher.fleet.replicas)
 
@@ -104,7 +112,7 @@ async def test_a_restarted_controller_touches_no_running_replica() -> None:
 
 async def test_a_dead_replica_gives_its_requests_back_at_once_and_is_replaced() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(1))
+    await deploy(cluster.store, deployment(1))
     await cluster.pass_time(TERMS.hold_ms / 1000 + 1)  # a new lane begins with a hold
     leader, replica = cluster.launcher.fleet.only()
     submission = _submission()
@@ -127,7 +135,7 @@ async def test_a_dead_replica_gives_its_requests_back_at_once_and_is_replaced() 
 
 async def test_the_news_of_a_death_is_kept_until_a_hold_is_over() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(1))
+    await deploy(cluster.store, deployment(1))
     await cluster.pass_time(10)
     leader, replica = cluster.launcher.fleet.only()
 
@@ -144,7 +152,7 @@ async def test_the_news_of_a_death_is_kept_until_a_hold_is_over() -> None:
 
 async def test_a_lane_knows_the_largest_request_also_after_its_server_forgot() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(1))
+    await deploy(cluster.store, deployment(1))
     await cluster.pass_time(1)
     cluster.server.rollback(None)
     await cluster.pass_time(1)
@@ -156,7 +164,7 @@ async def test_a_lane_knows_the_largest_request_also_after_its_server_forgot() -
 
 async def test_while_redis_is_away_nothing_is_started_or_stopped() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(1))
+    await deploy(cluster.store, deployment(1))
     await cluster.pass_time(5)
     cluster.launcher.fleet.only()[1].die()
 
@@ -174,14 +182,9 @@ async def test_while_redis_is_away_nothing_is_started_or_stopped() -> None:
 
 async def test_run_survives_an_outage_and_ends_when_it_is_told() -> None:
     cluster = _Cluster()
-    cluster.controller = Controller(
-        replace(cluster.config, period_s=0.001),
-        store=cluster.store,
-        reports=cluster.reports,
-        launcher=cluster.launcher,
-        open_queue=lambda lane: MemoryRequestQueue(cluster.server, lane),
-    )
-    await cluster.store.put(deployment(1))
+    cluster.config = replace(cluster.config, period_s=0.001)
+    cluster.controller = cluster.new_controller()
+    await deploy(cluster.store, deployment(1))
     cluster.store.is_down = True
     stop = asyncio.Event()
     running = asyncio.create_task(cluster.controller.run(stop))
@@ -199,7 +202,7 @@ async def test_run_survives_an_outage_and_ends_when_it_is_told() -> None:
 
 async def test_a_launcher_that_hangs_costs_a_round_but_not_the_controller() -> None:
     cluster = _Cluster(call_deadline_s=0.05)
-    await cluster.store.put(deployment(1))
+    await deploy(cluster.store, deployment(1))
     cluster.launcher.hang = threading.Event()
 
     for _ in range(2):  # the second round does not pile up behind the first
@@ -214,7 +217,7 @@ async def test_a_launcher_that_hangs_costs_a_round_but_not_the_controller() -> N
 
 async def test_a_replica_that_can_never_be_started_is_reported_with_the_reason() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(1))
+    await deploy(cluster.store, deployment(1))
     cluster.launcher.refusal = "no GPU here"
 
     await cluster.pass_time(4)
@@ -225,48 +228,132 @@ async def test_a_replica_that_can_never_be_started_is_reported_with_the_reason()
     assert place.next_start_s is not None
 
 
-async def test_a_controller_cares_only_for_the_deployments_that_are_its_own() -> None:
+async def test_a_controller_cares_only_for_the_deployments_of_its_cluster() -> None:
     cluster = _Cluster()
-    cluster.config = replace(cluster.config, deployments=("tiny",))
-    cluster.controller = cluster.new_controller()
-    await cluster.store.put(deployment(1))
-    await cluster.store.put(replace(deployment(3, lane="other-1"), name="other"))
+    await deploy(cluster.store, deployment(1))
+    await deploy(cluster.store, replace(deployment(3, lane="other-1"), name="other", cluster="elsewhere"))
 
     await cluster.pass_time(2)
 
     assert [spec.deployment.name for spec in cluster.launcher.specs] == ["tiny"]
+    assert [report.name for report in (await cluster.report()).deployments] == ["tiny"]
+
+
+async def test_of_two_controllers_of_a_cluster_one_acts_and_the_other_says_who() -> None:
+    cluster = _Cluster()
+    await deploy(cluster.store, deployment(1))
+    await cluster.pass_time(2)
+    launcher = PretendedLauncher()
+    second = cluster.new_controller(holder="there", launcher=launcher)
+
+    with pytest.raises(NotInChargeError, match=r"another controller \(here\) keeps .* 'default'"):
+        await second.play_round()
+
+    assert launcher.specs == []
+    assert len(cluster.launcher.specs) == 1
+
+
+async def test_a_controller_follows_one_that_ended_at_once_and_one_that_died_after_its_lease() -> None:
+    cluster = _Cluster()
+    await deploy(cluster.store, deployment(1))
+    await cluster.pass_time(2)
+    second = cluster.new_controller(holder="there", launcher=PretendedLauncher())
+
+    cluster.now_s += LEASE_S
+    await second.play_round()
+    with pytest.raises(NotInChargeError):
+        await cluster.controller.play_round()
+    await second.close()
+    await cluster.controller.play_round()
+
+    assert [report.name for report in (await cluster.report()).deployments] == ["tiny"]
+
+
+async def test_a_controller_that_lost_its_lease_while_it_looked_does_nothing() -> None:
+    cluster = _Cluster()
+    await deploy(cluster.store, deployment(1))
+    look = cluster.launcher.observe
+    other = MemoryControllerLease(cluster.leases, cluster="default", holder="there")
+
+    def slowly() -> Sequence[ReplicaObservation]:
+        cluster.now_s += LEASE_S
+        asyncio.run(other.renew())
+        return look()
+
+    cluster.launcher.observe = slowly  # type: ignore[method-assign]
+    with pytest.raises(NotInChargeError):
+        await cluster.controller.play_round()
+
+    assert cluster.launcher.specs == []
 
 
 async def test_a_deleted_deployment_loses_its_replicas_in_order() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(2))
+    await deploy(cluster.store, deployment(2))
     await cluster.pass_time(10)
 
-    await cluster.store.delete("tiny")
-    await cluster.pass_time(KEPT_S + 2)
+    await undeploy(cluster.store, "tiny")
+    await cluster.pass_time(2)
 
     assert cluster.launcher.fleet.replicas == {}
     assert (await cluster.report()).deployments == ()
 
 
-async def test_a_deployment_that_redis_forgets_and_is_told_again_loses_no_replica() -> None:
+async def test_a_deployment_that_redis_forgets_is_put_back_and_loses_no_replica() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(2))
+    await deploy(cluster.store, deployment(2))
     await cluster.pass_time(10)
     before = dict(cluster.launcher.fleet.replicas)
 
-    await cluster.store.delete("tiny")
-    await cluster.pass_time(KEPT_S - 2)
-    await cluster.store.put(deployment(2))
-    await cluster.pass_time(KEPT_S + 2)
+    cluster.store.forget()
+    await cluster.pass_time(5)
 
+    assert set(await cluster.store.all()) == {"tiny"}
     assert cluster.launcher.fleet.replicas == before
     assert cluster.launcher.stopped == []
 
 
+async def test_requests_in_a_lane_that_was_left_end_there_and_its_replicas_go_then() -> None:
+    cluster = _Cluster()
+    await deploy(cluster.store, deployment(1))
+    await cluster.pass_time(10)
+    submission = _submission()
+    await cluster.queue.submit("router", 1, submission)
+    await deploy(cluster.store, _with_other_weights(cluster))
+
+    await cluster.pass_time(5)
+    with_work = {replica.place for replica in cluster.launcher.fleet.replicas.values()}
+    await cluster.queue.cancel(submission.id, "t")
+    await cluster.pass_time(3)
+
+    assert with_work == {f"{LANE}-0", "tiny-9f9f-0"}
+    assert {replica.place for replica in cluster.launcher.fleet.replicas.values()} == {"tiny-9f9f-0"}
+    assert cluster.launcher.killed == []
+
+
+async def test_a_lane_that_was_left_is_served_for_half_an_hour_and_no_longer() -> None:
+    cluster = _Cluster()
+    await deploy(cluster.store, deployment(1))
+    await cluster.pass_time(10)
+    await cluster.queue.submit("router", 1, _submission())
+    await deploy(cluster.store, _with_other_weights(cluster))
+    await cluster.pass_time(2)
+
+    cluster.now_s += FORMER_LANE_MS / 1000
+    await cluster.pass_time(20)
+
+    assert {replica.place for replica in cluster.launcher.fleet.replicas.values()} == {"tiny-9f9f-0"}
+    assert (await cluster.queue.view()).value.waiting_requests == 1, "it waits for its weights to be deployed again"
+
+
+def _with_other_weights(cluster: _Cluster) -> Deployment:
+    other = replace(deployment(1, lane="tiny-9f9f"), weights_digest="9f9f")
+    return redeployed(deployment(1), other, now_ms=int(cluster.now_s * 1000))
+
+
 async def test_all_replicas_can_be_stopped_without_redis_and_leave_nothing() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(2))
+    await deploy(cluster.store, deployment(2))
     await cluster.pass_time(5)
     replicas = set(cluster.launcher.fleet.replicas)
     cluster.server.go_down()
@@ -287,7 +374,7 @@ async def test_all_replicas_can_be_stopped_without_redis_and_leave_nothing() -> 
 
 async def test_a_replica_that_does_not_stop_in_the_grace_is_killed() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(1))
+    await deploy(cluster.store, deployment(1))
     await cluster.pass_time(5)
     (incarnation,) = cluster.launcher.fleet.replicas
 
@@ -298,7 +385,7 @@ async def test_a_replica_that_does_not_stop_in_the_grace_is_killed() -> None:
 
 async def test_closing_lets_go_of_the_launcher_and_leaves_replicas_alone() -> None:
     cluster = _Cluster()
-    await cluster.store.put(deployment(1))
+    await deploy(cluster.store, deployment(1))
     await cluster.pass_time(5)
 
     await cluster.controller.close()

@@ -15,9 +15,9 @@ from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.controller_process import CONFIG_VARIABLE, LocalControllerConfig
 from shardline_cluster.controller.process_launcher import ProcessLauncher
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
+from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.fleet.fleet_report import DeploymentReport
 from shardline_cluster.fleet.json_encoding import to_json
-from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.queue.durability import Durability
@@ -26,6 +26,7 @@ from shardline_cluster.queue.terms import QueueTerms
 
 pytestmark = [pytest.mark.process, pytest.mark.redis]
 
+LANE = "tiny-1a2b"
 COMMAND = [sys.executable, "-m", "shardline_cluster.controller.controller_process"]
 
 
@@ -55,8 +56,8 @@ class _Running:
         try:
             async with asyncio.timeout(40):
                 while True:
-                    fleet = await reports.get()
-                    report = fleet.deployment("tiny") if fleet is not None else None
+                    fleet = (await reports.all()).get("default")
+                    report = fleet.of_lane(LANE) if fleet is not None else None
                     if report is not None and condition(report):
                         return report
                     await asyncio.sleep(0.05)
@@ -79,19 +80,18 @@ def redis_url() -> Iterator[str]:
 
 @asynccontextmanager
 async def _running(redis_url: str, folder: Path, num_replicas: int) -> AsyncIterator[_Running]:
-    store = RedisDeploymentStore(redis_url, prefix="test")
-    await store.put(
-        Deployment(
-            name="tiny",
-            model="simulated",
-            lane="tiny-1a2b",
-            weights_digest="1a2b",
-            max_model_len=512,
-            num_replicas=num_replicas,
-            options=EngineOptions(engine="simulated"),
-        )
+    wanted = Deployment(
+        name="tiny",
+        model="simulated",
+        lane=LANE,
+        weights_digest="1a2b",
+        max_model_len=512,
+        num_replicas=num_replicas,
+        options=EngineOptions(engine="simulated"),
     )
-    await store.close()
+    records = deployments_on_redis(redis_url, prefix="test")
+    await records.change("tiny", lambda _: wanted)
+    await records.close()
     running = _Running(redis_url, folder)
     try:
         yield running

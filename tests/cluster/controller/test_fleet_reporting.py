@@ -18,7 +18,7 @@ HISTORY = FleetHistory(
 
 
 def test_a_filled_an_empty_and_a_resting_place_are_told_apart() -> None:
-    (report,) = report_on([deployment(3)], HISTORY, controller="c", written_at=5.0).deployments
+    (report,) = report_on([deployment(3)], HISTORY, cluster="c1", controller="c", written_at=5.0).deployments
 
     assert report.places == (
         PlaceReport(place="tiny-1a2b-0", incarnation="a", state=ReplicaState.READY),
@@ -30,11 +30,12 @@ def test_a_filled_an_empty_and_a_resting_place_are_told_apart() -> None:
     assert report.num_ready == 1
 
 
-def test_a_report_travels_as_json_and_is_found_by_name() -> None:
-    report = report_on([deployment(2)], HISTORY, controller="c", written_at=5.0)
+def test_a_report_travels_as_json_and_is_found_by_lane() -> None:
+    report = report_on([deployment(2)], HISTORY, cluster="c1", controller="c", written_at=5.0)
 
     read = from_json(FleetReport, to_json(report))
 
     assert read == report
-    assert read.deployment("tiny") == report.deployments[0]
-    assert read.deployment("other") is None
+    assert read.cluster == "c1"
+    assert read.of_lane("tiny-1a2b") == report.deployments[0]
+    assert read.of_lane("other") is None

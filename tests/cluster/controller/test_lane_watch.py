@@ -27,13 +27,13 @@ async def test_a_lane_is_configured_once_for_each_server_and_each_change() -> No
     watch = LaneWatch(queue)
 
     for _ in range(3):
-        await watch.statuses(BOUNDS)
+        await watch.look(BOUNDS)
     once = len(queue.configured)
     server.rollback(None)
     for _ in range(3):
-        await watch.statuses(BOUNDS)
+        await watch.look(BOUNDS)
     wider = LaneBounds(largest_request_tokens=200)
-    await watch.statuses(wider)
+    await watch.look(wider)
 
     assert once == 1
     assert queue.configured == [BOUNDS, BOUNDS, wider]
@@ -42,7 +42,7 @@ async def test_a_lane_is_configured_once_for_each_server_and_each_change() -> No
 async def test_a_lane_to_which_nobody_deploys_is_left_as_it_is() -> None:
     queue = _CountingQueue(MemoryServer())
 
-    await LaneWatch(queue).statuses(None)
+    await LaneWatch(queue).look(None)
 
     assert queue.configured == []
 
@@ -53,7 +53,7 @@ async def test_leaders_are_heard_and_those_of_other_versions_are_passed_over() -
     for incarnation, text in (("a", to_json(loading)), ("b", '{"future": 1}'), ("c", "")):
         await queue.register(Member(incarnation=incarnation, role=MemberRole.LEADER, status=text))
 
-    assert await LaneWatch(queue).statuses(BOUNDS) == {"a": loading}
+    assert (await LaneWatch(queue).look(BOUNDS)).statuses == {"a": loading}
 
 
 async def test_news_of_a_death_counts_only_outside_a_hold() -> None:

@@ -70,7 +70,7 @@ def test_a_pair_has_two_entries() -> None:
         from_json(LaneBounds, '{"tenant_weights": [["a", 1.0, 2.0]]}')
 
 
-@pytest.mark.parametrize("damage", ['"replica":', '"terms":', '"incarnation":"a1"', "}}"])
+@pytest.mark.parametrize("damage", ['"replica":', '"terms":', '"incarnation":"a1"', "}"])
 def test_no_error_repeats_a_password(damage: str) -> None:
     spec = dataclasses.replace(_spec(), redis_url="redis://:sesame@host")
     broken = to_json(spec).replace(damage, "", 1)

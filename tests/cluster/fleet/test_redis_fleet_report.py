@@ -1,6 +1,7 @@
-"""The report in Redis is the last one that was put, under its prefix, and errors are those of the queue."""
+"""The reports in Redis are the last ones of each cluster under a prefix, and errors are those of the queue."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -31,15 +32,26 @@ def url() -> Iterator[str]:
 async def test_the_last_report_is_found_by_others_under_the_same_prefix(url: str) -> None:
     writer = RedisFleetReportStore(url, prefix="a")
     reader, stranger = RedisFleetReportStore(url, prefix="a"), RedisFleetReportStore(url, prefix="b")
-    assert await reader.get() is None
+    assert await reader.all() == {}
 
     await writer.put(FleetReport(controller="earlier", written_at=1.0))
     await writer.put(REPORT)
 
-    assert await reader.get() == REPORT
-    assert await stranger.get() is None
+    assert await reader.all() == {"default": REPORT}
+    assert await stranger.all() == {}
     for store in (writer, reader, stranger):
         await store.close()
+
+
+async def test_two_clusters_do_not_write_over_each_other(url: str) -> None:
+    store = RedisFleetReportStore(url, prefix="a")
+    other = replace(REPORT, cluster="other", deployments=())
+
+    await store.put(REPORT)
+    await store.put(other)
+
+    assert await store.all() == {"default": REPORT, "other": other}
+    await store.close()
 
 
 async def test_a_server_that_is_away_is_told_as_such() -> None:

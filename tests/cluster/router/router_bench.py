@@ -18,7 +18,8 @@ from shardline_cluster.access.keyring import Keyring
 from shardline_cluster.access.open_gate import OpenGate
 from shardline_cluster.access.rate_limiter import RateLimiter
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
-from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
+from shardline_cluster.fleet.kept_records import KeptRecords
+from shardline_cluster.fleet.memory_record_store import MemoryRecordStore
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.administration import Administration
@@ -31,6 +32,7 @@ from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
 from shardline_workers.text.simulated_text import simulated_text_model
 from shardline_workers.text.text_model import SamplingDefaults, TextModel
+from tests.cluster.fleet.deploying import deploy
 from tests.cluster.router.scripted_leader import ScriptedLeader
 
 LANE = "bytes-1"
@@ -58,7 +60,7 @@ class RouterBench:
     def __init__(self, terms: QueueTerms) -> None:
         self.skew_ms = 0
         self.server = MemoryServer(terms, now_ms=lambda: time.time_ns() // 1_000_000 + self.skew_ms)
-        self.store = MemoryDeploymentStore()
+        self.store = MemoryRecordStore[Deployment]()
         self.defaults = SamplingDefaults()  # of the model
         self.load: Callable[[Deployment], TextModel] = self._simulated_text
         self.leader = ScriptedLeader(self.queue())
@@ -71,7 +73,7 @@ class RouterBench:
         return MemoryRequestQueue(self.server, lane)
 
     async def deploy(self, name: str = MODEL, lane: str = LANE) -> None:
-        await self.store.put(deployment(name, lane))
+        await deploy(self.store, deployment(name, lane))
 
     async def past_the_hold(self) -> None:
         await self.queue().view()
@@ -82,7 +84,7 @@ class RouterBench:
     ) -> RunningRouter:
         """One that lets everybody in, or asks a gate, or asks for keys and has an Admin service."""
         directory = ModelDirectory(
-            self.store,
+            KeptRecords(self.store),
             open_queue=self.queue,
             load=lambda deployment: self.load(deployment),
             incarnation=f"router-{len(self._routers)}",

@@ -17,6 +17,7 @@ from grpc_reflection.v1alpha.reflection_pb2_grpc import ServerReflectionStub
 
 from shardline_cluster.access.open_gate import OpenGate
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.kept_records import KeptRecords
 from shardline_cluster.queue.answers import Gone, Snapshot
 from shardline_cluster.queue.calls import LaneBounds
 from shardline_cluster.queue.log_encoding import pack_logprobs
@@ -668,7 +669,7 @@ async def test_a_router_that_stops_sends_its_clients_elsewhere_and_their_request
 
 
 async def test_a_port_that_is_taken_is_a_clear_error(bench: RouterBench, router: RunningRouter) -> None:
-    directory = ModelDirectory(bench.store, open_queue=bench.queue, load=_never, incarnation="router-x")
+    directory = ModelDirectory(KeptRecords(bench.store), open_queue=bench.queue, load=_never, incarnation="router-x")
     config = RouterConfig(port=router.port, redis_url="", terms=QueueTerms.short(), cache_folder="")
 
     with pytest.raises(ConfigurationError, match="the port is taken"):

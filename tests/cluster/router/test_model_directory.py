@@ -15,14 +15,15 @@ from shardline_cluster.errors import (
     UnknownRequestError,
 )
 from shardline_cluster.fleet.deployment import Deployment
-from shardline_cluster.fleet.lasting_deployments import KEPT_S
-from shardline_cluster.fleet.memory_deployment_store import MemoryDeploymentStore
+from shardline_cluster.fleet.kept_records import KeptRecords
+from shardline_cluster.fleet.memory_record_store import MemoryRecordStore
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.request_ids import draw_request_id
 from shardline_cluster.router import model_directory
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_workers.text.simulated_text import simulated_text_model
 from shardline_workers.text.text_model import TextModel
+from tests.cluster.fleet.deploying import deploy, undeploy
 from tests.cluster.router.router_bench import deployment
 
 OpenDirectory = Callable[[Callable[[Deployment], TextModel]], ModelDirectory]
@@ -33,17 +34,20 @@ def _load(wanted: Deployment) -> TextModel:
 
 
 @pytest.fixture
-def store() -> MemoryDeploymentStore:
-    return MemoryDeploymentStore()
+def store() -> MemoryRecordStore[Deployment]:
+    return MemoryRecordStore[Deployment]()
 
 
 @pytest.fixture
-async def open_directory(store: MemoryDeploymentStore) -> AsyncIterator[OpenDirectory]:
+async def open_directory(store: MemoryRecordStore[Deployment]) -> AsyncIterator[OpenDirectory]:
     server, opened = MemoryServer(), []
 
     def open_one(load: Callable[[Deployment], TextModel]) -> ModelDirectory:
         directory = ModelDirectory(
-            store, open_queue=lambda lane: MemoryRequestQueue(server, lane), load=load, incarnation="router-1"
+            KeptRecords(store),
+            open_queue=lambda lane: MemoryRequestQueue(server, lane),
+            load=load,
+            incarnation="router-1",
         )
         opened.append(directory)
         return directory
@@ -54,21 +58,21 @@ async def open_directory(store: MemoryDeploymentStore) -> AsyncIterator[OpenDire
 
 
 async def test_a_model_is_found_by_its_name_and_by_none_where_it_is_the_only_one(
-    store: MemoryDeploymentStore, open_directory: OpenDirectory
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory
 ) -> None:
     directory = open_directory(_load)
-    await store.put(deployment("a", "a-1"))
+    await deploy(store, deployment("a", "a-1"))
     await directory.refresh()
 
     assert directory.find("a").deployment == directory.find("").deployment == deployment("a", "a-1")
-    await store.put(deployment("b", "b-1"))
+    await deploy(store, deployment("b", "b-1"))
     await directory.refresh()
     with pytest.raises(UnknownModelError, match=r"model is empty.*a, b"):
         directory.find("")
 
 
 async def test_before_the_store_has_answered_nothing_is_known_to_be_unknown(
-    store: MemoryDeploymentStore, open_directory: OpenDirectory
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory
 ) -> None:
     directory = open_directory(_load)
     store.is_down = True
@@ -82,10 +86,10 @@ async def test_before_the_store_has_answered_nothing_is_known_to_be_unknown(
 
 
 async def test_what_is_known_stays_known_while_the_store_is_away(
-    store: MemoryDeploymentStore, open_directory: OpenDirectory
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory
 ) -> None:
     directory = open_directory(_load)
-    await store.put(deployment("a", "a-1"))
+    await deploy(store, deployment("a", "a-1"))
     await directory.refresh()
     store.is_down = True
     await directory.refresh()
@@ -95,27 +99,25 @@ async def test_what_is_known_stays_known_while_the_store_is_away(
 
 
 async def test_a_deployment_that_redis_has_just_forgotten_is_still_served(
-    store: MemoryDeploymentStore, open_directory: OpenDirectory
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory
 ) -> None:
     directory = open_directory(_load)
-    await store.put(deployment("a", "a-1"))
+    await deploy(store, deployment("a", "a-1"))
     await directory.refresh()
-    await store.delete("a")
+    store.forget()
     await directory.refresh()
 
     assert directory.find("a").deployment.name == "a"
+    assert set(await store.all()) == {"a"}, "the router puts back what it remembers"
 
 
 async def test_requests_of_a_deployment_that_is_gone_are_still_found(
-    store: MemoryDeploymentStore, open_directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory
 ) -> None:
     directory = open_directory(_load)
-    await store.put(deployment("a", "a-1"))
+    await deploy(store, deployment("a", "a-1"))
     await directory.refresh()
-    await store.delete("a")
-    await directory.refresh()
-    later_s = asyncio.get_running_loop().time() + KEPT_S
-    monkeypatch.setattr(model_directory, "_now_s", lambda: later_s)
+    await undeploy(store, "a")
     await directory.refresh()
 
     assert directory.of_request(draw_request_id("a-1")).streams.queue.lane == "a-1"
@@ -126,7 +128,7 @@ async def test_requests_of_a_deployment_that_is_gone_are_still_found(
 
 
 async def test_while_a_model_loads_it_is_unavailable_and_not_unknown(
-    store: MemoryDeploymentStore, open_directory: OpenDirectory
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory
 ) -> None:
     may_load, asked = threading.Event(), threading.Event()
 
@@ -136,7 +138,7 @@ async def test_while_a_model_loads_it_is_unavailable_and_not_unknown(
         return _load(wanted)
 
     directory = open_directory(slowly)
-    await store.put(deployment("a", "a-1"))
+    await deploy(store, deployment("a", "a-1"))
     loading = asyncio.create_task(directory.refresh())
     await asyncio.to_thread(asked.wait, 20)
 
@@ -150,7 +152,7 @@ async def test_while_a_model_loads_it_is_unavailable_and_not_unknown(
 
 
 async def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_again_later(
-    store: MemoryDeploymentStore, open_directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tries = 0
 
@@ -162,7 +164,7 @@ async def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_again_later(
         return _load(wanted)
 
     directory = open_directory(second_time)
-    await store.put(deployment("a", "a-1"))
+    await deploy(store, deployment("a", "a-1"))
     await directory.refresh()
     with pytest.raises(ModelNotLoadedError, match="cannot load its tokenizer: the file is cut off"):
         directory.find("a")
@@ -178,13 +180,13 @@ async def test_a_model_that_cannot_be_loaded_says_why_and_is_tried_again_later(
 
 
 async def test_another_number_of_replicas_does_not_load_a_model_again(
-    store: MemoryDeploymentStore, open_directory: OpenDirectory
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory
 ) -> None:
     loads = []
     directory = open_directory(lambda wanted: loads.append(wanted) or _load(wanted))  # type: ignore[func-returns-value]
-    await store.put(deployment("a", "a-1"))
+    await deploy(store, deployment("a", "a-1"))
     await directory.refresh()
-    await store.put(deployment("a", "a-1", num_replicas=7))
+    await deploy(store, deployment("a", "a-1", num_replicas=7))
     await directory.refresh()
 
     assert len(loads) == 1
@@ -192,10 +194,10 @@ async def test_another_number_of_replicas_does_not_load_a_model_again(
 
 
 async def test_deployments_that_cannot_be_read_change_nothing(
-    store: MemoryDeploymentStore, open_directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     directory = open_directory(_load)
-    await store.put(deployment("a", "a-1"))
+    await deploy(store, deployment("a", "a-1"))
     await directory.refresh()
 
     async def unreadable() -> dict[str, Deployment]:
@@ -208,7 +210,7 @@ async def test_deployments_that_cannot_be_read_change_nothing(
 
 
 async def test_a_fault_in_one_round_does_not_end_the_watching(
-    store: MemoryDeploymentStore,
+    store: MemoryRecordStore[Deployment],
     open_directory: OpenDirectory,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -226,7 +228,7 @@ async def test_a_fault_in_one_round_does_not_end_the_watching(
         return _load(wanted)
 
     directory = open_directory(load)
-    await store.put(deployment("a", "a-1"))
+    await deploy(store, deployment("a", "a-1"))
 
     directory.start()
 

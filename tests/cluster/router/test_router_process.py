@@ -16,8 +16,8 @@ import grpc
 import grpc.aio
 import pytest
 
+from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.fleet.json_encoding import to_json
-from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.embedded_server import EmbeddedServer
 from shardline_cluster.queue.records import SequenceFinish
@@ -26,7 +26,7 @@ from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
-from tests.cluster.router.router_bench import LANE, deployment, next_of_kind, read_all, request, text_of
+from tests.cluster.router.router_bench import LANE, MODEL, deployment, next_of_kind, read_all, request, text_of
 from tests.cluster.router.scripted_leader import ScriptedLeader
 
 ROOT = Path(__file__).parents[3]
@@ -141,8 +141,8 @@ async def test_a_router_killed_in_the_middle_of_an_emoji_is_replaced_by_another_
     processes: _Processes, redis_url: str
 ) -> None:
     terms = QueueTerms.short()
-    store = RedisDeploymentStore(redis_url, prefix="shardline")
-    await store.put(deployment())
+    records = deployments_on_redis(redis_url, prefix="shardline")
+    await records.change(MODEL, lambda _: deployment())
     queue = RedisRequestQueue(redis_url, LANE, prefix="shardline", terms=terms)
     leader = ScriptedLeader(queue)
     first, first_port = processes.start_listening(redis_url=redis_url)
@@ -168,7 +168,7 @@ async def test_a_router_killed_in_the_middle_of_an_emoji_is_replaced_by_another_
     assert seen.tokens.text == "a"
     assert text_of(events) == "😀"
     await queue.close()
-    await store.close()
+    await records.close()
 
 
 async def _begun(channel: grpc.aio.Channel, leader: ScriptedLeader) -> tuple[Any, str]:

@@ -7,8 +7,9 @@ import torch
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_cluster.serve.device_check import check_device
-from shardline_cluster.serve.serve_options import SIMULATED, LauncherKind, ServeOptions
+from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
 
 OPTIONS = ServeOptions(
     model="m",

@@ -1,4 +1,4 @@
-"""From MODEL to a deployment: names, lanes, lengths, and errors that name the flag."""
+"""From MODEL to a deployment: names, lanes, lengths, and errors in words."""
 
 from pathlib import Path
 
@@ -6,22 +6,27 @@ import pytest
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.fleet.deployment_plan import (
+    WantedModel,
+    lane_name,
+    longest_request,
+    plan_deployment,
+    served_name,
+)
 from shardline_cluster.queue.request_ids import check_lane
-from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
-from shardline_cluster.serve.served_model import lane_name, longest_request, plan_deployment, served_name
 from shardline_workers.text.simulated_text import simulated_text_model
 from tests.workers.text.tiny_vocabulary import byte_level_json, write_json
 from tests.workers.tiny_checkpoint import write_tiny_checkpoint
 
 
-def _options(model: str = "simulated", **engine: object) -> ServeOptions:
-    return ServeOptions(
+def _wanted(model: str = "simulated", **engine: object) -> WantedModel:
+    kind = "simulated" if model == "simulated" else "shardline"
+    return WantedModel(
         model=model,
-        served_model_name=served_name(model),
-        launcher=LauncherKind.LOCAL,
+        name=served_name(model),
         num_replicas=3,
-        engine=EngineOptions(engine="simulated" if model == "simulated" else "shardline", **engine),  # type: ignore[arg-type]
-        cache_folder="/nowhere",
+        engine=EngineOptions(engine=kind, **engine),  # type: ignore[arg-type]
+        cluster="east",
     )
 
 
@@ -62,17 +67,18 @@ def test_a_lane_is_named_after_model_and_weights_in_letters_that_every_key_can_h
     assert lane.endswith("-01234567")
 
 
-def test_a_simulated_model_is_deployed_with_all_its_options() -> None:
-    deployment = plan_deployment(_options(max_model_len=99, max_num_seqs=7), cache_folder=Path("/x"), say=_silent)
+def test_a_simulated_model_is_deployed_with_all_its_wanted() -> None:
+    deployment = plan_deployment(_wanted(max_model_len=99, max_num_seqs=7), cache_folder=Path("/x"), say=_silent)
 
     assert (deployment.name, deployment.model, deployment.num_replicas) == ("simulated", "simulated", 3)
+    assert deployment.cluster == "east"
     assert (deployment.max_model_len, deployment.options.max_num_seqs) == (99, 7)
     assert deployment.lane == f"simulated-{deployment.weights_digest[:8]}"
 
 
 def test_a_model_that_is_not_there_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match="no such model"):
-        plan_deployment(_options(str(tmp_path / "absent.gguf")), cache_folder=tmp_path, say=_silent)
+        plan_deployment(_wanted(str(tmp_path / "absent.gguf")), cache_folder=tmp_path, say=_silent)
 
 
 @pytest.mark.parametrize(("asked", "told"), [("auto", True), ("none", False)])
@@ -82,23 +88,9 @@ def test_a_models_own_sampling_defaults_are_told_where_they_count(tmp_path: Path
     write_json(folder / "generation_config.json", {"temperature": 0.7, "top_k": 40})
     lines: list[str] = []
 
-    plan_deployment(_options(str(folder), generation_config=asked), cache_folder=tmp_path, say=lines.append)
+    plan_deployment(_wanted(str(folder), generation_config=asked), cache_folder=tmp_path, say=lines.append)
 
     assert ("sampling defaults of the model: temperature 0.7, top_k 40" in lines) is told
-
-
-def test_a_chat_template_travels_as_text_and_not_as_a_path(tmp_path: Path) -> None:
-    file = tmp_path / "template.jinja"
-    file.write_text("{{ messages }}")
-
-    deployment = plan_deployment(_options(chat_template=str(file)), cache_folder=tmp_path, say=_silent)
-
-    assert deployment.options.chat_template == "{{ messages }}"
-
-
-def test_a_chat_template_that_is_not_there_is_refused_with_the_flag(tmp_path: Path) -> None:
-    with pytest.raises(ConfigurationError, match="--chat-template"):
-        plan_deployment(_options(chat_template=str(tmp_path / "absent")), cache_folder=tmp_path, say=_silent)
 
 
 def test_the_longest_request_is_the_models_context_unless_a_shorter_one_is_asked_for() -> None:

@@ -1,12 +1,12 @@
-"""What `shardline status` knows of a cluster: read from the queue, put into rows. Prints nothing."""
+"""What runs and what waits, for people: read from records, lanes and reports, and put into rows. Prints nothing."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment
-from shardline_cluster.fleet.deployment_store import DeploymentStore
-from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReportStore, PlaceReport
+from shardline_cluster.fleet.deployment_records import DeploymentRecords
+from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReportStore, PlaceReport, report_on_lane
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_cluster.queue.answers import LaneView, LeaderView
@@ -24,6 +24,8 @@ class ReplicaRow:
     host: str = ""
     pid: int = 0
     reason: str = ""
+    failures: int = 0  # of its place, in a row
+    next_start_s: float | None = None  # pause until the next try; None where nothing waits for one
     incarnation: str = ""
     weights_bytes: int | None = None  # None: it has not loaded yet, or its engine does not tell
     kv_cache_bytes: int | None = None
@@ -46,9 +48,11 @@ class LaneRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentRow:
-    """One deployed model."""
+    """One deployed model, or one that still answers what was asked before other weights were deployed."""
 
     name: str
+    cluster: str
+    is_former: bool
     model: str
     desired_replicas: int
     lane: LaneRow
@@ -68,19 +72,21 @@ class ClusterStatus:
 
 
 async def observe(
-    store: DeploymentStore, reports: FleetReportStore, open_lane: Callable[[str], RequestQueue]
+    records: DeploymentRecords, report_store: FleetReportStore, open_lane: Callable[[str], RequestQueue]
 ) -> ClusterStatus:
     """Reads the whole cluster once; `open_lane` connects to the lane of a name.
 
     Raises:
         QueueUnavailableError: the queue does not answer.
     """
-    deployments = await store.all()
-    report = await reports.get()
+    await records.refresh()
+    reports = await report_store.all()
     rows = []
-    for name in sorted(deployments):
-        view = await _view(open_lane(deployments[name].lane))
-        rows.append(deployment_row(deployments[name], view, report.deployment(name) if report else None))
+    for _, deployment in sorted(records.values.items()):
+        for stage in deployment.over_time():
+            view, report = await _view(open_lane(stage.lane)), report_on_lane(reports, stage)
+            if stage is deployment or report is not None or _has_work(view):
+                rows.append(deployment_row(stage, view, report, is_former=stage is not deployment))
     return ClusterStatus(tuple(rows))
 
 
@@ -91,10 +97,18 @@ async def _view(queue: RequestQueue) -> LaneView:
         await queue.close()
 
 
-def deployment_row(deployment: Deployment, view: LaneView, report: DeploymentReport | None) -> DeploymentRow:
+def _has_work(view: LaneView) -> bool:
+    return view.waiting_requests + view.handed_back_requests + view.running_requests > 0
+
+
+def deployment_row(
+    deployment: Deployment, view: LaneView, report: DeploymentReport | None, *, is_former: bool = False
+) -> DeploymentRow:
     """What lane and controller say of one deployment. `report` is None where no controller has written one."""
     return DeploymentRow(
         name=deployment.name,
+        cluster=deployment.cluster,
+        is_former=is_former,
         model=deployment.model,
         desired_replicas=deployment.num_replicas,
         lane=_lane_row(deployment.lane, view),
@@ -129,11 +143,14 @@ def _replica_rows(view: LaneView, places: Sequence[PlaceReport]) -> tuple[Replic
 
 def _place_row(place: PlaceReport) -> ReplicaRow:
     """A place whose replica holds no lease: it is being started, or it died."""
-    reason = place.reason
-    if place.failures:
-        wait = f"; next try in {place.next_start_s:.0f} s" if place.next_start_s is not None else ""
-        reason = f"{reason} (failed {place.failures} times in a row{wait})"
-    return ReplicaRow(replica=place.place, state=place.state.value, reason=reason, incarnation=place.incarnation)
+    return ReplicaRow(
+        replica=place.place,
+        state=place.state.value,
+        reason=place.reason,
+        failures=place.failures,
+        next_start_s=place.next_start_s,
+        incarnation=place.incarnation,
+    )
 
 
 def _replica_row(leader: LeaderView, now_ms: int) -> ReplicaRow:

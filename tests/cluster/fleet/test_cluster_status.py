@@ -86,7 +86,7 @@ async def test_the_controller_speaks_for_replicas_that_cannot_and_only_for_them(
         ("smollm2-3", "STARTING"),
     ]
     failed, starting = deployment.replicas[2:]
-    assert failed.reason == "out of memory (failed 3 times in a row; next try in 4 s)"
+    assert (failed.reason, failed.failures, failed.next_start_s) == ("out of memory", 3, 4.0)
     assert (failed.lease_left_s, starting.reason) == (None, "")
 
 

@@ -1,20 +1,20 @@
-"""From the MODEL on the command line to the deployment that goes into Redis."""
+"""From the MODEL that an operator names to the deployment that goes into Redis."""
 
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.fleet.deployment import Deployment, EngineOptions
-from shardline_cluster.serve.serve_options import SIMULATED, ServeOptions
+from shardline_cluster.fleet.deployment import DEFAULT_CLUSTER, Deployment, EngineOptions
+from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_workers.files.hub_source import HUB_PREFIX, parse_hub_source
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import ALIASES, Fetching, resolve_model
 from shardline_workers.text.chat_template import ChatTemplateError
 from shardline_workers.text.generation_config import GenerationConfig, told_defaults
-from shardline_workers.text.load_text_model import given_template, load_text_model
+from shardline_workers.text.load_text_model import load_text_model
 from shardline_workers.text.simulated_text import simulated_text_model
 from shardline_workers.text.text_model import TextModel
 
@@ -24,25 +24,37 @@ DIGEST_CHARACTERS = 8
 PACKAGE = "pypi:"
 
 
-def plan_deployment(options: ServeOptions, *, cache_folder: Path, say: Callable[[str], None]) -> Deployment:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedModel:
+    """What an operator asks for."""
+
+    model: str  # see `model_source`
+    name: str  # what clients put into `model`
+    num_replicas: int = 1
+    engine: EngineOptions = field(default_factory=EngineOptions)  # with a chat template's text, not its file
+    cluster: str = DEFAULT_CLUSTER
+    offline: bool = False  # take the model from the cache, or refuse
+
+
+def plan_deployment(wanted: WantedModel, *, cache_folder: Path, say: Callable[[str], None]) -> Deployment:
     """Finds the model, reads all of it but the tensors, and says how it is to be deployed. May download for minutes.
 
     Raises:
         ConfigurationError: the model cannot be served; the text says why.
     """
-    engine = _with_template_text(options.engine)
     try:
-        model, text = _text_model(options, engine, cache_folder=cache_folder, say=say)
+        model, text = _text_model(wanted, cache_folder=cache_folder, say=say)
     except (ModelFileError, ChatTemplateError) as error:
         raise ConfigurationError(str(error)) from error
     return Deployment(
-        name=options.served_model_name,
+        name=wanted.name,
         model=model,
-        lane=lane_name(options.served_model_name, text.weights_digest),
+        lane=lane_name(wanted.name, text.weights_digest),
         weights_digest=text.weights_digest,
-        max_model_len=longest_request(engine.max_model_len, text),
-        num_replicas=options.num_replicas,
-        options=engine,
+        max_model_len=longest_request(wanted.engine.max_model_len, text),
+        num_replicas=wanted.num_replicas,
+        options=wanted.engine,
+        cluster=wanted.cluster,
     )
 
 
@@ -85,30 +97,19 @@ def longest_request(asked: int | None, text: TextModel) -> int:
     return asked or text.max_model_len
 
 
-def _text_model(
-    options: ServeOptions, engine: EngineOptions, *, cache_folder: Path, say: Callable[[str], None]
-) -> tuple[str, TextModel]:
+def _text_model(wanted: WantedModel, *, cache_folder: Path, say: Callable[[str], None]) -> tuple[str, TextModel]:
     """Where replicas find the model, and its text side."""
+    engine = wanted.engine
     if engine.engine == SIMULATED:
         return SIMULATED, simulated_text_model(engine.max_model_len or DEFAULT_SIMULATED_LEN)
-    fetching = Fetching(offline=options.offline, bars=sys.stderr is not None and sys.stderr.isatty())
-    files = resolve_model(options.model, cache_folder=cache_folder, report=say, fetching=fetching)
+    fetching = Fetching(offline=wanted.offline, bars=sys.stderr is not None and sys.stderr.isatty())
+    files = resolve_model(wanted.model, cache_folder=cache_folder, report=say, fetching=fetching)
     text = load_text_model(
         files,
-        name=options.served_model_name,
+        name=wanted.name,
         chat_template=engine.chat_template,
         generation_config=GenerationConfig(engine.generation_config),
     )
     if told := told_defaults(text.defaults):
         say(f"sampling defaults of the model: {', '.join(f'{name} {value:g}' for name, value in told.items())}")
     return files.pinned, text
-
-
-def _with_template_text(engine: EngineOptions) -> EngineOptions:
-    """The chat template itself instead of the path of its file, which only this machine has."""
-    if engine.chat_template is None:
-        return engine
-    try:
-        return replace(engine, chat_template=given_template(engine.chat_template))
-    except ModelFileError as error:
-        raise ConfigurationError(f"--chat-template: {error}") from error
