@@ -24,6 +24,7 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.router.tls_files import TlsFiles
 from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import port_of, reserve_shared_port
@@ -81,6 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     times.ended("imports", began_s=0.0)
     options = _options(arguments, os.environ)
     check_device(options)
+    if options.tls is not None:
+        say(options.tls.load().told)
     _refuse_second(options.name)
     with reserve_shared_port(options.host, options.grpc_port) as port:
         with times.phase("model"):
@@ -112,11 +115,13 @@ class _RunFileAnnouncer:
     options: ServeOptions
     written: RunFile | None = None
 
-    def serving(self, endpoint: str, redis_url: str) -> None:
+    def serving(self, endpoint: str, redis_url: str, *, local_endpoints: tuple[str, ...]) -> None:
         """See `Announcer.serving`."""
         self.written = RunFile(
             name=self.options.name,
             endpoints=(endpoint,),
+            tls=self.options.tls is not None,
+            local_endpoints=local_endpoints,
             redis_url=redis_url,
             redis_prefix=self.options.redis_prefix,
             pid=os.getpid(),
@@ -155,6 +160,7 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
         terms=TERMS[arguments.queue_terms],
         name=arguments.name,
         access=access_rules(arguments),
+        tls=_tls_files(arguments),
         cache_folder=str(default_cache_folder()),
         offline=arguments.offline,
     )
@@ -179,6 +185,19 @@ def _engine_options(arguments: argparse.Namespace) -> EngineOptions:
         simulated_step_s=arguments.simulated_step_s,
         simulated_replay_text=arguments.simulated_replay_text,
     )
+
+
+def _tls_files(arguments: argparse.Namespace) -> TlsFiles | None:
+    cert, key, client_ca = (
+        str(Path(file).absolute()) if file else None
+        for file in (arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca)
+    )
+    if cert is not None and key is not None:
+        return TlsFiles(cert=cert, key=key, client_ca=client_ca)
+    given = [flag for flag, file in (("--tls-cert", cert), ("--tls-key", key), ("--tls-client-ca", client_ca)) if file]
+    if given:
+        raise ConfigurationError(f"{' and '.join(given)} alone is no TLS: give --tls-cert and --tls-key")
+    return None
 
 
 def _model_of(engine: str) -> str:

@@ -20,6 +20,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     """Adds them, in groups."""
     _add_network_flags(parser.add_argument_group("network"))
     add_access_flags(parser.add_argument_group("access"))
+    _add_tls_flags(parser.add_argument_group("TLS"))
     _add_fleet_flags(parser.add_argument_group("fleet"))
     _add_engine_flags(parser.add_argument_group("engine"))
     _add_simulation_flags(parser.add_argument_group("simulated engine"))
@@ -54,6 +55,19 @@ def _add_network_flags(group: Any) -> None:
     )
     group.add_argument(
         "--queue-terms", choices=sorted(TERMS), default="default", help="leases and holds; `short` is for tests"
+    )
+
+
+def _add_tls_flags(group: Any) -> None:
+    group.add_argument(
+        "--tls-cert",
+        metavar="FILE",
+        help="speak TLS with this certificate (PEM, followed by what leads to its CA); a file that is replaced is used "
+        "from the next connection on",
+    )
+    group.add_argument("--tls-key", metavar="FILE", help="the key of --tls-cert, without a passphrase")
+    group.add_argument(
+        "--tls-client-ca", metavar="FILE", help="let in only clients with a certificate of these CAs (mutual TLS)"
     )
 
 
