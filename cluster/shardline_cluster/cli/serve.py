@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shardline_cluster.cli.access_flags import access_rules
+from shardline_cluster.cli.redis_flags import redis_url
 from shardline_cluster.cli.run_file import (
     DEFAULT_NAME,
     NotRunningError,
@@ -153,7 +154,7 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
         num_routers=arguments.routers,
         num_replicas=arguments.replicas,
         engine=_engine_options(arguments),
-        redis_url=arguments.redis_url or environment.get("REDIS_URL") or None,
+        redis_url=redis_url(arguments, environment),
         redis_prefix=arguments.redis_prefix,
         ray_address=arguments.ray_address,
         durability=arguments.durability,

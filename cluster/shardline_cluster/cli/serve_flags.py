@@ -5,6 +5,7 @@ from typing import Any
 
 from shardline_cluster.cli.access_flags import add_access_flags
 from shardline_cluster.cli.number_flags import number_from
+from shardline_cluster.cli.redis_flags import add_redis_flags
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.queue.durability import Durability, parse_durability
@@ -40,9 +41,7 @@ def _add_network_flags(group: Any) -> None:
     group.add_argument(
         "--routers", metavar="N", type=int, default=1, help="router processes on that port (default %(default)s)"
     )
-    group.add_argument(
-        "--redis-url", metavar="URL", help="a Redis or Valkey server (else REDIS_URL, else an embedded one)"
-    )
+    add_redis_flags(group, otherwise="an embedded one")
     group.add_argument(
         "--redis-prefix", metavar="TEXT", default="shardline", help="what all its keys begin with (default %(default)s)"
     )

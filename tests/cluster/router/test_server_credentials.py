@@ -2,6 +2,7 @@
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -89,5 +90,6 @@ def _channel(port: int, authority: Authority) -> grpc.aio.Channel:
 
 async def _answer(channel: grpc.aio.Channel) -> grpc.StatusCode:
     """Of a server without services: UNIMPLEMENTED means that it was reached."""
-    call = channel.unary_unary("/no.Service/Method")(b"", timeout=10)
-    return await call.code()
+    method: Any = channel.unary_unary("/no.Service/Method")
+    code: grpc.StatusCode = await method(b"", timeout=10).code()
+    return code
