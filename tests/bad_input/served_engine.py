@@ -24,6 +24,7 @@ from shardline_workers.text.jinja_chat_template import JinjaChatTemplate
 from shardline_workers.text.load_text_model import load_text_model
 from shardline_workers.text.text_model import TextModel
 from tests.bad_input.tiny_model import TEMPLATE, write_tiny_model
+from tests.cluster.fleet.deploying import deploy
 from tests.cluster.router.router_bench import RouterBench, RunningRouter, read_all
 
 MODEL = "tiny"
@@ -81,7 +82,7 @@ async def serve_tiny_model(folder: Path) -> AsyncIterator[ServedEngine]:
     bench = RouterBench(QueueTerms.short())
     bench.load = lambda deployment: _text(plain, deployment.name)
     for name in TEMPLATES:
-        await bench.store.put(_deployment(name))
+        await deploy(bench.store, _deployment(name))
     router = await bench.start_router()
     engine = load_engine(
         EngineConfig(

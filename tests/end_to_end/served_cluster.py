@@ -36,6 +36,11 @@ class ServedCluster:
         return self._log.read_text(errors="replace")
 
     @property
+    def folder(self) -> Path:
+        """Under which everything lies that it writes."""
+        return self._log.parent
+
+    @property
     def run_file(self) -> RunFile:
         """What it tells other commands."""
         return read_run_file(self.name, self._environment)
@@ -53,6 +58,10 @@ class ServedCluster:
     def pids(self, words: str) -> list[int]:
         """Its living processes whose command line contains `words`."""
         return [pid for pid in self.all_pids() if words in _command_line(pid)]
+
+    def command_lines(self) -> list[str]:
+        """What every user of this machine sees of its living processes."""
+        return [_command_line(pid) for pid in self.all_pids()]
 
     def all_pids(self) -> list[int]:
         """Its living processes, wherever in the tree they are. Redis writes over its environment: its path tells."""

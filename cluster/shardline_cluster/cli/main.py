@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 from shardline.errors import ShardlineError as ClientError
 from shardline_cluster.cli.environment import parse_arguments
+from shardline_cluster.cli.secret_arguments import redacted, take_out_of_sight
 from shardline_cluster.cli.tour import TourParser
 from shardline_cluster.errors import ConfigurationError, ShardlineError
 
@@ -59,7 +60,11 @@ class Command(Protocol):
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 for a failure, 2 for wrong flags, 130 after Ctrl-C."""
     try:
+        if argv is None:
+            take_out_of_sight(sys.argv[1:], os.environ, whole_line=sys.orig_argv)
         return _main(list(sys.argv[1:] if argv is None else argv))
+    except ConfigurationError as error:
+        return _complain(error, WRONG_USAGE)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
@@ -129,7 +134,7 @@ def _parse(given: Sequence[str], commands: Mapping[str, Command], environment: M
 
 
 def _complain(error: Exception, exit_code: int) -> int:
-    print(f"shardline: {error}", file=sys.stderr)
+    print(f"shardline: {redacted(str(error))}", file=sys.stderr)
     return exit_code
 
 

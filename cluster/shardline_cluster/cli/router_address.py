@@ -127,7 +127,11 @@ def _why_none(health: Sequence[EndpointHealth]) -> str:
 
 
 def _endpoints(arguments: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(arguments.endpoint or read_run_file(arguments.name).endpoints)
+    """Flags of TLS lead to the port that speaks it; else the server's own user needs none."""
+    if arguments.endpoint:
+        return tuple(arguments.endpoint)
+    run_file = read_run_file(arguments.name)
+    return run_file.endpoints if _tls(arguments) else run_file.local_endpoints or run_file.endpoints
 
 
 def _api_key(arguments: argparse.Namespace) -> str | None:

@@ -33,6 +33,8 @@ class RunFile:
 
     name: str
     endpoints: tuple[str, ...]  # of the routers, `host:port` each
+    tls: bool = False  # whether TLS is spoken there
+    local_endpoints: tuple[str, ...] = ()  # of the same routers, `unix:path` each, where they speak TLS elsewhere
     redis_url: str
     redis_prefix: str  # what the names of all its keys begin with
     pid: int

@@ -12,6 +12,7 @@ from typing import Any
 
 from shardline_cluster.cli.access_flags import access_rules
 from shardline_cluster.cli.engine_flags import engine_options
+from shardline_cluster.cli.redis_flags import redis_url
 from shardline_cluster.cli.run_file import (
     DEFAULT_NAME,
     NotRunningError,
@@ -26,6 +27,7 @@ from shardline_cluster.fleet.deployment_plan import plan_deployment, served_name
 from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.router.tls_files import TlsFiles
 from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import port_of, reserve_shared_port
@@ -82,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
     times.ended("imports", began_s=0.0)
     options = _options(arguments, os.environ)
     check_device(options)
+    if options.tls is not None:
+        say(options.tls.load().told)
     _refuse_second(options.name)
     with reserve_shared_port(options.host, options.grpc_port) as port:
         with times.phase("model"):
@@ -113,11 +117,13 @@ class _RunFileAnnouncer:
     options: ServeOptions
     written: RunFile | None = None
 
-    def serving(self, endpoint: str, redis_url: str) -> None:
+    def serving(self, endpoint: str, redis_url: str, *, local_endpoints: tuple[str, ...]) -> None:
         """See `Announcer.serving`."""
         self.written = RunFile(
             name=self.options.name,
             endpoints=(endpoint,),
+            tls=self.options.tls is not None,
+            local_endpoints=local_endpoints,
             redis_url=redis_url,
             redis_prefix=self.options.redis_prefix,
             pid=os.getpid(),
@@ -149,16 +155,30 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
         num_routers=arguments.routers,
         num_replicas=arguments.replicas,
         engine=engine_options(arguments),
-        redis_url=arguments.redis_url or environment.get("REDIS_URL") or None,
+        redis_url=redis_url(arguments, environment),
         redis_prefix=arguments.redis_prefix,
         ray_address=arguments.ray_address,
         durability=arguments.durability,
         terms=TERMS[arguments.queue_terms],
         name=arguments.name,
         access=access_rules(arguments),
+        tls=_tls_files(arguments),
         cache_folder=str(default_cache_folder()),
         offline=arguments.offline,
     )
+
+
+def _tls_files(arguments: argparse.Namespace) -> TlsFiles | None:
+    cert, key, client_ca = (
+        str(Path(file).absolute()) if file else None
+        for file in (arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca)
+    )
+    if cert is not None and key is not None:
+        return TlsFiles(cert=cert, key=key, client_ca=client_ca)
+    given = [flag for flag, file in (("--tls-cert", cert), ("--tls-key", key), ("--tls-client-ca", client_ca)) if file]
+    if given:
+        raise ConfigurationError(f"{' and '.join(given)} alone is no TLS: give --tls-cert and --tls-key")
+    return None
 
 
 def _model_of(engine: str) -> str:

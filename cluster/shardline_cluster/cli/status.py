@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shardline_cluster.cli.redis_flags import add_redis_flags, redis_url
 from shardline_cluster.cli.router_address import add_name_flag
 from shardline_cluster.cli.run_file import read_run_file
 from shardline_cluster.cli.status_table import render
@@ -35,9 +36,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     group = parser.add_argument_group("where the cluster is")
-    group.add_argument(
-        "--redis-url", metavar="URL", help="its Redis (else SHARDLINE_REDIS_URL, REDIS_URL, or that of --name)"
-    )
+    add_redis_flags(group, otherwise="that of --name")
     group.add_argument(
         "--redis-prefix",
         metavar="TEXT",
@@ -73,7 +72,7 @@ def find_queue(arguments: argparse.Namespace, environment: Mapping[str, str]) ->
     Raises:
         ConfigurationError: none of them names a Redis.
     """
-    url = arguments.redis_url or environment.get("REDIS_URL")
+    url = redis_url(arguments, environment)
     if url:
         return QueueAddress(url, arguments.redis_prefix or DEFAULT_PREFIX)
     run_file = read_run_file(arguments.name, environment)

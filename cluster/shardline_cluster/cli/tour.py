@@ -1,8 +1,9 @@
 """What `shardline` says of itself: a short tour of all commands, in groups. Argparse would list them in one heap."""
 
-import argparse
 from collections.abc import Mapping
 from typing import Any
+
+from shardline_cluster.cli.secret_arguments import DiscreetParser
 
 _TOUR = """\
 usage: shardline COMMAND ...
@@ -18,14 +19,14 @@ is SHARDLINE_MAX_TOKENS=64; a flag on the command line goes first.
 """
 
 
-class TourParser(argparse.ArgumentParser):
+class TourParser(DiscreetParser):
     """The parser of the whole command line, whose help is the tour. Commands add their parsers to `commands`."""
 
     def __init__(self, *, prog: str, groups: Mapping[str, tuple[str, ...]]) -> None:
         super().__init__(prog=prog)
         self._groups = groups
         self.commands: Any = self.add_subparsers(
-            dest="command", metavar="COMMAND", required=True, parser_class=argparse.ArgumentParser
+            dest="command", metavar="COMMAND", required=True, parser_class=DiscreetParser
         )
 
     def format_help(self) -> str:

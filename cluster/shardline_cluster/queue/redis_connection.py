@@ -29,6 +29,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
+from shardline_cluster.queue.redis_tls import check_options, suspicion, told_reason
 
 SCHEMES = ("redis", "rediss", "unix")
 # A server that answers with one of these did not run the call and may run it later.
@@ -83,6 +84,7 @@ class RedisAddress:
         else:
             shown = f"{parsed.scheme}://{parsed.hostname or 'localhost'}:{port or 6379}{parsed.path}"
         address = cls(shown, url)
+        check_options(parse_url(url), shown=shown)
         address.connection(timeout_s=1.0)  # options that no connection knows are seen now
         return address
 
@@ -170,9 +172,13 @@ class RedisConnections:
                 f"{self._address.form_with_password}"
             )
         reason = f"no answer within {self._timeout_s} s" if isinstance(error, TimeoutError) else str(error)
+        if tls := told_reason(reason):
+            return f"{server} and this client do not agree on TLS: {tls} ({reason})"
         if was_sent:
-            return f"{server} did not serve a call ({reason}): it may or may not have run, send it again"
-        return f"{server} cannot be reached ({reason}): start it, wait until it answers, or give its right URL"
+            told = f"{server} did not serve a call ({reason}): it may or may not have run, send it again"
+        else:
+            told = f"{server} cannot be reached ({reason}): start it, wait until it answers, or give its right URL"
+        return told + suspicion(self._address.shown, reason)
 
     async def close(self) -> None:
         """Closes connections; one that is in a call is closed at the call's end."""

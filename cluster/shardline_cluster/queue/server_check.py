@@ -3,9 +3,9 @@
 import re
 from collections.abc import Mapping
 
-from redis.exceptions import ResponseError
+from redis.exceptions import NoPermissionError, ResponseError
 
-from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
 from shardline_cluster.queue.durability import Durability, check_supported
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, parse_info
 
@@ -34,11 +34,15 @@ async def check_server(url: str, durability: Durability) -> None:
 
 
 async def _setting(connections: RedisConnections, name: str) -> str | None:
-    """A setting, or None where the server does not tell (hosted ones forbid CONFIG)."""
+    """A setting, or None where the server does not tell: hosted ones forbid CONFIG, careful ones do not allow it."""
     try:
         found = await connections.execute("CONFIG", "GET", name)
     except ResponseError:
         return None
+    except QueueUnavailableError as error:
+        if isinstance(error.__cause__, NoPermissionError):
+            return None
+        raise
     return found[1].decode() if found else None
 
 

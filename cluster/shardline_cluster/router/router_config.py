@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from shardline_cluster.access.access_rules import AccessRules
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.router.tls_files import TlsFiles
 from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 
 
@@ -19,6 +20,8 @@ class RouterConfig:
     terms: QueueTerms
     reuse_port: bool = False  # several routers share the port
     access: AccessRules = field(default_factory=AccessRules)
+    tls: TlsFiles | None = None  # None: plain text
+    local_socket: str = ""  # also listens on this Unix socket, in plain text: for its own user on this machine
     cache_folder: str  # of downloaded models and digests
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
 

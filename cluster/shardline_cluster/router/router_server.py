@@ -28,6 +28,7 @@ from shardline_cluster.router.open_inference_generation import OpenInferenceGene
 from shardline_cluster.router.open_inference_models import OpenInferenceModels
 from shardline_cluster.router.open_inference_service import OpenInferenceService
 from shardline_cluster.router.router_config import RouterConfig
+from shardline_cluster.router.server_credentials import server_credentials
 from shardline_cluster.router.service_shell import ServiceShell
 from shardline_cluster.router.text_threads import TextThreads
 from shardline_protos import admin_pb2, open_inference_pb2
@@ -94,7 +95,7 @@ class RouterServer:
             interceptors=[MalformedRequests(*SERVICES)],
         )
         self._add_services()
-        self._address = config.address
+        self._config = config
         self._watching: asyncio.Task[None] | None = None
 
     def _add_services(self) -> None:
@@ -119,20 +120,29 @@ class RouterServer:
         """Listens; returns the port.
 
         Raises:
-            ConfigurationError: the address cannot be had.
+            ConfigurationError: the address cannot be had, or the files of TLS will not do.
         """
-        try:
-            port = self._server.add_insecure_port(self._address)
-        except RuntimeError as error:
-            raise ConfigurationError(
-                f"cannot listen on {self._address}: the port is taken, or this machine has no such address; "
-                "choose another --grpc-port (0 takes any free one) or --host"
-            ) from error
+        port = self._listen()
         self._directory.start()
         await self._tell_health(serving=False)
         await self._server.start()
         self._watching = asyncio.get_running_loop().create_task(self._watch_health())
-        return int(port)
+        return port
+
+    def _listen(self) -> int:
+        address, tls, local = self._config.address, self._config.tls, self._config.local_socket
+        credentials = None if tls is None else server_credentials(tls)
+        try:
+            if local:
+                self._server.add_insecure_port(f"unix:{local}")
+            if credentials is None:
+                return int(self._server.add_insecure_port(address))
+            return int(self._server.add_secure_port(address, credentials))
+        except RuntimeError as error:
+            raise ConfigurationError(
+                f"cannot listen on {address}: the port is taken, or this machine has no such address; "
+                "choose another --grpc-port (0 takes any free one) or --host"
+            ) from error
 
     async def stop(self) -> None:
         """Goes away within seconds: no new calls, then every open stream is told to go on elsewhere, then the rest."""

@@ -5,7 +5,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-KEY_VARIABLE = "SHARDLINE_API_KEY"  # a secret that no child needs: routers are told digests
+# What `serve` itself has read, and tells those that need it in their configuration.
+SECRETS = frozenset({"SHARDLINE_API_KEY", "SHARDLINE_REDIS_URL", "REDIS_URL"})
 
 
 def child_environment(additions: Mapping[str, str], environment: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -16,8 +17,8 @@ def child_environment(additions: Mapping[str, str], environment: Mapping[str, st
     found = dict.fromkeys(str(Path(entry).resolve()) for entry in sys.path if entry and Path(entry).is_dir())
     inherited = [entry for entry in found if not _belongs_to_python(entry)]
     path = {"PYTHONPATH": os.pathsep.join(inherited)} if inherited else {}
-    kept = {name: value for name, value in environment.items() if name != KEY_VARIABLE}
-    return {**kept, **path, "PYTHONUNBUFFERED": "1", **additions}
+    own = {name: value for name, value in environment.items() if name not in SECRETS}
+    return {**own, **path, "PYTHONUNBUFFERED": "1", **additions}
 
 
 def _belongs_to_python(entry: str) -> bool:

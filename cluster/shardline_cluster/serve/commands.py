@@ -37,10 +37,15 @@ class Commands:
     logs: Path
 
     def routers(self, config: RouterConfig, number: int) -> list[ChildPlan]:
-        """So many routers on one port."""
-        environment = {ROUTER_VARIABLE: to_json(config)}
+        """So many routers on one port; each has a local socket of its own, where `config` names one."""
         names = ["router"] if number == 1 else [f"router {index}" for index in range(number)]
-        return [self._module(name, "router.router_process", environment, ROUTER_GRACE_S) for name in names]
+        sockets = local_sockets(config.local_socket, number)
+        configs = [replace(config, local_socket=socket) for socket in sockets]
+        return [self._router(name, one) for name, one in zip(names, configs, strict=True)]
+
+    def _router(self, name: str, config: RouterConfig) -> ChildPlan:
+        environment = {ROUTER_VARIABLE: to_json(config)}
+        return self._module(name, "router.router_process", environment, ROUTER_GRACE_S)
 
     def local_controller(self, config: ControllerConfig, *, folder: Path, owner_pid: int) -> ChildPlan:
         """The controller over plain processes."""
@@ -88,6 +93,11 @@ class Commands:
             log=self.logs / f"{name.lower().replace(' ', '-')}.log",
             stop_grace_s=grace_s,
         )
+
+
+def local_sockets(stem: str, number: int) -> list[str]:
+    """A path for each router; none where there is no stem."""
+    return [f"{stem}{index}.sock" if stem else "" for index in range(number)]
 
 
 def _explain_keeper(code: int) -> str:

@@ -21,7 +21,7 @@ from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.ray_controller_config import HEAD_DOES_NOT_ANSWER, RayControllerConfig
 from shardline_cluster.queue.server_check import check_server
 from shardline_cluster.router.router_config import RouterConfig
-from shardline_cluster.serve.commands import DRAIN_S, Commands
+from shardline_cluster.serve.commands import DRAIN_S, Commands, local_sockets
 from shardline_cluster.serve.ports import free_port
 from shardline_cluster.serve.private_folder import RAY_FOLDER, PrivateFolder
 from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP, RECONNECT_VARIABLES, STARTED, RayPlan
@@ -80,6 +80,12 @@ class LocalCluster:
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._options.host, self._options.host)
         return f"[{host}]:{self._port}" if ":" in host else f"{host}:{self._port}"
 
+    @property
+    def local_endpoints(self) -> tuple[str, ...]:
+        """Where commands of this user find the routers without TLS; empty where everybody speaks plain text."""
+        sockets = local_sockets(self._socket_stem(), self._options.num_routers)
+        return tuple(f"unix:{socket}" for socket in sockets if socket)
+
     async def start_redis(self) -> None:
         """Starts Redis, or looks whether a given one will do.
 
@@ -123,6 +129,8 @@ class LocalCluster:
             terms=self._options.terms,
             reuse_port=True,
             access=self._options.access,
+            tls=self._options.tls,
+            local_socket=self._socket_stem(),
             cache_folder=self._options.cache_folder,
         )
         with self._times.phase("routers"):
@@ -130,7 +138,7 @@ class LocalCluster:
                 self._routers.append(self._child(plan))
                 self._routers[-1].start()
                 self._keep(self._routers[-1].keep())
-            if not await wait_until_serving(self.endpoint, within_s=ROUTER_START_S):
+            if not await wait_until_serving((self.local_endpoints or (self.endpoint,))[0], within_s=ROUTER_START_S):
                 told = self._routers[0].last_words()
                 raise ChildFailedError(f"no router served within {ROUTER_START_S:.0f} s:\n{told}")
 
@@ -208,6 +216,10 @@ class LocalCluster:
             terms=self._options.terms,
             cluster=self._options.name,
         )
+
+    def _socket_stem(self) -> str:
+        """Only this user opens the folder: what is said there needs no TLS, and no certificate of his."""
+        return "" if self._options.tls is None else str(self._folder.make("routers") / "r")
 
     def _child(self, plan: ChildPlan) -> SupervisedChild:
         return SupervisedChild(plan, say=self._say)

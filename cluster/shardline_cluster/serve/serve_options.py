@@ -12,6 +12,7 @@ from shardline_cluster.fleet.deployment import MOST_REPLICAS, EngineOptions
 from shardline_cluster.fleet.deployment_plan import WantedModel
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.router.tls_files import TlsFiles
 from shardline_cluster.serve.ports import is_own_address
 from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP
 
@@ -42,6 +43,7 @@ class ServeOptions:
     terms: QueueTerms = field(default_factory=QueueTerms)
     name: str = "default"
     access: AccessRules = field(default_factory=AccessRules)
+    tls: TlsFiles | None = None  # of the routers; None: plain text
     cache_folder: str  # of downloaded models and digests
     offline: bool = False  # take the model from the cache or refuse
 

@@ -39,8 +39,8 @@ Say = Callable[[str], None]
 class Announcer(Protocol):
     """Tells other commands of this server."""
 
-    def serving(self, endpoint: str, redis_url: str) -> None:
-        """Routers serve at `endpoint`; replicas may not be there yet."""
+    def serving(self, endpoint: str, redis_url: str, *, local_endpoints: tuple[str, ...]) -> None:
+        """Routers serve at these endpoints; replicas may not be there yet. See `LocalCluster`."""
         ...
 
     def ready(self, phases: Sequence[StartPhase]) -> None:
@@ -103,7 +103,9 @@ class _Serving:
         try:
             await self._deploy(records)
             await _together(self._cluster.start_fleet(), self._cluster.start_routers())
-            self._announcer.serving(self._cluster.endpoint, self._cluster.redis_url)
+            self._announcer.serving(
+                self._cluster.endpoint, self._cluster.redis_url, local_endpoints=self._cluster.local_endpoints
+            )
             await _first_end(self._watch(), self._remember(records), self._cluster.kept())
         finally:
             await records.close()
@@ -200,9 +202,8 @@ class _Serving:
         self._announcer.ready(self._times.phases)
         part = "" if report.num_ready == len(report.places) else f" with {report.num_ready} replicas so far"
         self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
-        self._say(
-            f"in another terminal: shardline chat --endpoint {self._cluster.endpoint}; Ctrl-C here stops everything"
-        )
+        where = f"--endpoint {self._cluster.endpoint}" if self._options.tls is None else f"--name {self._options.name}"
+        self._say(f"in another terminal: shardline chat {where}; Ctrl-C here stops everything")
 
 
 def _statuses(view: LaneView) -> list[ReplicaStatus]:

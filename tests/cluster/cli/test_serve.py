@@ -189,7 +189,7 @@ def test_the_run_file_tells_when_routers_serve_and_how_long_all_took_and_is_remo
     async def announcing(
         _options: object, _deployment: object, *, announcer: Announcer, times: StartTimes, **_: object
     ) -> None:
-        announcer.serving("127.0.0.1:9", "unix:///r.sock")
+        announcer.serving("127.0.0.1:9", "unix:///r.sock", local_endpoints=("unix:/r/0.sock",))
         seen.append(file.read_text())
         announcer.ready(times.phases)
         seen.append(file.read_text())
@@ -200,6 +200,7 @@ def test_the_run_file_tells_when_routers_serve_and_how_long_all_took_and_is_remo
 
     serving, ready = (from_json(RunFile, text) for text in seen)
     assert (serving.endpoints, serving.ready, serving.start_s) == (("127.0.0.1:9",), None, {})
+    assert (serving.local_endpoints, serving.tls) == (("unix:/r/0.sock",), False)
     assert ready.ready is not None
     assert list(ready.start_s) == ["imports", "model", "kernels"]
     assert not file.exists()

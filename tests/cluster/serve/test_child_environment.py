@@ -25,11 +25,16 @@ def test_where_everything_is_installed_nothing_is_added(monkeypatch: pytest.Monk
     assert "PYTHONPATH" not in child_environment({}, {})
 
 
-def test_keys_that_clients_show_stay_with_their_parent() -> None:
-    assert "SHARDLINE_API_KEY" not in child_environment({}, {"SHARDLINE_API_KEY": "open-sesame-open-sesame"})
-
-
 def test_additions_go_before_what_is_inherited() -> None:
     environment = child_environment({"A": "new"}, {"A": "old", "B": "kept"})
 
     assert (environment["A"], environment["B"]) == ("new", "kept")
+
+
+def test_secrets_that_serve_has_read_are_not_handed_on() -> None:
+    secrets = {"SHARDLINE_API_KEY": "k", "SHARDLINE_REDIS_URL": "redis://u:p@h", "REDIS_URL": "redis://u:p@h"}
+
+    made = child_environment({"A": "1"}, {**secrets, "B": "2"})
+
+    assert not secrets.keys() & made.keys()
+    assert (made["A"], made["B"]) == ("1", "2")

@@ -1,0 +1,74 @@
+"""Whether a certificate, its key and a CA will do, and what is said of those that will not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives import serialization
+
+from shardline_cluster.router.tls_files import CertificateError, TlsFiles
+from tests.certificates import Authority, Pair
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path)
+
+
+def files(pair: Pair, **others: Any) -> TlsFiles:
+    return TlsFiles(**{"cert": str(pair.cert), "key": str(pair.key), **{k: str(v) for k, v in others.items()}})
+
+
+def test_a_good_pair_tells_its_names_and_how_long_it_is_valid(authority: Authority) -> None:
+    pair = authority.pair("one.example", "two.example", "127.0.0.1")
+
+    loaded = files(pair, client_ca=authority.file).load()
+
+    assert loaded.names == ("one.example", "two.example", "127.0.0.1")
+    assert (loaded.key, loaded.cert, loaded.client_ca) == (*pair.pem, authority.file.read_bytes())
+    assert loaded.told.startswith("TLS with a certificate for one.example, two.example, 127.0.0.1 until 20")
+    assert "PRIVATE KEY" not in repr(loaded)
+
+
+def test_what_will_not_do_is_told_with_the_file_and_the_reason(authority: Authority, tmp_path: Path) -> None:
+    one, other, expired = authority.pair(), authority.pair(), authority.pair(expired=True)
+    no_pem = tmp_path / "no.pem"
+    no_pem.write_text("nothing of use")
+
+    for tls, told in (
+        (files(one, cert=tmp_path / "gone.pem"), r"cannot read .*gone\.pem: No such file"),
+        (files(one, key=tmp_path / "gone.key"), r"cannot read .*gone\.key: No such file"),
+        (files(one, key=other.key), r"ca-1\.pem with the key .*ca-2\.key cannot be used \(key values mismatch\)"),
+        (files(one, cert=no_pem), r"no\.pem with the key .* cannot be used"),
+        (files(one, client_ca=no_pem), r"clients' CA file .*no\.pem cannot be used \(no certificate or crl found\)"),
+        (files(expired), r"ca-3\.pem is not valid now: certificate has expired"),
+    ):
+        with pytest.raises(CertificateError, match=told):
+            tls.load()
+
+
+def test_a_key_with_a_passphrase_is_refused_instead_of_asked_for(authority: Authority) -> None:
+    pair = authority.pair()
+    key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
+    pair.key.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+
+    with pytest.raises(CertificateError, match=r"the key .*ca-1\.key has a passphrase"):
+        files(pair).load()
+
+
+def test_any_change_of_a_file_shows_in_the_signature(authority: Authority) -> None:
+    pair = authority.pair()
+    tls = files(pair)
+    before = tls.signature()
+
+    same = tls.signature()
+    pair.replace_by(authority.pair())
+
+    assert same == before
+    assert tls.signature() != before
