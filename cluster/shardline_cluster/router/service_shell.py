@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
@@ -32,9 +32,11 @@ class ServiceShell:
         self._metrics = (telemetry or RouterTelemetry()).metrics
 
     async def answer(self, context: Context, scope: Scope, work: Callable[[Caller], Awaitable[R]]) -> R:
-        """The answer of a call, or its abort."""
+        """The answer of a call, or its abort. A caller who is shut out meanwhile gets none: it may take minutes."""
         try:
-            return await work(self._caller(context, scope))
+            caller = self._caller(context, scope)
+            with self._gate.watch(caller) as shut_out:
+                return await _unless(shut_out, work(caller))
         except ShardlineError as error:
             self._metrics.failed(error)
             await _abort(context, error)
@@ -76,8 +78,8 @@ async def _write_all(events: AsyncGenerator[R, None], context: Context) -> None:
             await context.write(event)
 
 
-async def _unless(shut_out: "asyncio.Future[ShardlineError]", work: Coroutine[Any, Any, None]) -> None:
-    """Does the work, also while a client reads slowly or not at all, unless its caller is shut out.
+async def _unless(shut_out: "asyncio.Future[ShardlineError]", work: Awaitable[R]) -> R:
+    """Does the work, also while a client reads slowly or not at all, unless its caller is shut out before it is done.
 
     Raises:
         ShardlineError: he has been.
@@ -88,7 +90,7 @@ async def _unless(shut_out: "asyncio.Future[ShardlineError]", work: Coroutine[An
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
             raise shut_out.result()
-        await working
+        return await working
     finally:
         if not working.done():
             working.cancel()

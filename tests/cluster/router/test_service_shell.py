@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import grpc
 import pytest
@@ -104,6 +104,33 @@ async def test_a_caller_who_is_shut_out_is_told_so_whether_he_reads_or_not(reads
     assert call.ended == (grpc.StatusCode.UNAUTHENTICATED, "the key k was revoked")
     assert source.is_closed
     assert not gate.is_watched
+
+
+async def test_a_caller_who_is_shut_out_gets_no_answer_that_takes_long() -> None:
+    gate, call, source = _Gate(), _Call(reads=True), _Source(is_silent=True)
+
+    async def never(caller: Caller) -> int:
+        return await anext(source(caller))
+
+    answering = asyncio.ensure_future(ServiceShell(gate).answer(cast("Any", call), Scope.GENERATE, never))
+    await source.is_waiting.wait()
+    gate.shut_out.set_result(UnauthenticatedError("the key k was revoked"))
+
+    with pytest.raises(_AbortedError):
+        await answering
+    assert call.ended == (grpc.StatusCode.UNAUTHENTICATED, "the key k was revoked")
+    assert source.is_closed
+
+
+async def test_an_answer_that_shuts_its_caller_out_is_given() -> None:
+    gate, call = _Gate(), _Call(reads=True)
+
+    async def revoking(_caller: Caller) -> int:
+        gate.shut_out.set_result(UnauthenticatedError("the key k was revoked"))
+        return 7
+
+    assert await ServiceShell(gate).answer(cast("Any", call), Scope.ADMIN, revoking) == 7
+    assert call.ended is None
 
 
 async def test_a_caller_to_whom_nothing_happens_is_told_so() -> None:

@@ -1,5 +1,6 @@
 """Real clients with keys of two tenants over gRPC: who is let in, what he sees, and how his streams end."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -22,11 +23,15 @@ from shardline_cluster.queue.answers import Snapshot
 from shardline_cluster.queue.records import RequestState
 from shardline_cluster.router.admin_service import AdminService
 from shardline_cluster.router.generation_service import GenerationService
+from shardline_cluster.router.open_inference_service import OpenInferenceService
 from shardline_protos import admin_pb2
 from shardline_protos import generation_pb2 as pb
+from shardline_protos import open_inference_pb2 as oip
 from shardline_protos.admin_pb2_grpc import AdminServicer, AdminStub
 from shardline_protos.generation_pb2_grpc import GenerationServicer
+from shardline_protos.open_inference_pb2_grpc import GRPCInferenceServiceServicer, GRPCInferenceServiceStub
 from tests.cluster.access.known_keys import NOW_MS, Clock, a_key, a_secret
+from tests.cluster.router.open_inference_requests import infer_request
 from tests.cluster.router.router_bench import (
     RouterBench,
     RunningRouter,
@@ -94,6 +99,7 @@ def _methods() -> list[Any]:
     """Every method that a router serves, of all its services."""
     services: list[tuple[Any, Any, Any]] = [
         (pb.DESCRIPTOR.services_by_name["Generation"], GenerationService, GenerationServicer),
+        (oip.DESCRIPTOR.services_by_name["GRPCInferenceService"], OpenInferenceService, GRPCInferenceServiceServicer),
         (admin_pb2.DESCRIPTOR.services_by_name["Admin"], AdminService, AdminServicer),
     ]
     return [
@@ -106,11 +112,13 @@ def _methods() -> list[Any]:
 
 @pytest.mark.parametrize("method", _methods())
 async def test_no_method_answers_a_stranger(world: _World, method: Any) -> None:
-    kind = world.router.channel.unary_stream if method.server_streaming else world.router.channel.unary_unary
-    call: Any = kind(f"/{method.containing_service.full_name}/{method.name}")
+    channel = world.router.channel
+    both, answers = channel.stream_stream, channel.unary_stream if method.server_streaming else channel.unary_unary
+    call: Any = (both if method.client_streaming else answers)(f"/{method.containing_service.full_name}/{method.name}")
+    request: Any = iter([b""]) if method.client_streaming else b""
 
-    without = await _error(call(b""))
-    wrong = await _error(call(b"", metadata=_shown("nobody")))
+    without = await _error(call(request))
+    wrong = await _error(call(request, metadata=_shown("nobody")))
 
     assert (without.code(), wrong.code()) == (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.UNAUTHENTICATED)
     assert "authorization: Bearer KEY" in str(without.details())
@@ -220,6 +228,42 @@ async def test_a_revoked_key_ends_its_streams_and_no_other_and_its_request_lives
     assert "the key a was revoked" in str(ended.details())
     assert text_of(events) == "on"
     assert isinstance(looked.value, Snapshot) and looked.value.state is RequestState.DONE
+
+
+async def test_a_revoked_key_ends_streams_and_answers_of_the_open_inference_protocol(world: _World) -> None:
+    stub: Any = GRPCInferenceServiceStub(world.router.channel)  # type: ignore[no-untyped-call]
+    stream = stub.ModelStreamInfer(metadata=_shown("a"))
+    await stream.write(infer_request("one", stream=True))
+    request_id = await _claimed(world)
+    await world.bench.say(request_id, "1")
+    first = await stream.read()
+    answer = stub.ModelInfer(infer_request("two"), metadata=_shown("a"))
+    await _claimed(world)
+
+    await world.revoke("a")
+    refusals = [await _error(stream.read()), await _error(answer)]
+
+    assert first.infer_response.outputs
+    assert [error.code() for error in refusals] == [grpc.StatusCode.UNAUTHENTICATED] * 2
+    assert all("the key a was revoked" in str(error.details()) for error in refusals)
+
+
+async def _claimed(world: _World) -> str:
+    """Waits until there is a request, and claims it."""
+    while True:
+        if granted := await world.bench.leader.claim():
+            return granted[0].info.id
+        await asyncio.sleep(0.01)
+
+
+async def test_a_key_can_revoke_itself(world: _World) -> None:
+    made = await world.admin.CreateKey(admin_pb2.CreateKeyRequest(scopes=["admin"]), metadata=_shown("ops"))
+    own = (("authorization", f"Bearer {made.secret}"),)
+
+    await world.admin.RevokeKey(admin_pb2.RevokeKeyRequest(id=made.key.id), metadata=own)
+
+    refused = await _error(world.admin.ListKeys(admin_pb2.ListKeysRequest(), metadata=own))
+    assert f"the key {made.key.id} was revoked" in str(refused.details())
 
 
 async def test_the_successor_of_a_key_goes_on_where_the_old_one_was_cut_off(world: _World) -> None:
