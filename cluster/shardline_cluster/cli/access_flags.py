@@ -19,7 +19,7 @@ def add_access_flags(group: Any) -> None:
         action="append",
         metavar="KEY",
         help="a key that clients may show, of at least 16 characters; it may do everything, as the tenant `default`; "
-        "may be repeated. On the command line other users of this machine can read it: SHARDLINE_API_KEY is better",
+        "may be repeated; better in SHARDLINE_API_KEY, where commas separate several",
     )
     group.add_argument(
         "--api-keys-file",

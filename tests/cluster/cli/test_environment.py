@@ -76,3 +76,17 @@ def test_only_the_variables_of_the_given_command_are_looked_at() -> None:
 
 def test_variables_are_named_after_the_long_flag() -> None:
     assert variable_of("--max-num-seqs") == "SHARDLINE_MAX_NUM_SEQS"
+
+
+def test_variables_count_for_the_flags_of_a_subcommand() -> None:
+    parser = argparse.ArgumentParser()
+    keys = parser.add_subparsers(dest="command").add_parser("keys")
+    actions = keys.add_subparsers(dest="action", required=True)
+    for name in ("create", "list"):
+        actions.add_parser(name).add_argument("--api-key")
+
+    arguments = parse_arguments(parser, {"keys": keys}, ["keys", "list"], {"SHARDLINE_API_KEY": "k"})
+
+    assert (arguments.action, arguments.api_key) == ("list", "k")
+    with pytest.raises(SystemExit):
+        parse_arguments(parser, {"keys": keys}, ["keys", "--api-key", "x", "list"], {"SHARDLINE_API_KEY": "k"})
