@@ -39,6 +39,10 @@ class Authority:
         self.file = folder / f"{name}.pem"
         self._ca.cert_pem.write_to_path(str(self.file))
 
+    def copy_to(self, file: str) -> None:
+        """Writes the CA's certificate there."""
+        Path(file).write_bytes(self.file.read_bytes())
+
     def pair(self, *names: str, expired: bool = False) -> Pair:
         """A new certificate for these names; by default for `ROUTER_NAME`."""
         now = datetime.now(UTC)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from shardline import AsyncClient, TlsOptions
-from shardline.errors import TlsError
+from shardline.errors import TlsError, UnauthenticatedError
 from tests.certificates import ROUTER_NAME, Authority, Pair
 from tests.cluster.queue.guarded_redis import PASSWORD, QUOTED, guarded_redis
 from tests.end_to_end.served_cluster import ServedCluster, served_cluster
@@ -16,7 +16,8 @@ from tests.end_to_end.streams import Heard, hear, whole_answer
 pytestmark = [pytest.mark.process, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(120)]
 
 SIMULATED = ("--engine", "simulated", "--simulated-step-s", "0.015")
-SECRETS = (PASSWORD.encode(), QUOTED.encode())
+KEY = "sl-testing-Jq0vX7mUuYw2"
+SECRETS = (PASSWORD.encode(), QUOTED.encode(), KEY.encode())
 
 
 def tls_flags(server: Pair, clients: Authority) -> tuple[str, ...]:
@@ -72,9 +73,15 @@ def _commands(cluster: ServedCluster, tls: TlsOptions) -> tuple[int, int]:
 
 
 @pytest.mark.ray
-async def test_a_redis_with_tls_and_users_serves_and_its_password_is_seen_by_nobody(tmp_path: Path) -> None:
-    with guarded_redis(tmp_path) as redis, served_cluster(*SIMULATED, "--redis-url", redis.url()) as cluster:
-        async with AsyncClient(cluster.endpoint) as client:
+async def test_a_redis_with_tls_and_users_serves_and_no_secret_is_seen_by_others(tmp_path: Path) -> None:
+    with (
+        guarded_redis(tmp_path) as redis,
+        served_cluster(*SIMULATED, "--redis-url", redis.url(), f"--api-key={KEY}") as cluster,
+    ):
+        async with AsyncClient(cluster.endpoint) as stranger:
+            with pytest.raises(UnauthenticatedError):
+                await stranger.models()
+        async with AsyncClient(cluster.endpoint, api_key=KEY) as client:
             answer = await whole_answer(client, "tell", max_tokens=20, seed=7)
         status = cluster.command("status", "--name", cluster.name)
         lines = cluster.command_lines()

@@ -22,12 +22,12 @@ from shardline_cluster.cli.run_file import (
     write_run_file,
 )
 from shardline_cluster.cli.serve_flags import TERMS, add_serve_flags
+from shardline_cluster.cli.tls_flags import tls_files
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment_plan import plan_deployment, served_name
 from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.replica.engine_choice import default_cache_folder
-from shardline_cluster.router.tls_files import TlsFiles
 from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import port_of, reserve_shared_port
@@ -162,23 +162,10 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
         terms=TERMS[arguments.queue_terms],
         name=arguments.name,
         access=access_rules(arguments),
-        tls=_tls_files(arguments),
+        tls=tls_files(arguments),
         cache_folder=str(default_cache_folder()),
         offline=arguments.offline,
     )
-
-
-def _tls_files(arguments: argparse.Namespace) -> TlsFiles | None:
-    cert, key, client_ca = (
-        str(Path(file).absolute()) if file else None
-        for file in (arguments.tls_cert, arguments.tls_key, arguments.tls_client_ca)
-    )
-    if cert is not None and key is not None:
-        return TlsFiles(cert=cert, key=key, client_ca=client_ca)
-    given = [flag for flag, file in (("--tls-cert", cert), ("--tls-key", key), ("--tls-client-ca", client_ca)) if file]
-    if given:
-        raise ConfigurationError(f"{' and '.join(given)} alone is no TLS: give --tls-cert and --tls-key")
-    return None
 
 
 def _model_of(engine: str) -> str:

@@ -7,6 +7,7 @@ from shardline_cluster.cli.access_flags import add_access_flags
 from shardline_cluster.cli.engine_flags import add_engine_flags
 from shardline_cluster.cli.number_flags import number_from
 from shardline_cluster.cli.redis_flags import add_redis_flags
+from shardline_cluster.cli.tls_flags import add_tls_flags
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.queue.durability import Durability, parse_durability
 from shardline_cluster.queue.terms import QueueTerms
@@ -19,7 +20,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     """Adds them, in groups."""
     _add_network_flags(parser.add_argument_group("network"))
     add_access_flags(parser.add_argument_group("access"))
-    _add_tls_flags(parser.add_argument_group("TLS"))
+    add_tls_flags(parser.add_argument_group("TLS"))
     _add_fleet_flags(parser.add_argument_group("fleet"))
     add_engine_flags(parser)
 
@@ -51,19 +52,6 @@ def _add_network_flags(group: Any) -> None:
     )
     group.add_argument(
         "--queue-terms", choices=sorted(TERMS), default="default", help="leases and holds; `short` is for tests"
-    )
-
-
-def _add_tls_flags(group: Any) -> None:
-    group.add_argument(
-        "--tls-cert",
-        metavar="FILE",
-        help="speak TLS with this certificate (PEM, followed by what leads to its CA); a file that is replaced is used "
-        "from the next connection on",
-    )
-    group.add_argument("--tls-key", metavar="FILE", help="the key of --tls-cert, without a passphrase")
-    group.add_argument(
-        "--tls-client-ca", metavar="FILE", help="let in only clients with a certificate of these CAs (mutual TLS)"
     )
 
 

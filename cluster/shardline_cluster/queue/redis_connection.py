@@ -31,6 +31,10 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
 from shardline_cluster.queue.redis_tls import check_options, suspicion, told_reason
 
+_QUOTING = (
+    "its port must be a number, and special characters of user and password be written as %XX (/ as %2F, @ as %40, "
+    "# as %23, : as %3A)"
+)
 SCHEMES = ("redis", "rediss", "unix")
 # A server that answers with one of these did not run the call and may run it later.
 _AWAY = (
@@ -72,13 +76,16 @@ class RedisAddress:
         try:
             parsed = urlparse(url)
             port = parsed.port
-        except ValueError as error:
-            raise ConfigurationError(f"the URL of Redis cannot be read: {error}") from None
+        except ValueError:  # its own words hold what stands where a port should, such as half a password
+            raise ConfigurationError(f"the URL of Redis cannot be read: {_QUOTING}") from None
         if parsed.scheme not in SCHEMES:
+            begins = parsed.scheme if "://" in url else "no scheme"
             raise ConfigurationError(
-                f"the URL of Redis begins with {parsed.scheme or 'no scheme'!r}, but must be redis://HOST:PORT/DB, "
+                f"the URL of Redis begins with {begins!r}, but must be redis://HOST:PORT/DB, "
                 "rediss://HOST:PORT/DB (TLS) or unix:///PATH/TO/SOCKET"
             )
+        if parsed.scheme != "unix" and "@" in parsed.path + parsed.fragment:
+            raise ConfigurationError(f"the URL of Redis has an @ behind its host: {_QUOTING}")
         if parsed.scheme == "unix":
             shown = f"unix://{parsed.path}"
         else:

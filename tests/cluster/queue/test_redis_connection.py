@@ -34,6 +34,10 @@ def test_an_address_is_shown_without_its_password(url: str, shown: str) -> None:
         (f"http://:{SECRET}@db", "begins with 'http'"),
         (SECRET, "begins with 'no scheme'"),
         (f"redis://:{SECRET}@db:port", "cannot be read"),
+        (f"redis://:{SECRET}/half@db", "cannot be read: its port must be a number"),
+        (f"redis://:12/{SECRET}@db", "has an @ behind its host"),
+        (f"redis://user:12#{SECRET}@db", "has an @ behind its host"),
+        (f"{SECRET}:x@db:6379", "begins with 'no scheme'"),
         (f"redis://:{SECRET}@db?colour=red", "unknown option.*colour"),
     ],
 )

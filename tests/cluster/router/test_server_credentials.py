@@ -10,7 +10,7 @@ import pytest
 
 from shardline_cluster.router.server_credentials import CertificateWatch, server_credentials
 from shardline_cluster.router.tls_files import CertificateError, TlsFiles
-from tests.certificates import ROUTER_NAME, Authority
+from tests.certificates import ROUTER_NAME, Authority, Pair
 
 
 @pytest.fixture
@@ -82,9 +82,29 @@ async def test_new_connections_see_the_new_certificate_and_open_ones_go_on(autho
     assert (before, after) == (served, [served, served, refused])
 
 
-def _channel(port: int, authority: Authority) -> grpc.aio.Channel:
+async def test_a_new_ca_of_clients_counts_from_the_next_connection_on(authority: Authority) -> None:
+    pair, clients = authority.pair(), Authority(authority.file.parent, "clients")
+    files = TlsFiles(cert=str(pair.cert), key=str(pair.key), client_ca=str(authority.file.parent / "trusted.pem"))
+    authority.copy_to(str(files.client_ca))
+    server = grpc.aio.server(handlers=[])
+    port = server.add_secure_port("127.0.0.1:0", server_credentials(files))
+    await server.start()
+
+    answers = []
+    for own in (authority, clients):
+        own.copy_to(str(files.client_ca))
+        for shown in (authority, clients):
+            async with _channel(port, authority, shown.pair("client.example")) as channel:
+                answers.append(await _answer(channel))
+    await server.stop(None)
+
+    served, refused = grpc.StatusCode.UNIMPLEMENTED, grpc.StatusCode.UNAVAILABLE
+    assert answers == [served, refused, refused, served]
+
+
+def _channel(port: int, authority: Authority, shown: Pair | None = None) -> grpc.aio.Channel:
     options = [("grpc.ssl_target_name_override", ROUTER_NAME), ("grpc.use_local_subchannel_pool", 1)]
-    trusting = grpc.ssl_channel_credentials(authority.file.read_bytes())
+    trusting = grpc.ssl_channel_credentials(authority.file.read_bytes(), *(shown.pem if shown else ()))
     return grpc.aio.secure_channel(f"127.0.0.1:{port}", trusting, options=options)
 
 
