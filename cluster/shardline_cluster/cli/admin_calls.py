@@ -30,6 +30,13 @@ class AdminCalls:
         except grpc.RpcError as error:
             raise failure_of(error, method=method, address=self._address).of_bounded_call().error() from None
 
+    def stream(self, method: str, request: Any) -> Iterator[Any]:
+        """The answers of a method that tells what it does meanwhile, for as long as it takes. Raises as `call`."""
+        try:
+            yield from getattr(self._stub, method)(request)
+        except grpc.RpcError as error:
+            raise failure_of(error, method=method, address=self._address).error() from None
+
 
 @contextmanager
 def admin_calls(arguments: argparse.Namespace) -> Iterator[AdminCalls]:

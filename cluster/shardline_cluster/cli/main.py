@@ -28,6 +28,10 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     ),
     "Look after a cluster": (
         "status",
+        "deploy",
+        "undeploy",
+        "scale",
+        "drain",
         "keys",
     ),
     "This installation": (

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shardline_cluster.router.deployment_administration import DeploymentAdministration
 from shardline_cluster.router.key_administration import KeyAdministration
 
 
@@ -9,4 +10,5 @@ from shardline_cluster.router.key_administration import KeyAdministration
 class Administration:
     """All of them."""
 
+    deployments: DeploymentAdministration
     keys: KeyAdministration

@@ -26,7 +26,7 @@ from shardline_cluster.router.deployment_messages import (
     replica_message,
     wanted_model,
 )
-from shardline_cluster.router.field_checks import invalid
+from shardline_cluster.router.field_checks import check_no_unknown_fields, invalid
 from shardline_protos import admin_pb2 as pb
 
 Plan = Callable[[WantedModel, Callable[[str], None]], Deployment]
@@ -79,6 +79,7 @@ class DeploymentAdministration:
             ChangedMeanwhileError: others changed the same deployment again and again.
             QueueUnavailableError: no answer came.
         """
+        check_no_unknown_fields(request)
         wanted = wanted_model(request, cluster=self._cluster)
         await self._records.refresh()  # before minutes are spent
         lines: asyncio.Queue[str | None] = asyncio.Queue()
@@ -103,6 +104,7 @@ class DeploymentAdministration:
             UnknownDeploymentError: there is none of this name.
             QueueUnavailableError: no answer came.
         """
+        check_no_unknown_fields(request)
         await self._change(request.name, lambda before: self._no_more(before, request.name))
         log.info("took away the deployment %s", request.name)
         return pb.DeleteDeploymentResponse()
@@ -120,6 +122,7 @@ class DeploymentAdministration:
             UnknownDeploymentError: there is none of this name.
             QueueUnavailableError: no answer came.
         """
+        check_no_unknown_fields(request)
         if not request.HasField("replicas"):
             raise invalid("replicas", "is missing", "say how many there are to be; 0 keeps the lane alone")
         number = num_replicas(request.replicas)
@@ -155,6 +158,7 @@ class DeploymentAdministration:
             ReplicaNotReadyError: it does not serve.
             QueueUnavailableError: no answer came.
         """
+        check_no_unknown_fields(request)
         row, replica = _the_one(await self._rows(), request.incarnation)
         if replica.state == ReplicaState.READY.value:
             await self._ask_to_drain(row.lane.lane, replica.incarnation)

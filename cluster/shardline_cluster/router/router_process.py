@@ -20,13 +20,16 @@ from shardline_cluster.access.api_key import ApiKey
 from shardline_cluster.access.keyring import Keyring
 from shardline_cluster.access.redis_rate_limiter import RedisRateLimiter
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment_plan import plan_deployment
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.fleet.json_encoding import from_json
+from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.fleet.redis_record_store import RedisRecordStore
 from shardline_cluster.processes.event_loop import new_event_loop
 from shardline_cluster.queue.lane_names import keys_key
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.router.administration import Administration
+from shardline_cluster.router.deployment_administration import DeploymentAdministration
 from shardline_cluster.router.key_administration import KeyAdministration
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
@@ -52,13 +55,26 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
     )
     records = deployments_on_redis(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
     limiter = RedisRateLimiter(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
+    reports = RedisFleetReportStore(config.redis_url, prefix=config.prefix)
+
+    def open_queue(lane: str) -> RedisRequestQueue:
+        return RedisRequestQueue(config.redis_url, lane, prefix=config.prefix, terms=config.terms)
+
     directory = ModelDirectory(
         records,
-        open_queue=lambda lane: RedisRequestQueue(config.redis_url, lane, prefix=config.prefix, terms=config.terms),
+        open_queue=open_queue,
         load=lambda deployment: load_deployed_text(deployment, Path(config.cache_folder)),
         incarnation=f"router-{secrets.token_hex(8)}",
     )
-    administration = Administration(keys=KeyAdministration(keyring))
+    deployments = DeploymentAdministration(
+        records,
+        reports,
+        open_queue=open_queue,
+        plan=lambda wanted, say: plan_deployment(wanted, cache_folder=Path(config.cache_folder), say=say),
+        notice=directory.refresh,
+        cluster=config.cluster,
+    )
+    administration = Administration(deployments=deployments, keys=KeyAdministration(keyring))
     server = RouterServer(config, directory, keyring.gate, administration=administration, limiter=limiter)
     try:
         await keyring.start()
@@ -68,6 +84,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
     finally:
         await keyring.close()
         await records.close()
+        await reports.close()
         await limiter.close()
 
 

@@ -132,6 +132,7 @@ class LocalCluster:
             tls=self._options.tls,
             local_socket=self._socket_stem(),
             cache_folder=self._options.cache_folder,
+            cluster=self._options.name,
         )
         with self._times.phase("routers"):
             for plan in self._commands.routers(config, self._options.num_routers):

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import grpc.aio
@@ -18,11 +19,14 @@ from shardline_cluster.access.keyring import Keyring
 from shardline_cluster.access.open_gate import OpenGate
 from shardline_cluster.access.rate_limiter import RateLimiter
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
+from shardline_cluster.fleet.deployment_plan import plan_deployment
 from shardline_cluster.fleet.kept_records import KeptRecords
+from shardline_cluster.fleet.memory_fleet_report import MemoryFleetReportStore
 from shardline_cluster.fleet.memory_record_store import MemoryRecordStore
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.administration import Administration
+from shardline_cluster.router.deployment_administration import DeploymentAdministration
 from shardline_cluster.router.key_administration import KeyAdministration
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
@@ -83,15 +87,22 @@ class RouterBench:
         self, keyring: Keyring | None = None, *, gate: Gate | None = None, limiter: RateLimiter | None = None
     ) -> RunningRouter:
         """One that lets everybody in, or asks a gate, or asks for keys and has an Admin service."""
+        records = KeptRecords(self.store)
         directory = ModelDirectory(
-            KeptRecords(self.store),
+            records,
             open_queue=self.queue,
             load=lambda deployment: self.load(deployment),
             incarnation=f"router-{len(self._routers)}",
         )
         config = RouterConfig(port=0, redis_url="", terms=self.server.terms, cache_folder="")
         await directory.refresh()
-        server = _server(config, directory, keyring, gate=gate, limiter=limiter)
+        server = RouterServer(
+            config,
+            directory,
+            gate or (keyring.gate if keyring else OpenGate()),
+            administration=None if keyring is None else self._administration(records, directory, keyring),
+            limiter=limiter,
+        )
         port = await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         stub = GenerationStub(channel)  # type: ignore[no-untyped-call]
@@ -102,6 +113,19 @@ class RouterBench:
             assert found is not None, "a model of bytes is loaded at once"
             await available(found.lane.streams)
         return router
+
+    def _administration(
+        self, records: KeptRecords[Deployment], directory: ModelDirectory, keyring: Keyring
+    ) -> Administration:
+        deployments = DeploymentAdministration(
+            records,
+            MemoryFleetReportStore(),
+            open_queue=self.queue,
+            plan=lambda wanted, say: plan_deployment(wanted, cache_folder=Path("/nowhere"), say=say),
+            notice=directory.refresh,
+            cluster="default",
+        )
+        return Administration(deployments=deployments, keys=KeyAdministration(keyring))
 
     async def close(self) -> None:
         for router in self._routers:
@@ -116,20 +140,6 @@ class RouterBench:
     async def say(self, request_id: str, text: str | bytes, **changes: Any) -> None:
         """Commits a text byte by byte, in one step."""
         await self.leader.commit(request_id, tuple(text.encode() if isinstance(text, str) else text), **changes)
-
-
-def _server(
-    config: RouterConfig,
-    directory: ModelDirectory,
-    keyring: Keyring | None,
-    *,
-    gate: Gate | None,
-    limiter: RateLimiter | None,
-) -> RouterServer:
-    if keyring is None:
-        return RouterServer(config, directory, gate or OpenGate(), limiter=limiter)
-    administration = Administration(keys=KeyAdministration(keyring))
-    return RouterServer(config, directory, keyring.gate, administration=administration, limiter=limiter)
 
 
 def deployment(name: str = MODEL, lane: str = LANE, **changes: Any) -> Deployment:
