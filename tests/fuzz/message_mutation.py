@@ -68,7 +68,10 @@ def _change_map(random: Random, values: Any, field: Any) -> None:
         chosen = _scalar(random, key)
         # An edge once; where many are wanted, each another key.
         distinct = f"{chosen[:20]}{number}" if isinstance(chosen, str) else number
-        values[distinct if number else chosen] = _scalar(random, value)
+        if value.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+            mutate_message(random, values[distinct if number else chosen])
+        else:
+            values[distinct if number else chosen] = _scalar(random, value)
 
 
 def _scalar(random: Random, field: Any) -> Any:

@@ -14,6 +14,7 @@ from tests.peers.peer_programs import peer_program, run_peer
 
 pytestmark = [pytest.mark.process, pytest.mark.redis, pytest.mark.slow, pytest.mark.timeout(120)]
 
+KEY = "key-of-the-peers-0123456789"
 SIMULATED = ("--engine", "simulated", "--launcher", "local", "--simulated-step-s", "0.02", "--max-num-seqs", "2")
 SESSION = Path(__file__).with_name("tritonclient_session.py")
 SERVICE = "inference.GRPCInferenceService"
@@ -22,7 +23,7 @@ SERVICE = "inference.GRPCInferenceService"
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[ServedCluster]:
     peer_program("python")  # before anything is started for it
-    with served_cluster(*SIMULATED) as cluster:
+    with served_cluster(*SIMULATED, "--api-key", KEY) as cluster:
         yield cluster
 
 
@@ -31,7 +32,7 @@ def seen(cluster: ServedCluster, tmp_path_factory: pytest.TempPathFactory) -> di
     """Everything that the session with tritonclient saw."""
     descriptor = tmp_path_factory.mktemp("descriptors") / "open_inference.binpb"
     descriptor.write_bytes(open_inference_pb2.DESCRIPTOR.serialized_pb)
-    told = run_peer("python", str(SESSION), cluster.endpoint, str(descriptor))
+    told = run_peer("python", str(SESSION), cluster.endpoint, KEY, str(descriptor))
     return dict(json.loads(next(line for line in told.splitlines() if line.startswith("{"))))
 
 
@@ -69,6 +70,10 @@ def test_tritonclient_gets_one_answer_with_every_output(seen: dict[str, Any]) ->
 def test_tritonclient_reads_why_a_request_was_refused(seen: dict[str, Any]) -> None:
     expected = "StatusCode.INVALID_ARGUMENT sampling_parameters.temperature is -1.0: must be 0 … 10, 0 is greedy"
     assert seen["a_refusal"] == expected
+
+
+def test_tritonclient_is_let_in_by_a_header(seen: dict[str, Any]) -> None:
+    assert seen["by_headers"] == ["True", "StatusCode.UNAUTHENTICATED", "StatusCode.UNAUTHENTICATED"]
 
 
 def test_requests_on_one_stream_of_tritonclient_do_not_disturb_each_other(seen: dict[str, Any]) -> None:
@@ -111,7 +116,9 @@ def test_a_cancelled_stream_of_tritonclient_frees_the_places_of_its_requests(
 
 def _grpcurl(cluster: ServedCluster, *words: str, data: dict[str, Any] | None = None, expect: int = 0) -> str:
     flags = [] if data is None else ["-d", json.dumps(data)]
-    return run_peer("grpcurl", "-plaintext", *flags, cluster.endpoint, *words, expect=expect)
+    return run_peer(
+        "grpcurl", "-plaintext", "-H", f"authorization: Bearer {KEY}", *flags, cluster.endpoint, *words, expect=expect
+    )
 
 
 def _text_input(text: str) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What a user of tritonclient does with a router, run in an environment of its own: it imports nothing of ours.
 
-    python tritonclient_session.py HOST:PORT OUR_DESCRIPTOR
+    python tritonclient_session.py HOST:PORT API_KEY OUR_DESCRIPTOR
 
 OUR_DESCRIPTOR is a file with our serialized FileDescriptorProto. Prints one JSON object: what was seen, by scene.
 """
@@ -41,6 +41,17 @@ def texts(result: Any, name: str = "text_output") -> list[str] | None:
     """An output of texts; None where it is not there."""
     array = result.as_numpy(name)
     return None if array is None else [text.decode() for text in array]
+
+
+class ShowsKey(triton.InferenceServerClientPlugin):  # type: ignore[misc]
+    """Shows an API key with every call of a client."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key
+
+    def __call__(self, request: Any) -> None:
+        """Adds the header."""
+        request.headers["authorization"] = f"Bearer {self._key}"
 
 
 class Stream:
@@ -159,6 +170,18 @@ def cancelled(client: Any) -> dict[str, Any]:
     return {"seen": sorted(seen), "texts": texts(result), "waited_s": time.monotonic() - begun}
 
 
+def by_headers(endpoint: str, key: str) -> list[str]:
+    """Calls that show a key, another one and none, each in its own headers."""
+    told = []
+    with triton.InferenceServerClient(endpoint) as client:
+        for headers in ({"authorization": f"Bearer {key}"}, {"authorization": "Bearer another-key-of-length"}, {}):
+            try:
+                told.append(str(client.is_server_live(headers=headers)))
+            except triton.InferenceServerException as error:
+                told.append(str(error.status()))
+    return told
+
+
 def fields_of(files: list[descriptor_pb2.FileDescriptorProto]) -> dict[str, tuple[Any, ...]]:
     """Every field, enum value and method by its full name, with all that goes over the wire."""
     found: dict[str, tuple[Any, ...]] = {}
@@ -199,10 +222,12 @@ def differences(our_descriptor: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Plays all scenes."""
-    endpoint, our_descriptor = sys.argv[1:]
+    endpoint, key, our_descriptor = sys.argv[1:]
     with triton.InferenceServerClient(endpoint) as client:
+        client.register_plugin(ShowsKey(key))
         scenes = (questions, one_answer, typed_parameters, a_refusal, streams, empty_final, cancelled)
         seen: dict[str, Any] = {scene.__name__: scene(client) for scene in scenes}
+    seen["by_headers"] = by_headers(endpoint, key)
     seen["differences"] = differences(Path(our_descriptor))
     print(json.dumps(seen))
 

@@ -1,10 +1,11 @@
 """`inference.GRPCInferenceService`, the Open Inference Protocol version 2, over grpc.aio."""
 
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from shardline_cluster.access.api_key import Scope
 from shardline_cluster.access.caller import Caller
+from shardline_cluster.router.open_inference_answer import Answer
 from shardline_cluster.router.open_inference_generation import OpenInferenceGeneration
 from shardline_cluster.router.open_inference_models import OpenInferenceModels
 from shardline_cluster.router.open_inference_stream import InferenceStream
@@ -70,16 +71,16 @@ class OpenInferenceService(GRPCInferenceServiceServicer):
     ) -> None:
         """Answers requests as they come."""
 
-        def now(caller: Caller) -> Caller:
-            return dataclasses.replace(caller, time_remaining_s=context.time_remaining())
-
-        await self._shell.stream(
-            context,
-            NEEDED,
-            lambda caller: InferenceStream(lambda request: self._generation.parts(request, now(caller))).responses(
+        def responses(caller: Caller) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
+            return InferenceStream(lambda request: answers(request, caller), self._shell.told).responses(
                 request_iterator
-            ),
-        )
+            )
+
+        def answers(request: pb.ModelInferRequest, caller: Caller) -> AsyncGenerator[Answer, None]:
+            now = dataclasses.replace(caller, time_remaining_s=context.time_remaining())
+            return self._generation.parts(request, now)
+
+        await self._shell.stream(context, NEEDED, responses)
 
 
 async def _live() -> pb.ServerLiveResponse:

@@ -27,9 +27,12 @@ Answers = Callable[[pb.ModelInferRequest], AsyncGenerator[Answer, None]]
 class InferenceStream:
     """One client's stream."""
 
-    def __init__(self, answers: Answers, *, max_in_flight: int = MAX_IN_FLIGHT) -> None:
-        """`answers` is called for each request, and closed in any case."""
+    def __init__(
+        self, answers: Answers, on_error: Callable[[Exception], None], *, max_in_flight: int = MAX_IN_FLIGHT
+    ) -> None:
+        """`answers` is called for each request, and closed in any case; `on_error` is told why one ended."""
         self._answers = answers
+        self._on_error = on_error
         self._room = asyncio.Semaphore(max_in_flight)
         self._in_flight: set[asyncio.Task[None]] = set()
         # None: all is answered; an error ends the stream
@@ -77,8 +80,10 @@ class InferenceStream:
                 async for answer in answers:
                     await self._waiting.put(_response(answer))
         except ShardlineError as error:
+            self._on_error(error)
             await self._waiting.put(_error(request, f"{error.code}: {status_message(error)}"))
         except Exception as error:
+            self._on_error(error)
             log.error("a request of an inference stream failed unexpectedly", exc_info=error)
             await self._waiting.put(_error(request, "INTERNAL: the router failed unexpectedly; its log says more"))
 

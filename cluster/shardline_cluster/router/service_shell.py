@@ -61,6 +61,10 @@ class ServiceShell:
                 self._metrics.failed(error)
                 await _abort_unexpected(context, error)
 
+    def told(self, error: Exception) -> None:
+        """Counts an error that is told within an answer, after which the call goes on."""
+        self._metrics.failed(error)
+
     def _caller(self, context: Context, scope: Scope) -> Caller:
         metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         caller = self._gate.admit(metadata, time_remaining_s=context.time_remaining())

@@ -42,6 +42,7 @@ class _Answers:
         self.may_go.set()
         self.open: set[str] = set()
         self.num_made = 0
+        self.errors: list[Exception] = []
 
     async def __call__(self, request: oip.ModelInferRequest) -> AsyncGenerator[Answer, None]:
         self.open.add(request.id)
@@ -54,6 +55,10 @@ class _Answers:
                 yield Answer(oip.ModelInferResponse(id=request.id), final=number == self._times - 1)
         finally:
             self.open.discard(request.id)
+
+
+def _stream(answers: "_Answers", **changes: int) -> InferenceStream:
+    return InferenceStream(answers, answers.errors.append, **changes)
 
 
 async def _settled() -> None:
@@ -69,7 +74,7 @@ async def _all(stream: InferenceStream, requests: _Requests) -> list[oip.ModelSt
 async def test_requests_are_answered_side_by_side_and_told_apart_by_their_ids() -> None:
     answers = _Answers(times=2)
     answers.may_go.clear()
-    reading = asyncio.ensure_future(_all(InferenceStream(answers), _Requests("ab")))
+    reading = asyncio.ensure_future(_all(_stream(answers), _Requests("ab")))
 
     await _settled()
     side_by_side = set(answers.open)
@@ -83,18 +88,19 @@ async def test_requests_are_answered_side_by_side_and_told_apart_by_their_ids() 
 async def test_the_error_of_one_request_leaves_the_others_alone() -> None:
     answers = _Answers(fail=lambda id_: UnknownModelError("no such model") if id_ == "b" else None)
 
-    responses = await _all(InferenceStream(answers), _Requests("abc"))
+    responses = await _all(_stream(answers), _Requests("abc"))
 
     by_id = {response.infer_response.id: response for response in responses}
     assert (by_id["a"].error_message, by_id["c"].error_message) == ("", "")
     assert by_id["b"].error_message == "[request id: b] NOT_FOUND: no such model"
     assert is_final(by_id["b"].infer_response)
+    assert [type(error) for error in answers.errors] == [UnknownModelError]
 
 
 async def test_a_fault_of_ours_is_one_requests_error_too(caplog: pytest.LogCaptureFixture) -> None:
     answers = _Answers(fail=lambda _: RuntimeError("secret"))
 
-    (response,) = await _all(InferenceStream(answers), _Requests([""]))
+    (response,) = await _all(_stream(answers), _Requests([""]))
 
     assert response.error_message == "INTERNAL: the router failed unexpectedly; its log says more"
     assert "secret" in caplog.text
@@ -103,7 +109,7 @@ async def test_a_fault_of_ours_is_one_requests_error_too(caplog: pytest.LogCaptu
 async def test_no_more_requests_are_read_than_may_be_in_flight() -> None:
     answers, requests = _Answers(), _Requests(map(str, range(10)))
     answers.may_go.clear()
-    reading = asyncio.ensure_future(_all(InferenceStream(answers, max_in_flight=3), requests))
+    reading = asyncio.ensure_future(_all(_stream(answers, max_in_flight=3), requests))
 
     await _settled()
     num_read, in_flight = requests.num_read, len(answers.open)
@@ -115,7 +121,7 @@ async def test_no_more_requests_are_read_than_may_be_in_flight() -> None:
 
 async def test_a_client_that_does_not_read_lets_no_answers_pile_up() -> None:
     answers = _Answers(times=1_000)
-    stream = InferenceStream(answers, max_in_flight=3)
+    stream = _stream(answers, max_in_flight=3)
 
     async with aclosing(stream.responses(aiter(_Requests("abcdef")))) as responses:
         await anext(responses)
@@ -126,7 +132,7 @@ async def test_a_client_that_does_not_read_lets_no_answers_pile_up() -> None:
 
 async def test_closing_a_stream_ends_its_requests_even_where_answers_wait() -> None:
     answers = _Answers(times=1_000)
-    responses = InferenceStream(answers).responses(aiter(_Requests("abc", stays_open=True)))
+    responses = _stream(answers).responses(aiter(_Requests("abc", stays_open=True)))
     await anext(responses)
     await _settled()
     assert answers.open == {"a", "b", "c"}
@@ -142,6 +148,6 @@ async def test_an_error_of_reading_ends_the_stream_and_its_requests() -> None:
     requests = _Requests("a", error=InvalidRequestError("it is malformed", field="request"))
 
     with pytest.raises(InvalidRequestError, match="it is malformed"):
-        await _all(InferenceStream(answers), requests)
+        await _all(_stream(answers), requests)
 
     assert not answers.open
