@@ -1,6 +1,8 @@
 """The flags that say how a replica's engine is built: of `serve`, and of `deploy`."""
 
 import argparse
+import re
+from dataclasses import fields
 from typing import Any
 
 from shardline_cluster.cli.number_flags import NumberType, number_from
@@ -9,6 +11,9 @@ from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.fleet.engine_bounds import CHOICES, NUMBERS, wrong_options
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.text.load_text_model import given_template
+
+# What one field's error says of another one, in words that are no others'.
+_FIELD = re.compile("|".join(rf"\b{field.name}\b" for field in fields(EngineOptions) if "_" in field.name))
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +47,12 @@ def engine_options(arguments: argparse.Namespace) -> EngineOptions:
         simulated_replay_text=arguments.simulated_replay_text,
     )
     for wrong in wrong_options(options):
-        raise ConfigurationError(f"--{wrong.field.replace('_', '-')} {wrong.what}")
+        raise ConfigurationError(f"{_flag(wrong.field)} {_FIELD.sub(lambda field: _flag(field[0]), wrong.what)}")
     return options
+
+
+def _flag(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
 
 
 def _add_engine_flags(group: Any) -> None:

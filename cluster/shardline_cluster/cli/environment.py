@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from shardline_cluster.cli.command_parser import unknown_flags
 from shardline_cluster.errors import ConfigurationError
 
 PREFIX = "SHARDLINE_"
@@ -36,8 +37,8 @@ def parse_arguments(
     command = _given_command(commands, given)
     lists = _apply(command, environment) if command else []
     arguments, unknown = parser.parse_known_args(given)
-    if unknown:  # the command's own usage helps; argparse would show that of all commands
-        (command or parser).error(f"unrecognized arguments: {' '.join(unknown)}")
+    if unknown:
+        (command or parser).error(unknown_flags(unknown, command or parser))
     for action in lists:
         # argparse appends to a default; here the line replaces the environment as everywhere else.
         value = getattr(arguments, action.dest)

@@ -13,7 +13,9 @@ from types import MappingProxyType
 from typing import Any, Protocol, cast
 
 from shardline.errors import ShardlineError as ClientError
+from shardline_cluster.cli.command_parser import WRONG_USAGE
 from shardline_cluster.cli.environment import parse_arguments
+from shardline_cluster.cli.flag_names import in_flags
 from shardline_cluster.cli.secret_arguments import redacted, take_out_of_sight
 from shardline_cluster.cli.tour import TourParser
 from shardline_cluster.errors import ConfigurationError, ShardlineError
@@ -42,7 +44,6 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
 COMMANDS = tuple(chain.from_iterable(COMMAND_GROUPS.values()))
 
 FAILED = 1
-WRONG_USAGE = 2  # as argparse has it
 INTERRUPTED = 130  # as shells have it: 128 + SIGINT
 
 # What people type before they know the commands.
@@ -87,7 +88,7 @@ def _main(given: Sequence[str]) -> int:
     try:
         return commands[arguments.command].run(arguments)
     except (ShardlineError, ClientError) as error:
-        return _complain(error, FAILED)
+        return _complain(in_flags(str(error), vars(arguments)), FAILED)
 
 
 def _load(name: str) -> Command:
@@ -137,7 +138,7 @@ def _parse(given: Sequence[str], commands: Mapping[str, Command], environment: M
     return parse_arguments(parser, parsers, given, environment)
 
 
-def _complain(error: Exception, exit_code: int) -> int:
+def _complain(error: object, exit_code: int) -> int:
     print(f"shardline: {redacted(str(error))}", file=sys.stderr)
     return exit_code
 

@@ -4,13 +4,13 @@ Every user of a machine can read every process's command line. So a command that
 in the same process, with the secret in its environment, which only its user and root can read.
 """
 
-import argparse
 import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
+from shardline_cluster.cli.command_parser import CommandParser
 from shardline_cluster.cli.environment import variable_of
 from shardline_cluster.errors import ConfigurationError
 
@@ -91,12 +91,12 @@ def redacted(text: str) -> str:
     return text
 
 
-class DiscreetParser(argparse.ArgumentParser):
+class DiscreetParser(CommandParser):
     """Repeats no secret in its errors, and takes no shortened flags: only whole ones are known to hold secrets."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
     def error(self, message: str) -> NoReturn:
-        """Prints usage and message, and exits with 2."""
+        """See `CommandParser.error`."""
         super().error(redacted(message))

@@ -27,6 +27,7 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment_plan import plan_deployment, served_name
 from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_cluster.processes.process_identity import ProcessIdentity
+from shardline_cluster.queue.redis_connection import RedisAddress
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
@@ -83,10 +84,9 @@ def run(arguments: argparse.Namespace) -> int:
     times = StartTimes(age_s=process_age_s())
     times.ended("imports", began_s=0.0)
     options = _options(arguments, os.environ)
-    check_device(options)
+    _check(options)
     if options.tls is not None:
         say(options.tls.load().told)
-    _refuse_second(options.name)
     with reserve_shared_port(options.host, options.grpc_port) as port:
         with times.phase("model"):
             deployment = plan_deployment(options.wanted_model, cache_folder=Path(options.cache_folder), say=say)
@@ -102,6 +102,14 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             remove_run_file(options.name, os.getpid())
     return 0
+
+
+def _check(options: ServeOptions) -> None:
+    """Everything that is wrong with the flags themselves comes first: it is to be mended in any case."""
+    check_device(options)
+    if options.redis_url is not None:
+        RedisAddress.parse(options.redis_url)
+    _refuse_second(options.name)
 
 
 def say(line: str) -> None:

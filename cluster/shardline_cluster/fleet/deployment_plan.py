@@ -8,7 +8,7 @@ from pathlib import Path
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import DEFAULT_CLUSTER, Deployment, EngineOptions
-from shardline_cluster.fleet.engine_bounds import SIMULATED
+from shardline_cluster.fleet.engine_bounds import SIMULATED, cache_tokens
 from shardline_workers.files.hub_source import HUB_PREFIX, parse_hub_source
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import ALIASES, Fetching, resolve_model
@@ -51,7 +51,7 @@ def plan_deployment(wanted: WantedModel, *, cache_folder: Path, say: Callable[[s
         model=model,
         lane=lane_name(wanted.name, text.weights_digest),
         weights_digest=text.weights_digest,
-        max_model_len=longest_request(wanted.engine.max_model_len, text),
+        max_model_len=_longest_kept(wanted.engine, text),
         num_replicas=wanted.num_replicas,
         options=wanted.engine,
         cluster=wanted.cluster,
@@ -95,6 +95,17 @@ def longest_request(asked: int | None, text: TextModel) -> int:
             f"--max-model-len is {asked}, but must be 1 to {text.max_model_len}, the longest context of this model"
         )
     return asked or text.max_model_len
+
+
+def _longest_kept(engine: EngineOptions, text: TextModel) -> int:
+    """The same, where the KV cache that was asked for holds it."""
+    longest, holds = longest_request(engine.max_model_len, text), cache_tokens(engine)
+    if holds is not None and holds < longest:
+        raise ConfigurationError(
+            f"--kv-cache-tokens {engine.kv_cache_tokens} holds {holds} tokens in whole blocks, but requests of this "
+            f"model may have {longest}: raise it to {longest} or more, or add --max-model-len {holds} or less"
+        )
+    return longest
 
 
 def _text_model(wanted: WantedModel, *, cache_folder: Path, say: Callable[[str], None]) -> tuple[str, TextModel]:

@@ -12,6 +12,7 @@ LONGEST_TEXT_BYTES = 1 << 20  # of a chat template or a text to be replayed: the
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 DEVICES = "cpu, cuda, or cuda:N for one GPU of several"
 _MOST = 2**31
+LEAST_BLOCK_TOKENS = 32  # of any kernels' own choice
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,14 @@ class WrongOption:
 
 
 def wrong_options(options: EngineOptions) -> Iterator[WrongOption]:
-    """Every field that is out of bounds."""
+    """Every field that is out of bounds; where none is, those that contradict another one.
+
+    What depends on kernels or memory is told by the engine itself, when it loads.
+    """
+    yield from list(_out_of_bounds(options)) or _contradictions(options)
+
+
+def _out_of_bounds(options: EngineOptions) -> Iterator[WrongOption]:
     for name, allowed in CHOICES.items():
         value = getattr(options, name)
         if value not in allowed:
@@ -70,3 +78,44 @@ def wrong_options(options: EngineOptions) -> Iterator[WrongOption]:
             yield WrongOption(name, f"has {length} bytes, but may have at most {LONGEST_TEXT_BYTES}")
     if not _DEVICE.fullmatch(options.device):
         yield WrongOption("device", f"is {options.device[:80]!r}, but must be {DEVICES}")
+
+
+def cache_tokens(options: EngineOptions) -> int | None:
+    """What the KV cache that was asked for holds, in whole blocks; None: as much as memory allows."""
+    tokens = options.kv_cache_tokens
+    return None if tokens is None else tokens - tokens % _block_tokens(options)
+
+
+def _contradictions(options: EngineOptions) -> Iterator[WrongOption]:
+    tokens, block, longest = options.kv_cache_tokens, _block_tokens(options), options.max_model_len
+    if tokens is not None and tokens < block:
+        remedy = "raise it, or leave it out to get what memory allows"
+        yield WrongOption("kv_cache_tokens", f"is {tokens}, but must be at least a block of {block} tokens: {remedy}")
+    if tokens is not None and longest is not None and longest > tokens:
+        remedy = f"lower the first to {tokens} or less, or raise the second"
+        yield WrongOption("max_model_len", f"is {longest}, but kv_cache_tokens is {tokens}: {remedy}")
+    batched, sequences = options.max_num_batched_tokens, options.max_num_seqs
+    if batched is not None and batched < sequences:
+        remedy = "a step must hold a token of each running sequence; raise the first, or lower the second"
+        yield WrongOption("max_num_batched_tokens", f"is {batched}, less than max_num_seqs = {sequences}: {remedy}")
+    yield from _simulated_contradictions(options)
+
+
+def _simulated_contradictions(options: EngineOptions) -> Iterator[WrongOption]:
+    plain = EngineOptions()
+    if options.engine == SIMULATED:
+        if options.simulated_tokens == "replay" and not options.simulated_replay_text:
+            yield WrongOption(
+                "simulated_tokens", "is 'replay', but there is nothing to replay: set simulated_replay_text"
+            )
+        return
+    for name in ("simulated_tokens", "simulated_step_s", "simulated_replay_text"):
+        value = getattr(options, name)
+        if value != getattr(plain, name):
+            remedy = f"leave it out, or take engine {SIMULATED}"
+            yield WrongOption(name, f"is {str(value)[:80]!r}, but only the simulated engine obeys it: {remedy}")
+
+
+def _block_tokens(options: EngineOptions) -> int:
+    """Tokens that are kept together. The simulated engine has no blocks."""
+    return 1 if options.engine == SIMULATED else options.block_size or LEAST_BLOCK_TOKENS

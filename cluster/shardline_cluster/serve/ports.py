@@ -66,4 +66,11 @@ def _bind(unbound: socket.socket, host: str, port: int) -> None:
                 f"port {port} of {host} is taken by another program: stop it, or choose another --grpc-port "
                 "(0 takes any that is free)"
             ) from None
-        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+            raise ConfigurationError(
+                f"--host {host} is no address of this machine ({error.strerror}): take one that it has, or 127.0.0.1 "
+                "for clients on this machine alone"
+            ) from error
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port} ({error.strerror}): choose another --grpc-port (0 takes any that is free)"
+        ) from error

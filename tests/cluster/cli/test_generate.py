@@ -200,7 +200,7 @@ def test_a_refused_request_is_one_line(start_router: StartRouter, capsys: pytest
 
     assert main(["generate", "Hi", "--endpoint", start_router(faults=[fault]).address]) == 1
 
-    assert capsys.readouterr().err == "shardline: sampling.top_p is 2, but must be at most 1\n"
+    assert capsys.readouterr() == ("", "shardline: --top-p is 2, but must be at most 1\n")
 
 
 def test_a_failed_request_says_so_after_its_text(start_router: StartRouter, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,11 +1,19 @@
 """What an engine's options may be is said in one place, field by field."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 
 from shardline_cluster.fleet.deployment import EngineOptions
-from shardline_cluster.fleet.engine_bounds import CHOICES, LONGEST_TEXT_BYTES, NUMBERS, TEXTS, wrong_options
+from shardline_cluster.fleet.engine_bounds import (
+    CHOICES,
+    LONGEST_TEXT_BYTES,
+    NUMBERS,
+    TEXTS,
+    cache_tokens,
+    wrong_options,
+)
 
 
 def test_the_defaults_are_within_all_bounds() -> None:
@@ -37,3 +45,41 @@ def test_a_wrong_value_is_told_with_its_bound(field: str, value: object, what: s
     (wrong,) = wrong_options(options)
 
     assert (wrong.field, wrong.what) == (field, what)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "what"),
+    [
+        ({"kv_cache_tokens": 10}, "kv_cache_tokens", "is 10, but must be at least a block of 32 tokens: raise it"),
+        ({"kv_cache_tokens": 40, "block_size": 64}, "kv_cache_tokens", "must be at least a block of 64 tokens"),
+        ({"kv_cache_tokens": 64, "max_model_len": 65}, "max_model_len", "is 65, but kv_cache_tokens is 64: lower"),
+        ({"max_num_batched_tokens": 4}, "max_num_batched_tokens", "is 4, less than max_num_seqs = 32: a step must"),
+        ({"simulated_tokens": "replay"}, "simulated_tokens", "is 'replay', but only the simulated engine obeys it"),
+        ({"simulated_step_s": 3.0}, "simulated_step_s", "is '3.0', but only the simulated engine obeys it"),
+        ({"engine": "simulated", "simulated_tokens": "replay"}, "simulated_tokens", "set simulated_replay_text"),
+        ({"engine": "simulated", "max_num_batched_tokens": 1}, "max_num_batched_tokens", "is 1, less than"),
+    ],
+)
+def test_a_contradiction_is_told_with_its_remedy(options: dict[str, Any], field: str, what: str) -> None:
+    (wrong,) = wrong_options(EngineOptions(**options))
+
+    assert wrong.field == field
+    assert what in wrong.what
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kv_cache_tokens": 32},
+        {"kv_cache_tokens": 16, "block_size": 16, "max_model_len": 16},
+        {"max_num_batched_tokens": 32},
+        {"engine": "simulated", "kv_cache_tokens": 10, "simulated_tokens": "replay", "simulated_replay_text": "x"},
+    ],
+)
+def test_options_that_can_be_met_together_pass(options: dict[str, Any]) -> None:
+    assert list(wrong_options(EngineOptions(**options))) == []
+
+
+@pytest.mark.parametrize(("tokens", "block_size", "holds"), [(None, None, None), (1000, None, 992), (1000, 64, 960)])
+def test_a_cache_holds_whole_blocks(tokens: int | None, block_size: int | None, holds: int | None) -> None:
+    assert cache_tokens(EngineOptions(kv_cache_tokens=tokens, block_size=block_size)) == holds

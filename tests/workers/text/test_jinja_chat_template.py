@@ -170,7 +170,9 @@ def test_a_forgotten_template_takes_its_process_with_it(make: Make) -> None:
     ],
 )
 def test_what_is_no_template_is_refused_shortly_and_before_anything_runs(source: str) -> None:
-    with pytest.raises(ChatTemplateError, match=r"\Athe chat template is no valid Jinja: .{1,500}\Z"):
+    with pytest.raises(
+        ChatTemplateError, match=r"\Athe chat template is no valid Jinja( in line \d+)?: .{1,500}\. Mend it, .*\Z"
+    ):
         JinjaChatTemplate(source)
 
 

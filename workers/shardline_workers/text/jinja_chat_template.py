@@ -8,7 +8,7 @@ chat, and takes 0.1 ms a prompt beside the rendering itself; only who renders ha
 import threading
 from collections.abc import Mapping, Sequence
 
-from jinja2 import TemplateError
+from jinja2 import TemplateError, TemplateSyntaxError
 
 from shardline_workers.text.chat_template import ChatTemplateError
 from shardline_workers.text.template_child import MAX_ERROR_CHARACTERS, template_environment
@@ -76,5 +76,8 @@ def _check_syntax(source: str) -> None:
     try:
         template_environment().parse(source)
     except (TemplateError, RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
-        told = str(error)[:MAX_ERROR_CHARACTERS]
-        raise ChatTemplateError(f"the chat template is no valid Jinja: {told}") from error
+        line = f" in line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
+        raise ChatTemplateError(
+            f"the chat template is no valid Jinja{line}: {str(error)[:MAX_ERROR_CHARACTERS].rstrip('.')}. Mend it, or give another "
+            "with --chat-template"
+        ) from error
