@@ -97,6 +97,6 @@ def _refusal(kind: Limited, debt: _Debt, cost: int) -> Refusal | None:
 
 
 def counted_limits(limits: KeyLimits) -> Limits:
-    """The limits that count. One beyond what can be counted exactly is none."""
+    """The limits that are there, none larger than what is counted exactly."""
     asked = {Limited.REQUESTS: limits.requests_per_minute, Limited.TOKENS: limits.tokens_per_minute}
-    return {kind: limit for kind, limit in asked.items() if limit is not None and limit <= LARGEST_LIMIT}
+    return {kind: min(limit, LARGEST_LIMIT) for kind, limit in asked.items() if limit is not None}
