@@ -70,10 +70,10 @@ class KeyAccount:
 
     def take_back(self, limits: Limits, request_id: str, now_ms: int) -> None:
         """Makes a charge undone."""
-        if request_id in self.charges:
-            self.settle(limits, request_id, 0, now_ms)
-            if Limited.REQUESTS in self.debts:
-                self.debts[Limited.REQUESTS].add(-UNIT)
+        was_charged = request_id in self.charges
+        self.settle(limits, request_id, 0, now_ms)
+        if was_charged and Limited.REQUESTS in self.debts:
+            self.debts[Limited.REQUESTS].add(-UNIT)
 
     def _bring_up_to(self, now_ms: int, limits: Limits) -> None:
         elapsed_ms = min(max(0, now_ms - self.at_ms), LIFE_MS)

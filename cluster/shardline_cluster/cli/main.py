@@ -29,6 +29,7 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     "Look after a cluster": (
         "status",
         "keys",
+        "usage",
     ),
     "This installation": (
         "version",

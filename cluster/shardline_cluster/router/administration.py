@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from shardline_cluster.router.key_administration import KeyAdministration
+from shardline_cluster.router.usage_administration import UsageAdministration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -10,3 +11,4 @@ class Administration:
     """All of them."""
 
     keys: KeyAdministration
+    usage: UsageAdministration

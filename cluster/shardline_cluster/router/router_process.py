@@ -32,6 +32,7 @@ from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
 from shardline_cluster.router.text_loading import load_deployed_text
+from shardline_cluster.router.usage_administration import UsageAdministration
 
 CONFIG_VARIABLE = "SHARDLINE_ROUTER_CONFIG"
 STOP_LIMIT_S = 9.0
@@ -52,13 +53,19 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
     )
     records = deployments_on_redis(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
     limiter = RedisRateLimiter(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
+
+    def open_queue(lane: str) -> RedisRequestQueue:
+        return RedisRequestQueue(config.redis_url, lane, prefix=config.prefix, terms=config.terms)
+
     directory = ModelDirectory(
         records,
-        open_queue=lambda lane: RedisRequestQueue(config.redis_url, lane, prefix=config.prefix, terms=config.terms),
+        open_queue=open_queue,
         load=lambda deployment: load_deployed_text(deployment, Path(config.cache_folder)),
         incarnation=f"router-{secrets.token_hex(8)}",
     )
-    administration = Administration(keys=KeyAdministration(keyring))
+    administration = Administration(
+        keys=KeyAdministration(keyring), usage=UsageAdministration(directory.lane_names, open_queue)
+    )
     server = RouterServer(config, directory, keyring.gate, administration=administration, limiter=limiter)
     try:
         await keyring.start()

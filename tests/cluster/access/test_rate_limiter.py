@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from shardline_cluster.access import key_account
@@ -305,7 +305,13 @@ async def _live_through(
 @pytest.mark.redis
 @pytest.mark.parametrize("kind", list(server_binaries()))
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), phases=(Phase.generate, Phase.shrink)
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+)
+@example(  # a request that nobody knows moves the clock too
+    [("charge", 0, 0, 0), ("take back", 1, 1, 0), ("charge", -5_000, 1, 0)], [KeyLimits(requests_per_minute=1)]
 )
 @given(STEPS, st.lists(LIMITS, min_size=1, max_size=3))
 def test_both_limiters_answer_alike(

@@ -28,6 +28,7 @@ from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
 from shardline_cluster.router.token_streams import TokenStreams
+from shardline_cluster.router.usage_administration import UsageAdministration
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
 from shardline_workers.text.simulated_text import simulated_text_model
@@ -91,7 +92,11 @@ class RouterBench:
         )
         config = RouterConfig(port=0, redis_url="", terms=self.server.terms, cache_folder="")
         await directory.refresh()
-        server = _server(config, directory, keyring, gate=gate, limiter=limiter)
+        administration = keyring and Administration(
+            keys=KeyAdministration(keyring), usage=UsageAdministration(directory.lane_names, self.queue)
+        )
+        open_gate = keyring.gate if keyring is not None else gate or OpenGate()
+        server = RouterServer(config, directory, open_gate, administration=administration, limiter=limiter)
         port = await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         stub = GenerationStub(channel)  # type: ignore[no-untyped-call]
@@ -116,20 +121,6 @@ class RouterBench:
     async def say(self, request_id: str, text: str | bytes, **changes: Any) -> None:
         """Commits a text byte by byte, in one step."""
         await self.leader.commit(request_id, tuple(text.encode() if isinstance(text, str) else text), **changes)
-
-
-def _server(
-    config: RouterConfig,
-    directory: ModelDirectory,
-    keyring: Keyring | None,
-    *,
-    gate: Gate | None,
-    limiter: RateLimiter | None,
-) -> RouterServer:
-    if keyring is None:
-        return RouterServer(config, directory, gate or OpenGate(), limiter=limiter)
-    administration = Administration(keys=KeyAdministration(keyring))
-    return RouterServer(config, directory, keyring.gate, administration=administration, limiter=limiter)
 
 
 def deployment(name: str = MODEL, lane: str = LANE, **changes: Any) -> Deployment:
