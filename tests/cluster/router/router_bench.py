@@ -92,11 +92,11 @@ class RouterBench:
         )
         config = RouterConfig(port=0, redis_url="", terms=self.server.terms, cache_folder="")
         await directory.refresh()
-        administration = keyring and Administration(
-            keys=KeyAdministration(keyring), usage=UsageAdministration(directory.lane_names, self.queue)
-        )
-        open_gate = keyring.gate if keyring is not None else gate or OpenGate()
-        server = RouterServer(config, directory, open_gate, administration=administration, limiter=limiter)
+        administration = None
+        if keyring is not None:
+            usage = UsageAdministration(directory.lane_names, self.queue)
+            administration, gate = Administration(keys=KeyAdministration(keyring), usage=usage), keyring.gate
+        server = RouterServer(config, directory, gate or OpenGate(), administration=administration, limiter=limiter)
         port = await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         stub = GenerationStub(channel)  # type: ignore[no-untyped-call]
