@@ -18,7 +18,7 @@ from typing import Protocol
 
 from shardline_cluster.access.api_key import KeyLimits
 
-MOST_CHARGES = 4096  # when there are more, the older half is forgotten
+MOST_CHARGES = 1024  # when there are more, the older half is forgotten
 LIFE_MS = 3_600_000  # of what is known of a key after its last charge; nobody owes more than drains in this time
 LARGEST_LIMIT = 1_000_000_000  # a minute: up to here arithmetic is exact
 
