@@ -70,10 +70,10 @@ class KeyAccount:
 
     def take_back(self, limits: Limits, request_id: str, now_ms: int) -> None:
         """Makes a charge undone."""
-        if request_id in self.charges:
-            self.settle(limits, request_id, 0, now_ms)
-            if Limited.REQUESTS in self.debts:
-                self.debts[Limited.REQUESTS].add(-UNIT)
+        was_charged = request_id in self.charges
+        self.settle(limits, request_id, 0, now_ms)
+        if was_charged and Limited.REQUESTS in self.debts:
+            self.debts[Limited.REQUESTS].add(-UNIT)
 
     def _bring_up_to(self, now_ms: int, limits: Limits) -> None:
         elapsed_ms = min(max(0, now_ms - self.at_ms), LIFE_MS)
@@ -97,6 +97,6 @@ def _refusal(kind: Limited, debt: _Debt, cost: int) -> Refusal | None:
 
 
 def counted_limits(limits: KeyLimits) -> Limits:
-    """The limits that count. One beyond what can be counted exactly is none."""
+    """The limits that are there, none larger than what is counted exactly."""
     asked = {Limited.REQUESTS: limits.requests_per_minute, Limited.TOKENS: limits.tokens_per_minute}
-    return {kind: limit for kind, limit in asked.items() if limit is not None and limit <= LARGEST_LIMIT}
+    return {kind: min(limit, LARGEST_LIMIT) for kind, limit in asked.items() if limit is not None}

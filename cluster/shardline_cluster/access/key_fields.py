@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 from shardline_cluster.access.api_key import Scope
 from shardline_cluster.access.caller import DEFAULT_TENANT
+from shardline_cluster.access.rate_limiter import LARGEST_LIMIT
 from shardline_cluster.errors import InvalidRequestError
 
 MAX_LABEL_CHARACTERS = 200
-MAX_LIMIT = 10**12  # more than any cluster computes in a minute
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")  # also part of Redis keys and metrics
 _SHOWN = 80  # characters of a wrong value that a message shows
 
@@ -64,8 +64,8 @@ def limit_of(field: str, value: int | None) -> int | None:
     Raises:
         InvalidRequestError: it is no positive number, or beyond everything.
     """
-    if value is not None and not 1 <= value <= MAX_LIMIT:
-        raise _invalid(field, f"is {value}", f"must be 1 to {MAX_LIMIT}, or be left out for no limit")
+    if value is not None and not 1 <= value <= LARGEST_LIMIT:
+        raise _invalid(field, f"is {value}", f"must be 1 to {LARGEST_LIMIT}, or be left out for no limit")
     return value
 
 

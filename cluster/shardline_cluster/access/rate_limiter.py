@@ -9,7 +9,7 @@ a key is let in for at most limit × (T + one minute), and what was given back: 
 - At the end the charge is settled: what was reserved and not used is given back, what was used beyond is owed as well.
 - The same request is charged once and settled once, however often it is sent. That is remembered of the latest
   `MOST_CHARGES` charges of a key, and for `LIFE_MS` after its last one.
-- Limits that change count at once, and what is owed keeps its share of the limit. One above `LARGEST_LIMIT` is none.
+- Limits that change count at once, and what is owed keeps its share of the limit.
 """
 
 from dataclasses import dataclass
@@ -18,9 +18,9 @@ from typing import Protocol
 
 from shardline_cluster.access.api_key import KeyLimits
 
-MOST_CHARGES = 4096  # when there are more, the older half is forgotten
+MOST_CHARGES = 1024  # when there are more, the older half is forgotten
 LIFE_MS = 3_600_000  # of what is known of a key after its last charge; nobody owes more than drains in this time
-LARGEST_LIMIT = 1_000_000_000  # a minute: arithmetic stays exact below
+LARGEST_LIMIT = 1_000_000_000  # a minute: up to here arithmetic is exact
 
 
 class Limited(Enum):

@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from shardline_cluster.access.api_key import Scope
-from shardline_cluster.access.key_fields import MAX_LIMIT
+from shardline_cluster.access.rate_limiter import LARGEST_LIMIT
 from shardline_cluster.cli.admin_calls import AdminCalls, admin_calls
 from shardline_cluster.cli.number_flags import number_from
 from shardline_cluster.cli.period_flags import period_s
@@ -88,7 +88,7 @@ def _add_create(actions: Any) -> None:
         choices=[scope.value for scope in Scope],
         help="what it allows; may be repeated (default: generate)",
     )
-    _add_limit_flags(parser, number_from(1, MAX_LIMIT, whole=True), "no limit")
+    _add_limit_flags(parser, number_from(1, LARGEST_LIMIT, whole=True), "no limit")
     _add_expiry_flag(parser, "never")
     parser.add_argument("--label", metavar="TEXT", default="", help="a note for people")
     parser.add_argument("--json", action="store_true", help="print one JSON object, the key in `secret`")
@@ -143,7 +143,7 @@ def _add_expiry_flag(parser: argparse.ArgumentParser, default: str) -> None:
 
 
 def _limit_or_none(text: str) -> float | str:
-    return NO_LIMIT if text == NO_LIMIT else number_from(1, MAX_LIMIT, whole=True)(text)
+    return NO_LIMIT if text == NO_LIMIT else number_from(1, LARGEST_LIMIT, whole=True)(text)
 
 
 # --- actions ---------------------------------------------------------------------------------------------------------

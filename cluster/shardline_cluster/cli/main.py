@@ -35,6 +35,7 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         "scale",
         "drain",
         "keys",
+        "usage",
     ),
     "This installation": (
         "version",

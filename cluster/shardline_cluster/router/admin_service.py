@@ -15,6 +15,7 @@ class AdminService(AdminServicer):
     def __init__(self, administration: Administration, shell: ServiceShell) -> None:
         self._deployments = administration.deployments
         self._keys = administration.keys
+        self._usage = administration.usage
         self._shell = shell
 
     async def ApplyDeployment(self, request: pb.ApplyDeploymentRequest, context: Context) -> None:  # noqa: N802
@@ -60,3 +61,7 @@ class AdminService(AdminServicer):
     async def RevokeKey(self, request: pb.RevokeKeyRequest, context: Context) -> pb.RevokeKeyResponse:  # noqa: N802
         """Ends a key."""
         return await self._shell.answer(context, NEEDED, lambda caller: self._keys.revoke(request, caller))
+
+    async def GetUsage(self, request: pb.GetUsageRequest, context: Context) -> pb.GetUsageResponse:  # noqa: N802
+        """Tells what tenants have used."""
+        return await self._shell.answer(context, NEEDED, lambda _: self._usage.get(request))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from shardline_cluster.router.deployment_administration import DeploymentAdministration
 from shardline_cluster.router.key_administration import KeyAdministration
+from shardline_cluster.router.usage_administration import UsageAdministration
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -12,3 +13,4 @@ class Administration:
 
     deployments: DeploymentAdministration
     keys: KeyAdministration
+    usage: UsageAdministration

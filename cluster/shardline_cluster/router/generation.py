@@ -108,8 +108,9 @@ class Generation:
             ShardlineError: there is no such request, or no answer.
         """
         lane = self._lane_of(request)
-        end = await lane.streams.cancel(request.request_id, caller.tenant)
-        return pb.CancelResponse(state=STATES[end.state], end_offsets=end.offsets)
+        ended = await lane.streams.cancel(request.request_id, caller.tenant)
+        self._charges.settle(caller, ended.info.submission, ended.end)
+        return pb.CancelResponse(state=STATES[ended.end.state], end_offsets=ended.end.offsets)
 
     async def get_request(self, request: pb.GetRequestRequest, caller: Caller) -> pb.RequestStatus:
         """A request as it is now, with everything that it has generated.
@@ -119,6 +120,8 @@ class Generation:
         """
         lane = self._lane_of(request)
         snapshot = await lane.streams.look(request.request_id, caller.tenant)
+        if snapshot.end is not None:
+            self._charges.settle(caller, snapshot.info.submission, snapshot.end)
         assembly = _assembly(lane, snapshot.info, payload_of(snapshot.info))
         logs, closed = readable_logs(snapshot)
         texts = await self._replay(assembly, logs, closed)

@@ -1,8 +1,8 @@
-"""What a request costs the key behind it: charged before it is submitted, settled where its end is streamed.
+"""What a request costs the key behind it: charged before it is submitted, settled where its end is told.
 
 Knows nothing of where keys' debts are counted. Keys without limits cost no call. A request that exists already, found
-again by its idempotency key or resumed, is not charged. An end that no router streams to its client (a background
-request that nobody reads, a client that went away) settles nothing: then what was reserved counts as used.
+again by its idempotency key or resumed, is not charged. An end that no router tells its client (a background request
+that nobody asks for, a client that went away) settles nothing: then what was reserved counts as used.
 """
 
 import asyncio
@@ -57,7 +57,7 @@ class KeyCharges:
             await self._try(lambda: self._limiter.take_back(caller.key_id, caller.limits, submission.id))
 
     def settle(self, caller: Caller, submission: Submission, end: RequestEnd) -> None:
-        """The request's end was streamed to this caller. Does nothing where another key was charged for it."""
+        """The request's end is told to this caller. Does nothing where another key was charged for it."""
         if caller.limits.tokens_per_minute is None:
             return
         used = submission.prompt_tokens + completion_tokens(submission, end)

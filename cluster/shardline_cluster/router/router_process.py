@@ -35,6 +35,7 @@ from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
 from shardline_cluster.router.text_loading import load_deployed_text
+from shardline_cluster.router.usage_administration import UsageAdministration
 
 CONFIG_VARIABLE = "SHARDLINE_ROUTER_CONFIG"
 STOP_LIMIT_S = 9.0
@@ -74,7 +75,8 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         notice=directory.refresh,
         cluster=config.cluster,
     )
-    administration = Administration(deployments=deployments, keys=KeyAdministration(keyring))
+    usage = UsageAdministration(directory.lane_names, open_queue)
+    administration = Administration(deployments=deployments, keys=KeyAdministration(keyring), usage=usage)
     server = RouterServer(config, directory, keyring.gate, administration=administration, limiter=limiter)
     try:
         await keyring.start()

@@ -22,7 +22,7 @@ from shardline_cluster.queue.answers import (
     Snapshot,
     SubmitAnswer,
 )
-from shardline_cluster.queue.records import RequestEnd, RequestInfo, Submission
+from shardline_cluster.queue.records import RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply, RequestQueue
 from shardline_cluster.router.background_tasks import BackgroundTasks
 from shardline_cluster.router.client_stream import ClientStream
@@ -118,7 +118,7 @@ class TokenStreams:
         self._duties.carry_out(calls)
         return ClientStream(self._lane.stream_of(reader), reader, changed=changed, leave=lambda: self._leave(reader))
 
-    async def cancel(self, request_id: str, tenant: str) -> RequestEnd:
+    async def cancel(self, request_id: str, tenant: str) -> Ended:
         """Ends a request, or tells the end that it has. Asked until it is answered, also if the caller gives up.
 
         Raises:
@@ -193,12 +193,12 @@ class TokenStreams:
             stream.skip_position(answer.position)
         return answer, stream
 
-    async def _cancel(self, request_id: str, tenant: str) -> RequestEnd:
+    async def _cancel(self, request_id: str, tenant: str) -> Ended:
         reply = await self._settled(lambda: self._queue.cancel(request_id, tenant))
         if not isinstance(reply.value, Ended):
             raise unknown_request(request_id)
         self._duties.carry_out(self._lane.cancelled(reply.value, now_ms()))
-        return reply.value.end
+        return reply.value
 
     async def _look(self, request_id: str, tenant: str) -> Snapshot:
         reply = await self._settled(lambda: self._queue.look(request_id, tenant))

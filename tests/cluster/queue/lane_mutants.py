@@ -13,7 +13,7 @@ from shardline_cluster.queue import (
     memory_router_scripts,
     memory_sweep,
 )
-from shardline_cluster.queue.answers import ClaimAnswer, RestoreAnswer, RestoreCode
+from shardline_cluster.queue.answers import ClaimAnswer, ForgetCode, RestoreAnswer, RestoreCode
 from shardline_cluster.queue.calls import ClaimCall, CommitEntry, RestoreCall
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.memory_members import MemoryLeader
@@ -262,7 +262,39 @@ def routers_never_look_again(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(LaneStreams, "look_after", look_after)
 
 
+def an_end_is_counted_whenever_it_is_told(patch: pytest.MonkeyPatch) -> None:
+    """Whoever restores an end that is there counts it once more."""
+    original = memory_restore.restore
+
+    def restore(lane: MemoryLane, call: RestoreCall) -> RestoreAnswer:
+        answer = original(lane, call)
+        if answer.code is RestoreCode.ENDED and answer.end is not None:
+            tenant = call.info.submission.tenant
+            lane.usage[tenant] = lane.usage[tenant].with_end(call.info.submission, answer.end)
+        return answer
+
+    patch.setattr(memory_request_queue, "restore", restore)
+
+
+def what_is_forgotten_comes_back(patch: pytest.MonkeyPatch) -> None:
+    """A deletion on demand leaves no mark."""
+    original = memory_router_scripts.forget
+
+    def forget(lane: MemoryLane, request_id: str, tenant: str) -> ForgetCode:
+        code = original(lane, request_id, tenant)
+        lane.forgotten.clear()
+        return code
+
+    patch.setattr(memory_router_scripts, "forget", forget)
+
+
+def an_end_that_has_run_out_counts_again(patch: pytest.MonkeyPatch) -> None:
+    """A restored end counts however old it is."""
+    patch.setattr(memory_restore, "_has_run_out", lambda lane, record, end: False)
+
+
 FOUND_BY_CHANCE: tuple[Mutant, ...] = (
+    an_end_is_counted_whenever_it_is_told,
     no_fence,
     no_hold,
     ends_in_a_hold,

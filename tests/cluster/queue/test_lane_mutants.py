@@ -13,6 +13,7 @@ import tests.cluster.queue.test_interleavings_of_one_server as one_server
 import tests.cluster.queue.test_interleavings_when_it_forgets as forgets
 import tests.cluster.queue.test_queue_contract_claim as claim_contract
 import tests.cluster.queue.test_queue_contract_restore as restore_contract
+import tests.cluster.queue.test_queue_contract_usage as usage_contract
 from shardline_cluster.queue.records import DisconnectAction
 from tests.cluster.queue import lane_mutants as rules
 from tests.cluster.queue.lane_harness import LaneHarness
@@ -55,6 +56,14 @@ CONTRACT: tuple[tuple[rules.Mutant, Callable[[LaneHarness], Awaitable[None]]], .
     (rules.a_claim_is_not_repeated, claim_contract.test_the_same_claim_brings_the_same_requests_and_mail),
     (rules.mail_is_read_once, claim_contract.test_mail_comes_again_until_it_is_acknowledged),
     (rules.an_end_overwrites_an_end, restore_contract.test_an_end_that_is_there_wins),
+    (
+        rules.what_is_forgotten_comes_back,
+        usage_contract.test_what_was_forgotten_on_demand_is_neither_taken_back_nor_counted_again,
+    ),
+    (
+        rules.an_end_that_has_run_out_counts_again,
+        usage_contract.test_an_end_that_comes_back_after_its_record_ran_out_is_not_counted_again,
+    ),
 )
 
 

@@ -32,6 +32,7 @@ from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
 from shardline_cluster.router.token_streams import TokenStreams
+from shardline_cluster.router.usage_administration import UsageAdministration
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
 from shardline_workers.text.simulated_text import simulated_text_model
@@ -125,7 +126,11 @@ class RouterBench:
             notice=directory.refresh,
             cluster="default",
         )
-        return Administration(deployments=deployments, keys=KeyAdministration(keyring))
+        return Administration(
+            deployments=deployments,
+            keys=KeyAdministration(keyring),
+            usage=UsageAdministration(directory.lane_names, self.queue),
+        )
 
     async def close(self) -> None:
         for router in self._routers:

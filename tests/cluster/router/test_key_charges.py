@@ -200,6 +200,28 @@ async def test_what_was_not_used_is_given_back_at_the_end(bench: LimitsBench) ->
     await accepted(other, sampling=pb.SamplingParams(max_tokens=51))
 
 
+async def test_an_end_that_is_told_by_cancel_or_asked_for_settles_too(bench: LimitsBench) -> None:
+    bench.gate.limits = {"alice": KeyLimits(tokens_per_minute=60)}
+    router, shown = await bench.start(), showing("alice")
+    rooms = []
+    for ends_itself in (True, False):
+        stream = generate(router, sampling=pb.SamplingParams(max_tokens=50), background=True)
+        request_id = (await next_of_kind(stream, "accepted")).request_id
+        await bench.routers.claim()
+        await bench.routers.say(request_id, "12345", finish=STOP if ends_itself else None)
+
+        if ends_itself:
+            await router.stub.GetRequest(pb.GetRequestRequest(request_id=request_id), metadata=shown)
+        else:
+            await router.stub.Cancel(pb.CancelRequest(request_id=request_id), metadata=shown)
+
+        error = await refused(generate(router, sampling=pb.SamplingParams(max_tokens=58)))
+        rooms.append(str(error.details()))
+        bench.now_ms += 60_000
+
+    assert all("has used 7," in room for room in rooms)
+
+
 async def test_a_request_without_max_tokens_runs_alone(bench: LimitsBench) -> None:
     bench.gate.limits = {"alice": KeyLimits(tokens_per_minute=60)}
     router = await bench.start()

@@ -161,9 +161,9 @@ async def test_a_cancel_in_a_hold_is_asked_again_until_the_hold_is_over(bench: _
     assert stream is None
     bench.server.rollback(bench.server.snapshot())
 
-    end = await bench.streams.cancel(ID, "default")
+    ended = await bench.streams.cancel(ID, "default")
 
-    assert end.state is RequestState.CANCELLED
+    assert ended.end.state is RequestState.CANCELLED
     assert not (await bench.queue.view()).in_hold
 
 
