@@ -200,7 +200,5 @@ class LaneReadings:
         return (self._family(),)
 
     def _family(self) -> CounterMetricFamily:
-        text = (
-            "Readings of a request's log from the queue: one a stream, and one for each time that something was missed."
-        )
+        text = "Readings of a request's log from the queue: one a stream, and one more where something was missed."
         return CounterMetricFamily(PREFIX + "attaches", text, labels=["lane"])
