@@ -14,9 +14,9 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1._async import HealthServicer
 
 from shardline_cluster.errors import ShardlineError
+from shardline_cluster.fleet.ready_leaders import ready_leaders
 from shardline_cluster.queue.answers import LaneView
 from shardline_cluster.router.model_directory import ModelDirectory, ServedModel
-from shardline_cluster.router.ready_leaders import ready_leaders
 from shardline_cluster.router.router_metrics import RouterMetrics
 from shardline_cluster.telemetry.metrics_server import Health
 
