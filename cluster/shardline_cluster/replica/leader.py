@@ -15,6 +15,7 @@ import asyncio
 import logging
 import random
 import secrets
+import time
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -238,10 +239,10 @@ class Leader:
             await self._commit_once(self._held.next_commit(now))
 
     async def _commit_once(self, call: CommitCall) -> None:
-        sent_at = self._now()
+        sent_s = time.perf_counter()
         reply = await until_answered(lambda: self._queue.commit(call), what="a commit", terms=self._queue.terms)
         self._registration.heard()
-        self._telemetry.committed(call, self._now() - sent_at)
+        self._telemetry.committed(call, time.perf_counter() - sent_s)
         await self._apply(self._held.committed(call, reply, self._now()))
         if reply.identity != self._registration.identity:
             told = await self._registration.repeat()

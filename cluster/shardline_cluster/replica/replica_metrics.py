@@ -27,23 +27,40 @@ class ReplicaMetrics:
 
     def __init__(self, registry: CollectorRegistry, labels: Mapping[str, str]) -> None:
         """`labels`: the same for all series."""
-        self._make = make = Instruments(registry, labels)
-        own = make.constant
-        self._running = make.gauge("engine_num_seqs_running", "Sequences in the engine's batch.").labels(*own)
-        self._waiting = make.gauge("engine_num_seqs_waiting", "Sequences that wait in the engine.").labels(*own)
-        self._kv_usage = make.gauge("kv_cache_usage_perc", "Used part of the KV cache, 0 to 1.").labels(*own)
-        self._queries = make.counter(
-            "prefix_cache_queries", "Tokens of prompts that were looked for in the prefix cache."
-        ).labels(*own)
-        self._hits = make.counter("prefix_cache_hits", "Tokens of prompts that were found there.").labels(*own)
-        self._preemptions = make.counter(
-            "num_preemptions", "Sequences that the engine sent back to wait, for want of KV blocks."
-        ).labels(*own)
-        self._prompt = make.counter("prompt_tokens", "Tokens that were prefilled.").labels(*own)
-        self._generated = make.counter("generation_tokens", "Tokens that the engine generated.").labels(*own)
+        self._make = Instruments(registry, labels)
+        self._load = EngineLoad()
+        self._num_prefix_queries = 0
+        self._num_prefix_hits = 0
+        self._num_preempted = 0
+        self._num_prefilled = 0
+        self._num_generated = 0
+        self._num_commits = 0
+        self._num_committed = 0
+        self._add_engine()
         self._add_steps()
         self._add_queue()
         self._add_requests()
+
+    def _add_engine(self) -> None:
+        make = self._make
+        make.read_gauge("engine_num_seqs_running", "Sequences in the engine's batch.", lambda: self._load.num_running)
+        make.read_gauge("engine_num_seqs_waiting", "Sequences that wait in the engine.", lambda: self._load.num_waiting)
+        make.read_gauge("kv_cache_usage_perc", "Used part of the KV cache, 0 to 1.", lambda: self._load.kv_cache_usage)
+        make.read_counter(
+            "prefix_cache_queries",
+            "Tokens of prompts that were looked for in the prefix cache.",
+            lambda: self._num_prefix_queries,
+        )
+        make.read_counter(
+            "prefix_cache_hits", "Tokens of prompts that were found there.", lambda: self._num_prefix_hits
+        )
+        make.read_counter(
+            "num_preemptions",
+            "Sequences that the engine sent back to wait, for want of KV blocks.",
+            lambda: self._num_preempted,
+        )
+        make.read_counter("prompt_tokens", "Tokens that were prefilled.", lambda: self._num_prefilled)
+        make.read_counter("generation_tokens", "Tokens that the engine generated.", lambda: self._num_generated)
 
     def _add_steps(self) -> None:
         make, own = self._make, self._make.constant
@@ -66,8 +83,10 @@ class ReplicaMetrics:
         self.handed_over = make.counter(
             "handed_over_requests", "Requests that this replica gave back, or lost, before their end."
         ).labels(*own)
-        self._commits = make.counter("commits", "Commits with tokens, ends or questions; heartbeats not.").labels(*own)
-        self._committed = make.counter("committed_tokens", "Tokens that the log took.").labels(*own)
+        make.read_counter(
+            "commits", "Commits with tokens, ends or questions; heartbeats not.", lambda: self._num_commits
+        )
+        make.read_counter("committed_tokens", "Tokens that the log took.", lambda: self._num_committed)
         self._commit_s = make.token_histogram(
             "commit_latency_seconds", "From a commit to its answer, sending it again included.", bounds=COMMIT_BOUNDS
         ).series(*own)
@@ -94,23 +113,21 @@ class ReplicaMetrics:
         self._step_s.observe(took_s)
         self._step_tokens.observe(result.num_prefill_tokens + result.num_decode_tokens)
         self._batch.observe(len(result.sequences))
-        self._prompt.inc(result.num_prefill_tokens)
-        self._generated.inc(sum(len(sequence.token_ids) for sequence in result.sequences))
-        self._preemptions.inc(result.num_preempted)
-        self._queries.inc(result.num_prefix_queries)
-        self._hits.inc(result.num_prefix_hits)
-        self.engine_holds(result.load)
+        self._num_prefilled += result.num_prefill_tokens
+        self._num_generated += sum([len(sequence.token_ids) for sequence in result.sequences])
+        self._num_preempted += result.num_preempted
+        self._num_prefix_queries += result.num_prefix_queries
+        self._num_prefix_hits += result.num_prefix_hits
+        self._load = result.load
 
     def engine_holds(self, load: EngineLoad) -> None:
         """What is in the engine now."""
-        self._running.set(load.num_running)
-        self._waiting.set(load.num_waiting)
-        self._kv_usage.set(load.kv_cache_usage)
+        self._load = load
 
     def committed(self, num_tokens: int, took_s: float) -> None:
         """A commit with entries was answered."""
-        self._commits.inc()
-        self._committed.inc(num_tokens)
+        self._num_commits += 1
+        self._num_committed += num_tokens
         self._commit_s.observe(took_s)
 
     def ended(self, reason: str) -> None:

@@ -91,6 +91,8 @@ class RouterHealth:
         """A model that is not deployed any more is unknown, as one that never was."""
         for name in self._models.keys() - models.keys() - set(self._services):
             await self.servicer.set(name, _STATES.SERVICE_UNKNOWN)
+        for name in models.keys() - self._models.keys():
+            self._metrics.know(name)
         for name, serves in models.items():
             if name not in self._services:
                 await self.servicer.set(name, _state(serving=serves))
