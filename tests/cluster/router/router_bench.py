@@ -27,6 +27,7 @@ from shardline_cluster.router.key_administration import KeyAdministration
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
+from shardline_cluster.router.router_telemetry import RouterTelemetry
 from shardline_cluster.router.token_streams import TokenStreams
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
@@ -61,6 +62,7 @@ class RouterBench:
         self.skew_ms = 0
         self.server = MemoryServer(terms, now_ms=lambda: time.time_ns() // 1_000_000 + self.skew_ms)
         self.store = MemoryRecordStore[Deployment]()
+        self.telemetry: RouterTelemetry | None = None  # of the next router
         self.defaults = SamplingDefaults()  # of the model
         self.load: Callable[[Deployment], TextModel] = self._simulated_text
         self.leader = ScriptedLeader(self.queue())
@@ -91,7 +93,7 @@ class RouterBench:
         )
         config = RouterConfig(port=0, redis_url="", terms=self.server.terms, cache_folder="")
         await directory.refresh()
-        server = _server(config, directory, keyring, gate=gate, limiter=limiter)
+        server = _server(config, directory, keyring, gate=gate, limiter=limiter, telemetry=self.telemetry)
         port = await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")
         stub = GenerationStub(channel)  # type: ignore[no-untyped-call]
@@ -125,11 +127,14 @@ def _server(
     *,
     gate: Gate | None,
     limiter: RateLimiter | None,
+    telemetry: RouterTelemetry | None,
 ) -> RouterServer:
     if keyring is None:
-        return RouterServer(config, directory, gate or OpenGate(), limiter=limiter)
+        return RouterServer(config, directory, gate or OpenGate(), limiter=limiter, telemetry=telemetry)
     administration = Administration(keys=KeyAdministration(keyring))
-    return RouterServer(config, directory, keyring.gate, administration=administration, limiter=limiter)
+    return RouterServer(
+        config, directory, keyring.gate, administration=administration, limiter=limiter, telemetry=telemetry
+    )
 
 
 def deployment(name: str = MODEL, lane: str = LANE, **changes: Any) -> Deployment:
