@@ -103,6 +103,15 @@ class SequenceStep:
     error: str | None = None  # the request cannot be computed (NaN in its logits, say); it is gone from the engine
 
 
+@dataclass(frozen=True, slots=True)
+class EngineLoad:
+    """What an engine holds at one instant."""
+
+    num_running: int = 0  # sequences in the batch
+    num_waiting: int = 0  # sequences that wait inside the engine
+    kv_cache_usage: float = 0.0  # 0 … 1, blocks that only the prefix cache remembers not counted
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
     """One step of the whole batch."""
@@ -111,6 +120,9 @@ class StepResult:
     num_prefill_tokens: int = 0
     num_decode_tokens: int = 0
     num_preempted: int = 0  # sequences sent back to waiting inside the engine
+    num_prefix_queries: int = 0  # tokens of sequences that entered the batch: the prefix cache is asked for all
+    num_prefix_hits: int = 0  # those of them that it had
+    load: EngineLoad = EngineLoad()  # after the step
 
 
 @dataclass(frozen=True, slots=True)

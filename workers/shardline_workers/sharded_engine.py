@@ -120,6 +120,9 @@ class ShardedEngine:
             num_prefill_tokens=plan.num_prefill_tokens,
             num_decode_tokens=plan.num_decode_tokens,
             num_preempted=len(plan.preempted),
+            num_prefix_queries=plan.num_prefix_queries,
+            num_prefix_hits=plan.num_prefix_hits,
+            load=self._scheduler.load(),
         )
 
     def probe(self, num_tokens: int = 1) -> None:

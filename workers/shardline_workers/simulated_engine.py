@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from shardline_workers.engine import (
     Capacity,
     EngineDescription,
+    EngineLoad,
     EngineRequest,
     FinishReason,
     RequestTooLargeError,
@@ -189,7 +190,9 @@ class SimulatedEngine:
         done = {(step.request_id, step.sequence) for step in results if step.finish}
         self._running = [s for s in self._running if s.key not in done]
         told, self._ended_at_start = (*self._ended_at_start, *results), []
-        return StepResult(sequences=told, num_prefill_tokens=num_prefill, num_decode_tokens=num_all - num_prefill)
+        return StepResult(
+            sequences=told, num_prefill_tokens=num_prefill, num_decode_tokens=num_all - num_prefill, load=self._load()
+        )
 
     def check_integrity(self) -> None:
         """Raises AssertionError where slots or KV tokens are overbooked, or a sequence is booked twice."""
@@ -202,6 +205,10 @@ class SimulatedEngine:
     def close(self) -> None:
         """Forgets everything."""
         self._keep(lambda *_: False)
+
+    def _load(self) -> EngineLoad:
+        reserved = sum(s.reserved for s in self._running)
+        return EngineLoad(len(self._running), len(self._waiting), reserved / self._config.kv_tokens)
 
     def _start(self, request: EngineRequest, index: int, start: SequenceStart, *, tells_prompt: bool) -> None:
         """Lets a sequence wait; one whose log is at its end, without saying so, is told to be finished."""

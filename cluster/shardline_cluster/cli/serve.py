@@ -22,6 +22,7 @@ from shardline_cluster.cli.run_file import (
     write_run_file,
 )
 from shardline_cluster.cli.serve_flags import TERMS, add_serve_flags
+from shardline_cluster.cli.telemetry_flags import telemetry_of
 from shardline_cluster.cli.tls_flags import tls_files
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment_plan import plan_deployment, served_name
@@ -172,6 +173,7 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
         access=access_rules(arguments),
         tls=tls_files(arguments),
         cache_folder=str(default_cache_folder()),
+        telemetry=telemetry_of(arguments),
         offline=arguments.offline,
     )
 

@@ -7,6 +7,7 @@ from shardline_cluster.cli.access_flags import add_access_flags
 from shardline_cluster.cli.engine_flags import add_engine_flags
 from shardline_cluster.cli.number_flags import number_from
 from shardline_cluster.cli.redis_flags import add_redis_flags
+from shardline_cluster.cli.telemetry_flags import add_telemetry_flags
 from shardline_cluster.cli.tls_flags import add_tls_flags
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.queue.durability import Durability, parse_durability
@@ -23,6 +24,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     add_tls_flags(parser.add_argument_group("TLS"))
     _add_fleet_flags(parser.add_argument_group("fleet"))
     add_engine_flags(parser)
+    add_telemetry_flags(parser.add_argument_group("metrics and logs"))
 
 
 def _add_network_flags(group: Any) -> None:

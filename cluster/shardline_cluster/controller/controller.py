@@ -16,9 +16,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+from prometheus_client import CollectorRegistry
+
 from shardline_cluster.controller.actions import Action, Kill, ReportDead, Start, Stop
 from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.fleet_history import FleetHistory, FleetRound, with_refusal
+from shardline_cluster.controller.fleet_metrics import FleetMetrics, new_crashes
 from shardline_cluster.controller.fleet_reporting import report_on
 from shardline_cluster.controller.former_lanes import lanes_to_watch, to_be_served
 from shardline_cluster.controller.lane_watch import LaneSight, LaneWatch
@@ -37,6 +40,7 @@ from shardline_cluster.fleet.kept_records import wall_clock_ms
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.queue.calls import DeadMember, LaneBounds
 from shardline_cluster.queue.request_queue import RequestQueue
+from shardline_cluster.telemetry.metrics_server import Health
 
 KILLED_WITHIN_S = 2.0
 STOP_POLL_S = 0.1
@@ -58,6 +62,7 @@ class Controller:
         open_queue: Callable[[str], RequestQueue],
         clock: Callable[[], float] = time.monotonic,
         now_ms: Callable[[], int] = wall_clock_ms,
+        metrics: FleetMetrics | None = None,
     ) -> None:
         self.incarnation = draw_incarnation()
         self._config = config
@@ -68,6 +73,7 @@ class Controller:
         self._open_queue = open_queue
         self._clock = clock
         self._now_ms = now_ms
+        self._metrics = metrics or FleetMetrics(CollectorRegistry())
         self._limits = ReplicaLimits.for_terms(config.terms)
         self._calls = LauncherCalls(config.call_deadline_s)
         self._lanes: dict[str, LaneWatch] = {}
@@ -100,6 +106,8 @@ class Controller:
         fleet = await self._observe()
         decided = reconcile(fleet, self._history, self._limits)
         await self._lease.renew()  # observing may have taken long
+        self._metrics.saw(fleet.desired, {name: lane.view for name, lane in self._lanes.items() if lane.view})
+        self._metrics.crashed(new_crashes(self._history, decided.history), fleet.desired)
         self._history = decided.history
         await self._act(decided.actions, fleet)
         report = report_on(
@@ -140,14 +148,20 @@ class Controller:
             with suppress(QueueUnavailableError, NotInChargeError):  # the round says so
                 await self._lease.renew()
 
+    def health(self) -> Health:
+        """Whether the last round saw everything, and lately. May be called in any thread."""
+        return self._metrics.health()
+
     # --- observe -------------------------------------------------------------------------------------------------
 
     async def _try_round(self) -> None:
+        began_s = self._clock()
         try:
             await self.play_round()
             trouble = ""
         except ShardlineError as error:
             trouble = str(error)
+        self._metrics.round_ended(trouble, self._clock() - began_s)
         if trouble and trouble != self._trouble:
             LOG.warning("nothing is decided for now: %s", trouble)
         elif self._trouble and not trouble:
@@ -217,6 +231,7 @@ class Controller:
         LOG.info("starting replica %s (%s): %s", spec.replica, spec.incarnation, action.reason)
         try:
             await self._guarded(f"start {spec.replica}", lambda: self._launcher.start(spec))
+            self._metrics.started(action.deployment)
         except ConfigurationError as refusal:
             LOG.error("replica %s cannot be started: %s", spec.replica, refusal)
             self._history = with_refusal(self._history, spec.replica, str(refusal), back_off=self._limits.back_off)

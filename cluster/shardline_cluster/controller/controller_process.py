@@ -18,9 +18,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.process_launcher import ProcessLauncher
 from shardline_cluster.controller.redis_controller import controller_on_redis
+from shardline_cluster.controller.scrape_targets import controller_exporting
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json
 
@@ -45,8 +48,10 @@ async def run_controller(config: LocalControllerConfig) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     launcher = ProcessLauncher(Path(config.folder), owner_pid=config.owner_pid)
-    controller = controller_on_redis(config.controller, launcher, holder=f"{socket.gethostname()}:{config.folder}")
-    await controller.run(stop)
+    registry, holder = CollectorRegistry(), f"{socket.gethostname()}:{config.folder}"
+    controller = controller_on_redis(config.controller, launcher, holder=holder, registry=registry)
+    async with controller_exporting(controller, registry, config.controller):
+        await controller.run(stop)
     if config.drain_at_exit_s is not None:
         await controller.stop_replicas(config.drain_at_exit_s)
     await controller.close()

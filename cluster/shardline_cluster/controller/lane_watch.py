@@ -25,10 +25,12 @@ class LaneWatch:
     def __init__(self, queue: RequestQueue) -> None:
         self._queue = queue
         self._configured: tuple[str, LaneBounds] | None = None  # by which server, with what
+        self.view: LaneView | None = None  # as last seen
 
     async def look(self, bounds: LaneBounds | None) -> LaneSight:
         """How it stands. `bounds` None: nobody deploys to it any more."""
         reply = await self._queue.view()
+        self.view = reply.value
         if bounds is not None and self._configured != (reply.identity, bounds):
             configured = await self._queue.configure(bounds)
             self._configured = (configured.identity, bounds)

@@ -12,11 +12,13 @@ import sys
 import threading
 
 import ray
+from prometheus_client import CollectorRegistry
 
 from shardline_cluster.controller.controller import Controller
 from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.ray_launcher import RayLauncher
 from shardline_cluster.controller.redis_controller import controller_on_redis
+from shardline_cluster.controller.scrape_targets import controller_exporting
 from shardline_cluster.fleet.json_encoding import from_json
 
 LOG = logging.getLogger(__name__)
@@ -53,8 +55,9 @@ class ControllerActor:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         try:
-            self._controller = controller_on_redis(self._config, RayLauncher(), holder=_holder())
-            self._loop.run_until_complete(self._controller.run(self._stop))
+            registry = CollectorRegistry()
+            self._controller = controller_on_redis(self._config, RayLauncher(), holder=_holder(), registry=registry)
+            self._loop.run_until_complete(_serve(self._controller, registry, self._config, self._stop))
         except BaseException:
             LOG.exception("the controller failed")
             os._exit(1)
@@ -64,3 +67,10 @@ def _holder() -> str:
     """What there is one of: the actor of this name in this namespace of this Ray cluster."""
     context = ray.get_runtime_context()
     return f"ray:{context.gcs_address}:{context.namespace}"
+
+
+async def _serve(
+    controller: Controller, registry: CollectorRegistry, config: ControllerConfig, stop: asyncio.Event
+) -> None:
+    async with controller_exporting(controller, registry, config):
+        await controller.run(stop)

@@ -16,6 +16,7 @@ from shardline_cluster.errors import ShardlineError
 
 ANNOUNCED_S = 30.0  # how long an announcement counts; a scraper sees a killed process as down for as long
 REPEAT_S = 10.0
+WITHDRAW_S = 0.5  # a process that ends waits no longer; then its announcement runs out
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +66,9 @@ async def announced(exporter: Exporter, exporters: ExporterList) -> AsyncIterato
     finally:
         repeating.cancel()
         await asyncio.gather(repeating, return_exceptions=True)
-        with suppress(ShardlineError):
-            await exporters.withdraw(exporter)
+        with suppress(ShardlineError, TimeoutError):
+            async with asyncio.timeout(WITHDRAW_S):
+                await exporters.withdraw(exporter)
         await exporters.close()
 
 

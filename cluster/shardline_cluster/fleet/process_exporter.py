@@ -1,6 +1,5 @@
 """One process's metrics, health and further pages: served over HTTP and announced to the controller."""
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -24,7 +23,7 @@ async def exporting(
     """Serves for as long as the block lasts; gives `host:port`. `health` and `pages` are called in other threads.
 
     Raises:
-        OSError: this machine has no such address.
+        ConfigurationError: this machine has no such address.
     """
     server = MetricsServer(registry, health=health, pages=pages)
     address = server.start(config)
@@ -32,4 +31,4 @@ async def exporting(
         async with announced(Exporter(kind=kind, address=address), exporters):
             yield address
     finally:
-        await asyncio.to_thread(server.close)
+        server.close()

@@ -1,6 +1,7 @@
 """The leader's hand on its engine: everything that it is told waits for the next turn of the step thread."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
@@ -27,6 +28,7 @@ class Turn:
     capacity: Capacity
     has_work: bool
     refused: tuple[tuple[str, str], ...] = ()  # engine request id and reason
+    step_s: float | None = None  # how long the step took; None: there was none, or only a probe
 
 
 class EngineFailedError(RuntimeError):
@@ -151,11 +153,14 @@ class EngineDriver:
         engine = self._engine
         for call in orders.calls:
             call(engine)
-        result = StepResult()
-        if step and (probe or engine.has_work()):
+        result, step_s = StepResult(), None
+        has_work = engine.has_work()
+        if step and (probe or has_work):
             self._watch.expect(engine.expected_step_s())
+            began_s = time.perf_counter()
             result = engine.step()
-        return Turn(result, engine.capacity(), engine.has_work(), tuple(orders.refused))
+            step_s = time.perf_counter() - began_s if has_work else None
+        return Turn(result, engine.capacity(), engine.has_work(), tuple(orders.refused), step_s)
 
     def _warm_up(self) -> None:
         engine = self._engine

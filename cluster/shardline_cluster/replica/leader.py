@@ -15,6 +15,7 @@ import asyncio
 import logging
 import random
 import secrets
+import time
 from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ from shardline_cluster.replica.changes import Changes
 from shardline_cluster.replica.claim_size import ClaimSize, claim_size
 from shardline_cluster.replica.engine_driver import EngineDriver, Turn
 from shardline_cluster.replica.held_requests import HeldRequests
+from shardline_cluster.replica.leader_telemetry import LeaderTelemetry
 from shardline_cluster.replica.progress_watch import ProgressWatch
 from shardline_cluster.replica.queue_calls import until_answered
 from shardline_cluster.replica.registration import Registration
@@ -70,6 +72,7 @@ class Leader:
         text: TextModel,
         incarnation: str,
         limits: LeaderLimits | None = None,
+        telemetry: LeaderTelemetry | None = None,
     ) -> None:
         self._queue = queue
         self._registration = registration
@@ -77,6 +80,7 @@ class Leader:
         self._watch = watch
         self._incarnation = incarnation
         self._limits = limits or LeaderLimits()
+        self._telemetry = telemetry or LeaderTelemetry()
         self._held = HeldRequests(incarnation=incarnation, terms=queue.terms)
         self._batch = RunningBatch(self._held, driver, text, incarnation=incarnation)
         self._subscribed = asyncio.Event()
@@ -114,6 +118,7 @@ class Leader:
             for task in loops:
                 task.cancel()
             await asyncio.gather(*loops, return_exceptions=True)
+            self._telemetry.close()
 
     # --- work comes in -------------------------------------------------------------------------------------------
 
@@ -143,7 +148,9 @@ class Leader:
             free_slots=size.free_slots, free_tokens=size.free_tokens, nonce=secrets.token_bytes(8)
         )
         reply = await until_answered(lambda: self._queue.claim(call), what="a claim", terms=self._queue.terms)
-        await self._apply(self._held.claimed(reply, self._now()))
+        changes = self._held.claimed(reply, self._now())
+        self._telemetry.claimed(changes.started, now_ms=reply.now_ms)
+        await self._apply(changes)
         if reply.value.granted:
             return 0.0
         return min(max(reply.value.next_event_ms / 1000, LEAST_POLL_S), self._limits.poll_s)
@@ -199,6 +206,7 @@ class Leader:
             _LOG.exception("a step failed")
             raise ReplicaFailedError(f"a step failed: {type(error).__name__}: {error}") from error
         self._last_turn_at = self._now()
+        self._telemetry.took(turn)
         self._batch.take(turn)
         self._commit_due.set()
         if turn.capacity.free_slots > self._free_slots:
@@ -231,7 +239,10 @@ class Leader:
             await self._commit_once(self._held.next_commit(now))
 
     async def _commit_once(self, call: CommitCall) -> None:
+        sent_s = time.perf_counter()
         reply = await until_answered(lambda: self._queue.commit(call), what="a commit", terms=self._queue.terms)
+        self._registration.heard()
+        self._telemetry.committed(call, time.perf_counter() - sent_s)
         await self._apply(self._held.committed(call, reply, self._now()))
         if reply.identity != self._registration.identity:
             told = await self._registration.repeat()
@@ -262,6 +273,7 @@ class Leader:
 
     async def _apply(self, changes: Changes) -> None:
         """Carries an answer over to the engine and lets every loop look again."""
+        self._telemetry.dropped(changes.dropped)
         await self._batch.apply(changes)
         if changes.dropped:
             self._claim_due.set()

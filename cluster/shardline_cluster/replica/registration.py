@@ -32,6 +32,7 @@ class Registration:
         self._status = status
         self._member = Member(incarnation=spec.incarnation, role=MemberRole.LEADER)
         self.identity: str | None = None
+        self.heard_s = time.monotonic()  # when the queue last answered this replica
 
     @property
     def state(self) -> ReplicaState:
@@ -66,7 +67,12 @@ class Registration:
         member = dataclasses.replace(self._member, status=to_json(self._status))
         reply = await until_answered(lambda: self._queue.register(member), what="registering", terms=self._queue.terms)
         self.identity = reply.identity
+        self.heard()
         return reply
+
+    def heard(self) -> None:
+        """The queue has answered a call that renews the lease."""
+        self.heard_s = time.monotonic()
 
     async def keep(self) -> None:
         """Repeats once a heartbeat, for ever: keeps the lease where no commit does it, while a model loads."""

@@ -13,11 +13,17 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from prometheus_client import CollectorRegistry
+
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.exporters import ExporterKind, ExporterList
 from shardline_cluster.fleet.json_encoding import from_json
+from shardline_cluster.fleet.process_exporter import exporting
+from shardline_cluster.fleet.redis_exporters import RedisExporterList
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState
 from shardline_cluster.processes.event_loop import new_event_loop
@@ -26,8 +32,11 @@ from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.replica.engine_choice import LoadedModel, Report, load_model
 from shardline_cluster.replica.engine_driver import EngineDriver
 from shardline_cluster.replica.leader import Leader, ReplicaFailedError
+from shardline_cluster.replica.leader_telemetry import LeaderTelemetry
 from shardline_cluster.replica.progress_watch import ProgressWatch
 from shardline_cluster.replica.registration import Registration
+from shardline_cluster.replica.replica_health import ReplicaHealth
+from shardline_cluster.replica.replica_metrics import ReplicaMetrics, replica_labels
 from shardline_cluster.replica.step_thread import DaemonStepThread, StepThread
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.text.text_model import TextModel
@@ -38,6 +47,7 @@ LAST_WORDS_S = 1.0  # to tell the queue how it ended; the exit code says it too
 
 T = TypeVar("T")
 QueueFactory = Callable[[ReplicaSpec], RequestQueue]
+ExportersFactory = Callable[[ReplicaSpec], ExporterList]
 ModelLoader = Callable[[ReplicaSpec, Report], LoadedModel]
 
 SWITCH_INTERVAL_S = 0.0005  # more than the step thread needs of the interpreter between two runs of its kernels
@@ -62,11 +72,17 @@ def open_redis_queue(spec: ReplicaSpec) -> RequestQueue:
     return RedisRequestQueue(spec.redis_url, spec.deployment.lane, prefix=spec.prefix, terms=spec.terms)
 
 
+def open_redis_exporters(spec: ReplicaSpec) -> ExporterList:
+    """Where a replica announces its metrics."""
+    return RedisExporterList(spec.redis_url, prefix=spec.prefix)
+
+
 async def run_replica(
     spec: ReplicaSpec,
     *,
     stop: asyncio.Event,
     queue_factory: QueueFactory = open_redis_queue,
+    exporters_factory: ExportersFactory = open_redis_exporters,
     model_loader: ModelLoader = load_model,
     thread: StepThread | None = None,
 ) -> ReplicaExit:
@@ -78,9 +94,10 @@ async def run_replica(
     queue = queue_factory(spec)
     life = _Life(spec, queue, thread or DaemonStepThread())
     try:
-        driver, text = await life.load(model_loader, stop)
-        await life.serve(driver, text, stop)
-        await _close(driver)
+        async with life.exporting(exporters_factory(spec)):
+            driver, text = await life.load(model_loader, stop)
+            await life.serve(driver, text, stop)
+            await _close(driver)
         end = ReplicaExit(had_drained=True)
     except _StoppedEarlyError:
         end = ReplicaExit(had_drained=True, reason="told to stop before it was ready")
@@ -101,6 +118,20 @@ class _Life:
         self._thread = thread
         self._registration = Registration(queue, spec)
         self._watch = ProgressWatch(least_limit_s=spec.step_limit_s)
+        self._registry = CollectorRegistry()
+        labels = replica_labels(spec)
+        self._telemetry = LeaderTelemetry(ReplicaMetrics(self._registry, labels), labels=labels)
+
+    def exporting(self, exporters: ExporterList) -> AbstractAsyncContextManager[str]:
+        """Lets others read how it is, from the first moment on."""
+        health = ReplicaHealth(self._watch, self._registration, lease_s=self._spec.terms.lease_ms / 1000)
+        return exporting(
+            ExporterKind.REPLICA,
+            self._registry,
+            config=self._spec.telemetry,
+            exporters=exporters,
+            health=health.health,
+        )
 
     async def load(self, loader: ModelLoader, stop: asyncio.Event) -> tuple[EngineDriver, TextModel]:
         """Registers, so that a fresh server's hold runs meanwhile, loads the model and warms it up."""
@@ -133,6 +164,7 @@ class _Life:
             watch=self._watch,
             text=text,
             incarnation=self._spec.incarnation,
+            telemetry=self._telemetry,
         )
         await leader.run(stop)
 

@@ -34,6 +34,7 @@ class LaneDuties:
         self._tasks = tasks
         self._room = asyncio.Semaphore(MOST_CALLS_AT_ONCE)
         self._closed = False
+        self.num_attaches = 0  # readings of a log that were begun
         self.caller = QueueCaller(queue, lane, self.carry_out)
 
     def start(self) -> None:
@@ -67,6 +68,7 @@ class LaneDuties:
                 await self._restore(call)
 
     async def _attach(self, call: AttachStream) -> None:
+        self.num_attaches += 1
         try:
             reply = await self.caller.ask(
                 lambda: self._queue.attach(

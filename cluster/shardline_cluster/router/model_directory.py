@@ -97,6 +97,10 @@ class ModelDirectory:
         """Whether Redis answers: the store of deployments and every lane."""
         return self._store_answers and all(lane.streams.available for lane in self._lanes.values())
 
+    def num_attaches(self) -> Mapping[str, int]:
+        """How often logs were read, by lane; may be called in any thread."""
+        return {name: lane.streams.num_attaches for name, lane in list(self._lanes.items())}
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of what is deployed, in order."""

@@ -112,6 +112,13 @@ class RouterMetrics:
         )
         self.available = make.gauge("queue_available", "Whether Redis answers this router: 1 or 0.")
 
+    def know(self, model: str) -> None:
+        """A model is deployed: its series begin at zero, so that their first increase shows."""
+        for family in (self.accepted, self.open_streams, self.resumes, self.text_errors, self.first_token):
+            family.labels(model)
+        self.whole_request.labels(model)
+        self.inter_token.series(model)
+
     def failed(self, error: Exception) -> None:
         """A call ended with an error."""
         if isinstance(error, ShardlineError):
@@ -200,7 +207,5 @@ class LaneReadings:
         return (self._family(),)
 
     def _family(self) -> CounterMetricFamily:
-        text = (
-            "Readings of a request's log from the queue: one a stream, and one for each time that something was missed."
-        )
+        text = "Readings of a request's log from the queue: one a stream, and one more where something was missed."
         return CounterMetricFamily(PREFIX + "attaches", text, labels=["lane"])

@@ -16,13 +16,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
+
 from shardline_cluster.access.api_key import ApiKey
 from shardline_cluster.access.keyring import Keyring
 from shardline_cluster.access.redis_rate_limiter import RedisRateLimiter
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment_plan import plan_deployment
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
+from shardline_cluster.fleet.exporters import ExporterKind
 from shardline_cluster.fleet.json_encoding import from_json
+from shardline_cluster.fleet.process_exporter import exporting
+from shardline_cluster.fleet.redis_exporters import RedisExporterList
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.fleet.redis_record_store import RedisRecordStore
 from shardline_cluster.processes.event_loop import new_event_loop
@@ -33,7 +38,9 @@ from shardline_cluster.router.deployment_administration import DeploymentAdminis
 from shardline_cluster.router.key_administration import KeyAdministration
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
+from shardline_cluster.router.router_metrics import LaneReadings, RouterMetrics
 from shardline_cluster.router.router_server import RouterServer
+from shardline_cluster.router.router_telemetry import RouterTelemetry
 from shardline_cluster.router.text_loading import load_deployed_text
 from shardline_cluster.router.usage_administration import UsageAdministration
 
@@ -77,12 +84,29 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
     )
     usage = UsageAdministration(directory.lane_names, open_queue)
     administration = Administration(deployments=deployments, keys=KeyAdministration(keyring), usage=usage)
-    server = RouterServer(config, directory, keyring.gate, administration=administration, limiter=limiter)
+    registry = CollectorRegistry()
+    LaneReadings(registry, directory.num_attaches)
+    server = RouterServer(
+        config,
+        directory,
+        keyring.gate,
+        administration=administration,
+        limiter=limiter,
+        telemetry=RouterTelemetry(RouterMetrics(registry)),
+    )
+    exporter = exporting(
+        ExporterKind.ROUTER,
+        registry,
+        config=config.telemetry,
+        exporters=RedisExporterList(config.redis_url, prefix=config.prefix),
+        health=server.health,
+    )
     try:
         await keyring.start()
         listening(await server.start())
-        await stop.wait()
-        await asyncio.wait_for(server.stop(), STOP_LIMIT_S)
+        async with exporter:
+            await stop.wait()
+            await asyncio.wait_for(server.stop(), STOP_LIMIT_S)
     finally:
         await keyring.close()
         await records.close()

@@ -3,12 +3,10 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from typing import Any
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2
-from grpc_health.v1._async import HealthServicer
 from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_reflection.v1alpha import reflection
 
@@ -28,9 +26,12 @@ from shardline_cluster.router.open_inference_generation import OpenInferenceGene
 from shardline_cluster.router.open_inference_models import OpenInferenceModels
 from shardline_cluster.router.open_inference_service import OpenInferenceService
 from shardline_cluster.router.router_config import RouterConfig
+from shardline_cluster.router.router_health import RouterHealth
+from shardline_cluster.router.router_telemetry import RouterTelemetry
 from shardline_cluster.router.server_credentials import server_credentials
 from shardline_cluster.router.service_shell import ServiceShell
 from shardline_cluster.router.text_threads import TextThreads
+from shardline_cluster.telemetry.metrics_server import Health
 from shardline_protos import admin_pb2, open_inference_pb2
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.admin_pb2_grpc import add_AdminServicer_to_server
@@ -45,7 +46,6 @@ OPEN_INFERENCE_SERVICE = open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInf
 SERVICES = (GENERATION_SERVICE, ADMIN_SERVICE, OPEN_INFERENCE_SERVICE)
 SERVED_NAMES = ("", *SERVICES)  # the empty name is the whole server
 MAX_MESSAGE_BYTES = 16 << 20
-HEALTH_PERIOD_S = 0.5
 STOP_GRACE_S = 2.0  # for handlers to tell their clients where to go
 PING_AFTER_MS = 60_000  # without a word of a client
 PING_TIMEOUT_MS = 20_000
@@ -81,27 +81,28 @@ class RouterServer:
         *,
         administration: Administration | None = None,
         limiter: RateLimiter | None = None,
+        telemetry: RouterTelemetry | None = None,
     ) -> None:
         """Without an administration there is no Admin service; without a limiter this router alone counts."""
         self._directory = directory
         self._gate = gate
         self._administration = administration
+        self._telemetry = telemetry or RouterTelemetry()
         self._threads = TextThreads()
         patience_s = 3 * config.terms.call_timeout_ms / 1000
         self._charges = KeyCharges(limiter or MemoryRateLimiter(), patience_s=patience_s)
-        self._health = HealthServicer()
+        self._health = RouterHealth(directory, SERVED_NAMES, self._telemetry.metrics)
         self._server = grpc.aio.server(
             options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))],
             interceptors=[MalformedRequests(*SERVICES)],
         )
         self._add_services()
         self._config = config
-        self._watching: asyncio.Task[None] | None = None
 
     def _add_services(self) -> None:
-        generation = Generation(self._directory, self._threads, charges=self._charges)
+        generation = Generation(self._directory, self._threads, self._telemetry, charges=self._charges)
         catalogue = ModelCatalogue(self._directory, self._threads)
-        shell = ServiceShell(self._gate)
+        shell = ServiceShell(self._gate, self._telemetry)
         service = GenerationService(generation, catalogue, shell)
         add_GenerationServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
         open_inference = OpenInferenceService(
@@ -111,7 +112,7 @@ class RouterServer:
         if self._administration is not None:
             admin = AdminService(self._administration, shell)
             add_AdminServicer_to_server(admin, self._server)  # type: ignore[no-untyped-call]
-        add_HealthServicer_to_server(self._health, self._server)
+        add_HealthServicer_to_server(self._health.servicer, self._server)
         names = [name for name in SERVICES if name != ADMIN_SERVICE or self._administration is not None]
         names.append(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
@@ -124,9 +125,8 @@ class RouterServer:
         """
         port = self._listen()
         self._directory.start()
-        await self._tell_health(serving=False)
+        await self._health.start()
         await self._server.start()
-        self._watching = asyncio.get_running_loop().create_task(self._watch_health())
         return port
 
     def _listen(self) -> int:
@@ -146,10 +146,7 @@ class RouterServer:
 
     async def stop(self) -> None:
         """Goes away within seconds: no new calls, then every open stream is told to go on elsewhere, then the rest."""
-        if self._watching is not None:
-            self._watching.cancel()
-            await asyncio.gather(self._watching, return_exceptions=True)
-        await self._tell_health(serving=False)
+        await self._health.stop()
         stopping = asyncio.get_running_loop().create_task(self._server.stop(STOP_GRACE_S))
         await asyncio.sleep(0)  # the server refuses new calls from here on
         await self._directory.close(ShuttingDownError("this router shuts down: go on through another one"))
@@ -157,13 +154,6 @@ class RouterServer:
         await self._charges.close()
         self._threads.close()
 
-    async def _watch_health(self) -> None:
-        """Serving means that Redis answers: without it nothing can be accepted."""
-        while True:
-            await self._tell_health(serving=self._directory.available)
-            await asyncio.sleep(HEALTH_PERIOD_S)
-
-    async def _tell_health(self, *, serving: bool) -> None:
-        status: Any = health_pb2.HealthCheckResponse.SERVING if serving else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in SERVED_NAMES:
-            await self._health.set(name, status)
+    def health(self) -> Health:
+        """For `/health`; may be called in any thread."""
+        return self._health.health()

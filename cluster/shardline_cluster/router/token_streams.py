@@ -65,6 +65,11 @@ class TokenStreams:
         return self._caller.available
 
     @property
+    def num_attaches(self) -> int:
+        """How often the log of some request was read."""
+        return self._duties.num_attaches
+
+    @property
     def identity(self) -> str:
         """The server's identity as last answered.
 

@@ -15,6 +15,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import replace
 from typing import Any
 
 from shardline_cluster.controller.controller_config import ControllerConfig
@@ -30,6 +31,8 @@ from shardline_cluster.serve.router_health import wait_until_serving
 from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
 from shardline_cluster.serve.start_times import StartTimes
 from shardline_cluster.serve.supervised_child import ChildFailedError, ChildPlan, SupervisedChild
+from shardline_cluster.telemetry.metrics_server import host_and_port
+from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 
 RAY_START_S = 90.0  # a loaded machine needs long; a quiet one 3 s
 ROUTER_START_S = 60.0
@@ -54,6 +57,7 @@ class LocalCluster:
         self._port = port
         self._say = say
         self._commands = Commands(logs=folder.make("logs"))
+        self._telemetry = _with_port(options)
         self._redis = EmbeddedRedis(options.durability, say=say) if options.redis_url is None else None
         self._ray: RayPlan | None = None
         self._head: SupervisedChild | None = None
@@ -85,6 +89,12 @@ class LocalCluster:
         """Where commands of this user find the routers without TLS; empty where everybody speaks plain text."""
         sockets = local_sockets(self._socket_stem(), self._options.num_routers)
         return tuple(f"unix:{socket}" for socket in sockets if socket)
+
+    @property
+    def metrics_address(self) -> str:
+        """Where the controller serves metrics; empty where it chooses the port itself."""
+        port = self._telemetry.metrics_port
+        return host_and_port(self._telemetry.told_host, port) if port else ""
 
     async def start_redis(self) -> None:
         """Starts Redis, or looks whether a given one will do.
@@ -133,6 +143,7 @@ class LocalCluster:
             local_socket=self._socket_stem(),
             cache_folder=self._options.cache_folder,
             cluster=self._options.name,
+            telemetry=replace(self._telemetry, metrics_port=0),
         )
         with self._times.phase("routers"):
             for plan in self._commands.routers(config, self._options.num_routers):
@@ -216,6 +227,7 @@ class LocalCluster:
             prefix=self._options.redis_prefix,
             terms=self._options.terms,
             cluster=self._options.name,
+            telemetry=self._telemetry,
         )
 
     def _socket_stem(self) -> str:
@@ -227,6 +239,18 @@ class LocalCluster:
 
     def _keep(self, keeping: Coroutine[Any, Any, None]) -> None:
         self._keeping.append(asyncio.create_task(keeping))
+
+
+def _with_port(options: ServeOptions) -> TelemetryConfig:
+    """The controller's telemetry, on a port that it keeps over its restarts.
+
+    In a joined Ray cluster it may choose one: a controller that the last `serve` left there is found again by its
+    configuration, and must not be replaced for the sake of another port.
+    """
+    telemetry = options.telemetry
+    if telemetry.metrics_port or options.ray_address is not None:
+        return telemetry
+    return replace(telemetry, metrics_port=free_port(telemetry.metrics_host))
 
 
 async def _stop(children: Iterable[SupervisedChild | None]) -> None:

@@ -15,6 +15,7 @@ from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.tls_files import TlsFiles
 from shardline_cluster.serve.ports import is_own_address
 from shardline_cluster.serve.ray_plan import HEAD_IP, NODE_IP
+from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 
 
 class LauncherKind(Enum):
@@ -45,6 +46,7 @@ class ServeOptions:
     access: AccessRules = field(default_factory=AccessRules)
     tls: TlsFiles | None = None  # of the routers; None: plain text
     cache_folder: str  # of downloaded models and digests
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)  # the port is the controller's
     offline: bool = False  # take the model from the cache or refuse
 
     def __post_init__(self) -> None:

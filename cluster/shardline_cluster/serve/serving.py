@@ -202,6 +202,8 @@ class _Serving:
         self._announcer.ready(self._times.phases)
         part = "" if report.num_ready == len(report.places) else f" with {report.num_ready} replicas so far"
         self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
+        if address := self._cluster.metrics_address:
+            self._say(f"metrics: http://{address}/metrics of the controller, http://{address}/targets lists all others")
         where = f"--endpoint {self._cluster.endpoint}" if self._options.tls is None else f"--name {self._options.name}"
         self._say(f"in another terminal: shardline chat {where}; Ctrl-C here stops everything")
 

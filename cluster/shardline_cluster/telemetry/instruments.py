@@ -1,9 +1,11 @@
 """Makes one process's instruments, all in one registry and all with the same prefix and constant labels."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 
+from shardline_cluster.telemetry.read_values import Family, ReadValue
 from shardline_cluster.telemetry.token_histogram import TokenHistogram
 
 PREFIX = "shardline_"
@@ -35,6 +37,25 @@ class Instruments:
         """Values by size, some for each token or step."""
         return TokenHistogram(
             PREFIX + name, documentation, registry=self._registry, labels=self._all(labels), bounds=bounds
+        )
+
+    def read_counter(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """Something that only grows, and is read when somebody scrapes."""
+        self._add_read(CounterMetricFamily, name, documentation, read)
+
+    def read_gauge(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """A value of now that is read when somebody scrapes."""
+        self._add_read(GaugeMetricFamily, name, documentation, read)
+
+    def _add_read(self, family: Family, name: str, documentation: str, read: Callable[[], float]) -> None:
+        ReadValue(
+            family,
+            PREFIX + name,
+            documentation,
+            registry=self._registry,
+            labels=self._names,
+            values=self.constant,
+            read=read,
         )
 
     def _all(self, labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ The thread answers while the process's event loop hangs: that is when somebody a
 loop, and what a page tells must be readable from any thread.
 """
 
+import errno
 import json
 import logging
 import socket
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 
 CLIENT_LIMIT_S = 5.0  # a client that is silent for longer is hung up on
@@ -63,13 +65,16 @@ class MetricsServer:
         free one is taken in its place, and the log says so.
 
         Raises:
-            OSError: this machine has no such address.
+            ConfigurationError: this machine has no such address.
         """
         try:
             server = self._listen(config.metrics_host, config.metrics_port)
         except OSError as error:
-            if not config.metrics_port:
-                raise
+            if error.errno != errno.EADDRINUSE:
+                raise ConfigurationError(
+                    f"cannot serve metrics on {config.metrics_host}, port {config.metrics_port}: {error.strerror}; "
+                    "name an address of this machine with --metrics-host"
+                ) from error
             log.warning(
                 "cannot serve metrics on %s:%d (%s): any free port is taken instead",
                 config.metrics_host,
@@ -82,10 +87,9 @@ class MetricsServer:
         return host_and_port(config.told_host, server.server_address[1])
 
     def close(self) -> None:
-        """Listens no more."""
+        """Listens no more, from half a second after this returns: the thread that serves looks up as seldom."""
         if self._server is not None:
-            self._server.shutdown()
-            self._server.server_close()
+            threading.Thread(target=_end, args=(self._server,), name="metrics-end", daemon=True).start()
             self._server = None
 
     def answer(self, path: str, accept: str) -> tuple[int, str, bytes]:
@@ -133,6 +137,11 @@ def _handler(server: MetricsServer) -> type[BaseHTTPRequestHandler]:
             """Says nothing: scrapers come every few seconds."""
 
     return Handler
+
+
+def _end(server: ThreadingHTTPServer) -> None:
+    server.shutdown()
+    server.server_close()
 
 
 def host_and_port(host: str, port: int) -> str:

@@ -19,6 +19,7 @@ from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.engine_driver import EngineDriver
 from shardline_cluster.replica.leader import Leader, LeaderLimits
+from shardline_cluster.replica.leader_telemetry import LeaderTelemetry
 from shardline_cluster.replica.progress_watch import ProgressWatch
 from shardline_cluster.replica.registration import Registration
 from shardline_protos.record_pb2 import RequestPayload
@@ -155,6 +156,7 @@ class SimulatedLane:
         config: SimulatedEngineConfig | None = None,
         *,
         limits: LeaderLimits | None = None,
+        telemetry: LeaderTelemetry | None = None,
         wrap: Callable[[SimulatedEngine], Engine] = lambda engine: engine,
     ) -> RunningLeader:
         """Starts a leader with a simulated engine."""
@@ -169,6 +171,7 @@ class SimulatedLane:
             text=simulated_text_model(4096),
             incarnation=incarnation,
             limits=limits,
+            telemetry=telemetry,
         )
         return RunningLeader(queue, thread, engine, stop, asyncio.create_task(leader.run(stop)))
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
+from shardline_cluster.fleet.memory_exporters import MemoryExporterList
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.queue.answers import Snapshot
 from shardline_cluster.queue.calls import Member, MemberRole
@@ -110,7 +111,13 @@ async def held_replica() -> AsyncIterator[HeldReplica]:
     held.engine.is_held = True
     loaded = LoadedModel(held.engine, simulated_text_model(4096))
     life = asyncio.create_task(
-        run_replica(spec, stop=stop, queue_factory=lambda _: held.queue, model_loader=lambda *_: loaded)
+        run_replica(
+            spec,
+            stop=stop,
+            queue_factory=lambda _: held.queue,
+            exporters_factory=lambda _: MemoryExporterList(),
+            model_loader=lambda *_: loaded,
+        )
     )
     for _ in range(WARM_UP_STEPS):
         held.engine.let_go()

@@ -7,6 +7,7 @@ import pytest
 
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.json_encoding import from_json
+from shardline_cluster.fleet.memory_exporters import MemoryExporterList
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_cluster.queue.calls import Member
@@ -84,7 +85,14 @@ class RunningReplica:
         loader: ModelLoader = load
         spec = _spec(warm_up_limit_s=warm_up_limit_s)
         self.life: asyncio.Task[ReplicaExit] = asyncio.create_task(
-            run_replica(spec, stop=self.stop, queue_factory=lambda _: self.queue, model_loader=loader, thread=thread)
+            run_replica(
+                spec,
+                stop=self.stop,
+                queue_factory=lambda _: self.queue,
+                exporters_factory=lambda _: MemoryExporterList(),
+                model_loader=loader,
+                thread=thread,
+            )
         )
 
 
@@ -221,7 +229,13 @@ async def test_it_lives_with_a_thread_of_its_own_and_the_engine_that_the_options
     server = MemoryServer()
     queue, stop = HeardQueue(server), asyncio.Event()
     life = asyncio.create_task(
-        run_replica(_spec(simulated_step_s=0.001), stop=stop, queue_factory=lambda _: queue, model_loader=load_model)
+        run_replica(
+            _spec(simulated_step_s=0.001),
+            stop=stop,
+            queue_factory=lambda _: queue,
+            exporters_factory=lambda _: MemoryExporterList(),
+            model_loader=load_model,
+        )
     )
     while ReplicaState.READY not in queue.states:  # noqa: ASYNC110 - a real thread, and no event for it
         await asyncio.sleep(0.005)

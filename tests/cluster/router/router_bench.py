@@ -31,6 +31,7 @@ from shardline_cluster.router.key_administration import KeyAdministration
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
+from shardline_cluster.router.router_telemetry import RouterTelemetry
 from shardline_cluster.router.token_streams import TokenStreams
 from shardline_cluster.router.usage_administration import UsageAdministration
 from shardline_protos import generation_pb2 as pb
@@ -66,6 +67,7 @@ class RouterBench:
         self.skew_ms = 0
         self.server = MemoryServer(terms, now_ms=lambda: time.time_ns() // 1_000_000 + self.skew_ms)
         self.store = MemoryRecordStore[Deployment]()
+        self.telemetry: RouterTelemetry | None = None  # of the next router
         self.defaults = SamplingDefaults()  # of the model
         self.load: Callable[[Deployment], TextModel] = self._simulated_text
         self.leader = ScriptedLeader(self.queue())
@@ -103,6 +105,7 @@ class RouterBench:
             gate or (keyring.gate if keyring else OpenGate()),
             administration=None if keyring is None else self._administration(records, directory, keyring),
             limiter=limiter,
+            telemetry=self.telemetry,
         )
         port = await server.start()
         channel = grpc.aio.insecure_channel(f"127.0.0.1:{port}")

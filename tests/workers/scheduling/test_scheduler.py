@@ -196,6 +196,20 @@ def test_a_prefix_that_was_computed_is_not_computed_again() -> None:
     assert spans(plan) == {("b", 0): (8, 10)}
 
 
+def test_a_plan_tells_what_the_prefix_index_was_asked_for_and_what_it_had() -> None:
+    engine = scheduler()
+    engine.add(request("first", 10))
+    first, _ = run_step(engine)
+    held = engine.load()
+
+    engine.add(request("second", 10))
+    second, _ = run_step(engine)
+
+    assert (first.num_prefix_queries, first.num_prefix_hits) == (10, 0)
+    assert (second.num_prefix_queries, second.num_prefix_hits) == (10, 2 * BLOCK)
+    assert (held.num_running, held.num_waiting, held.kv_cache_usage) == (1, 0, 3 / 64)
+
+
 def test_at_least_one_token_is_computed_for_a_prompt_that_is_cached_whole() -> None:
     engine = scheduler()
     for name in ("a", "b"):

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from heapq import heappop, heappush
 from itertools import islice
 
-from shardline_workers.engine import Capacity, EngineRequest, SequenceStep, TokenLogprobs
+from shardline_workers.engine import Capacity, EngineLoad, EngineRequest, SequenceStep, TokenLogprobs
 from shardline_workers.scheduling.request import SequenceKey, SequenceState, SequenceStatus
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.scheduling.sequence_blocks import SequenceBlocks
@@ -90,6 +90,11 @@ class Scheduler:
             free_slots=max(0, self.limits.max_num_seqs - num_sequences),
             free_tokens=max(0, self._blocks.num_free - claimed) * self.limits.block_size,
         )
+
+    def load(self) -> EngineLoad:
+        """What is held now."""
+        usage = 1 - self._blocks.num_free / self.limits.num_blocks
+        return EngineLoad(len(self._running), len(self._waiting), usage)
 
     def num_next_tokens(self) -> int:
         """About how many tokens the next step will hold, without planning it."""

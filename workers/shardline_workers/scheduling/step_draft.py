@@ -17,10 +17,14 @@ class StepDraft:
     preempted: list[SequenceKey] = field(default_factory=list)
     num_prefill_tokens: int = 0
     num_decode_tokens: int = 0
+    num_prefix_queries: int = 0
+    num_prefix_hits: int = 0
 
     def add_start(self, state: SequenceState) -> None:
         """Tells that a sequence has entered its slot."""
         assert state.slot is not None, "a sequence that starts has a slot"
+        self.num_prefix_queries += len(state.token_ids)
+        self.num_prefix_hits += state.num_computed
         self.starts.append(
             SlotStart(
                 slot=state.slot,
@@ -67,6 +71,8 @@ class StepDraft:
             preempted=tuple(self.preempted),
             num_prefill_tokens=self.num_prefill_tokens,
             num_decode_tokens=self.num_decode_tokens,
+            num_prefix_queries=self.num_prefix_queries,
+            num_prefix_hits=self.num_prefix_hits,
         )
 
     def _num_tokens(self, state: SequenceState) -> int:

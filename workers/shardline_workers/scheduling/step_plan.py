@@ -53,6 +53,8 @@ class StepPlan:
     preempted: tuple[SequenceKey, ...] = ()
     num_prefill_tokens: int = 0
     num_decode_tokens: int = 0
+    num_prefix_queries: int = 0  # tokens that the prefix index was asked for
+    num_prefix_hits: int = 0  # tokens that it had
 
     @property
     def num_tokens(self) -> int:
