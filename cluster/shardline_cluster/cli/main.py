@@ -26,6 +26,12 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         "generate",
         "chat",
     ),
+    "Models on this machine": (
+        "pull",
+        "models",
+        "show",
+        "rm",
+    ),
     "Look after a cluster": (
         "status",
         "keys",
