@@ -10,6 +10,7 @@ from shardline import ChatMessage, Client
 from shardline.errors import ShardlineError
 from shardline_cluster.cli import standard_input
 from shardline_cluster.cli.answer_printing import print_answer
+from shardline_cluster.cli.config_file import add_config_flag
 from shardline_cluster.cli.router_address import add_router_flags, connect
 from shardline_cluster.cli.sampling_flags import add_sampling_flags, sampling_options
 from shardline_cluster.cli.token_meter import TokenMeter
@@ -40,6 +41,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add_sampling_flags(parser)
     parser.add_argument("--stats", action="store_true", help="print how fast it went to standard error")
     add_router_flags(parser)
+    add_config_flag(parser)
     return parser
 
 
