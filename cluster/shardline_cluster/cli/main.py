@@ -37,6 +37,7 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         "keys",
     ),
     "This installation": (
+        "doctor",
         "version",
     ),
 })
