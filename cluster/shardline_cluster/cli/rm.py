@@ -67,7 +67,7 @@ def _agreed(model: CachedModel) -> bool:
     if not standard_input.at_terminal():
         raise ConfigurationError(f"{model.name} is deleted only if you say --yes, since no terminal is there to ask")
     answer = standard_input.read_line(f"Delete {model.name} ({shown_bytes(model.num_bytes)})? [y/N] ")
-    return (answer or "").lower() in ("y", "yes")
+    return (answer or "").strip().lower() in ("y", "yes")
 
 
 def _refuse_used(model: CachedModel, environment: Mapping[str, str]) -> None:
