@@ -12,6 +12,7 @@ from shardline_cluster.cli.finding import Finding, Level
 from shardline_cluster.cli.machine_checks import machine_findings
 from shardline_cluster.cli.number_flags import number_from
 from shardline_cluster.cli.package_checks import check_launcher, check_packages, check_python, check_server_binary
+from shardline_cluster.cli.redis_flags import add_redis_flags, redis_url
 from shardline_cluster.queue.durability import Durability, parse_durability
 from shardline_cluster.replica.engine_choice import default_cache_folder
 
@@ -36,7 +37,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--redis-url", metavar="URL", help="a Redis or Valkey server to look at (else REDIS_URL)")
+    add_redis_flags(parser, otherwise="none is looked at")
     parser.add_argument(
         "--redis-prefix", metavar="TEXT", default="shardline", help="what its keys begin with (default %(default)s)"
     )
@@ -77,16 +78,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _findings(arguments: argparse.Namespace, environment: Mapping[str, str]) -> Iterator[Finding]:
-    redis_url = arguments.redis_url or environment.get("REDIS_URL")
+    url = redis_url(arguments, environment)
     yield check_python()
     yield from check_packages()
     yield check_launcher()
-    yield check_server_binary(is_needed=not redis_url)
-    if redis_url and importlib.util.find_spec("redis") is not None:  # its lack is told above
+    yield check_server_binary(is_needed=not url)
+    if url and importlib.util.find_spec("redis") is not None:  # its lack is told above
         from shardline_cluster.cli.redis_checks import redis_findings
 
         durability = parse_durability(arguments.durability)
-        yield from asyncio.run(redis_findings(redis_url, prefix=arguments.redis_prefix, durability=durability))
+        yield from asyncio.run(redis_findings(url, prefix=arguments.redis_prefix, durability=durability))
     yield from machine_findings(
         environment,
         host=arguments.host,

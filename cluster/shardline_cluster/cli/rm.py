@@ -12,7 +12,7 @@ from shardline_cluster.cli import standard_input
 from shardline_cluster.cli.cached_choice import choose_cached
 from shardline_cluster.cli.run_file import RunFile, live_run_files
 from shardline_cluster.errors import ConfigurationError, ShardlineError
-from shardline_cluster.fleet.redis_deployment_store import RedisDeploymentStore
+from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.files.cached_models import CachedModel, delete_cached
@@ -95,11 +95,12 @@ def _serves(run_file: RunFile, model: CachedModel) -> bool:
 
 
 async def _deployed_sources(run_file: RunFile) -> list[str]:
-    store = RedisDeploymentStore(run_file.redis_url, prefix=run_file.redis_prefix)
+    records = deployments_on_redis(run_file.redis_url, prefix=run_file.redis_prefix)
     try:
-        return [deployment.model for deployment in (await store.all()).values()]
+        await records.refresh()
+        return [deployment.model for deployment in records.values.values()]
     finally:
-        await store.close()
+        await records.close()
 
 
 def _is_same(source: str, model: CachedModel) -> bool:

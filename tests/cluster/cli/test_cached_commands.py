@@ -1,5 +1,6 @@
 """pull, models, show and rm on a cache of their own, against a hub on this machine."""
 
+import asyncio
 import json
 import os
 import time
@@ -8,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from shardline_cluster.cli import models, rm, standard_input
+from shardline_cluster.cli import models, standard_input
 from shardline_cluster.cli.main import main
 from shardline_cluster.cli.run_file import RunFile, write_run_file
+from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.deployment_records import deployments_on_redis
+from shardline_cluster.queue.durability import Durability
+from tests.cluster.queue.redis_servers import running_server, server_binaries
 from tests.workers.files.hub_server import COMMIT, HubServer, running
 from tests.workers.files.wheels import TINY_GGUF
 
@@ -185,12 +190,12 @@ def test_without_a_terminal_rm_wants_the_flag(cache: Path, capsys: pytest.Captur
     assert list(cache.rglob("*.gguf")) != []
 
 
-def a_server() -> None:
+def a_server(redis_url: str = "unix:///nowhere/redis.sock") -> None:
     write_run_file(
         RunFile(
             name="mine",
             endpoints=("127.0.0.1:1",),
-            redis_url="unix:///nowhere/redis.sock",
+            redis_url=redis_url,
             redis_prefix="p",
             pid=os.getpid(),
             started=time.time(),
@@ -198,20 +203,28 @@ def a_server() -> None:
     )
 
 
+async def deploy(redis_url: str, model: str) -> None:
+    deployment = Deployment(name="m", model=model, lane="m-0", weights_digest="0" * 16, max_model_len=8)
+    records = deployments_on_redis(redis_url, prefix="p")
+    await records.change("m", lambda _: deployment)
+    await records.close()
+
+
+@pytest.mark.redis
 @pytest.mark.usefixtures("pulled")
-def test_a_model_that_is_served_here_stays(
-    cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    async def deployed(_: RunFile) -> list[str]:
-        return ["simulated", PINNED]
+@pytest.mark.parametrize("is_path", [True, False])
+def test_a_model_that_is_served_here_stays(is_path: bool, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,) = cache.rglob("tiny-Q4_0.gguf/tiny-Q4_0.gguf")
+    with running_server(next(iter(server_binaries().values())), Durability.NONE) as server:
+        a_server(server.url)
+        asyncio.run(deploy(server.url, str(path) if is_path else PINNED))
 
-    monkeypatch.setattr(rm, "_deployed_sources", deployed)
-    a_server()
+        refused = main(["rm", "hf:org/tiny", "--yes"])
+        asyncio.run(deploy(server.url, "smollm2:135m"))
+        deleted = main(["rm", "hf:org/tiny", "--yes"])
 
-    assert main(["rm", "hf:org/tiny", "--yes"]) == 1
-
+    assert (refused, deleted, path.exists()) == (1, 0, False)
     assert "is served by the server named 'mine'" in capsys.readouterr().err
-    assert list(cache.rglob("*.gguf")) != []
 
 
 @pytest.mark.usefixtures("pulled")
