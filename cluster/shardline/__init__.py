@@ -31,6 +31,7 @@ from shardline.results import (
     TopLogprob,
     Usage,
 )
+from shardline.retries import OnRetry, Retry
 from shardline.tls_options import TlsOptions
 
 __all__ = [
@@ -47,10 +48,12 @@ __all__ = [
     "FinishReason",
     "Finished",
     "ModelInfo",
+    "OnRetry",
     "PromptTokens",
     "Queued",
     "RequestState",
     "RequestStatus",
+    "Retry",
     "SequenceEnd",
     "SequenceOutput",
     "Started",

@@ -7,15 +7,19 @@ from shardline.call_failure import CallFailure
 from shardline.channels import failure_of
 from shardline.endpoints import Endpoints
 from shardline.patience import Patience
+from shardline.retries import OnRetry, retry_of
 
 
 class CallAttempts:
     """The tries of one call that may be repeated at will, until it is answered or patience is over."""
 
-    def __init__(self, endpoints: Endpoints, patience: Patience, *, method: str) -> None:
+    def __init__(
+        self, endpoints: Endpoints, patience: Patience, *, method: str, on_retry: OnRetry | None = None
+    ) -> None:
         self._endpoints = endpoints
         self._patience = patience
         self._method = method
+        self._on_retry = on_retry
         self._address = ""
 
     @property
@@ -44,4 +48,9 @@ class CallAttempts:
         """
         now = time.monotonic()
         failure = self._endpoints.after(self._address, failure, now)
-        return self._patience.after(failure, opened=now, now=now, back_off_s=self._endpoints.wait_s(now))
+        wait_s = self._patience.after(failure, opened=now, now=now, back_off_s=self._endpoints.wait_s(now))
+        if self._on_retry is not None:
+            outage_s = self._patience.outage_s(now)
+            retry = retry_of(failure, method=self._method, endpoint=self._address, outage_s=outage_s, wait_s=wait_s)
+            self._on_retry(retry)
+        return wait_s

@@ -55,6 +55,7 @@ from shardline.results import (
     RequestStatus,
     Tokenization,
 )
+from shardline.retries import OnRetry
 from shardline.stream_attempts import StreamAttempts
 from shardline.tls_options import TlsOptions
 from shardline.token_stream import TokenStream
@@ -67,7 +68,8 @@ class Client:
     `endpoints` are their addresses: `host:port`, `[ipv6]:port` or `unix:path`. A call is tried again, at all of them in
     turn, until it was without a connection and without progress for `patience_s`; a router that asks to come again
     later is obeyed `max_refusals` times. `api_key` is shown with every call, over plain text too unless `tls` says
-    otherwise: True trusts the CAs of this system, `TlsOptions` name others.
+    otherwise: True trusts the CAs of this system, `TlsOptions` name others. `on_retry` hears of each try that will be
+    followed by another one.
 
     Raises:
         InvalidArgumentError: an address, the key, or a file of `tls` is none.
@@ -81,8 +83,10 @@ class Client:
         max_refusals: int = 3,
         api_key: str | None = None,
         tls: TlsOptions | bool = False,
+        on_retry: OnRetry | None = None,
     ) -> None:
         self._endpoints = Endpoints(endpoints)
+        self._on_retry = on_retry
         self._limits = RetryLimits(patience_s=patience_s, max_refusals=max_refusals)
         self._channels = sync_channels(api_key=api_key, tls=tls)
         self._closing = threading.Event()
@@ -186,7 +190,7 @@ class Client:
 
     def _stream(self, request: pb.GenerateRequest | pb.ResumeRequest, timeout_s: float | None) -> CompletionStream:
         core = TokenStream(request, Patience(self._limits, deadline=deadline_after(timeout_s)))
-        attempts = StreamAttempts(core, self._endpoints, self._channels)
+        attempts = StreamAttempts(core, self._endpoints, self._channels, on_retry=self._on_retry)
         return CompletionStream(core, attempts, cancel=self.cancel, forget=self._forget_once)
 
     def _submit(self, request: pb.GenerateRequest, timeout_s: float | None) -> Accepted:
@@ -204,7 +208,7 @@ class Client:
 
     def _call(self, method: str, request: Any) -> Any:
         """One call that may be repeated at will, tried until it is answered or patience is over."""
-        attempts = CallAttempts(self._endpoints, Patience(self._limits), method=method)
+        attempts = CallAttempts(self._endpoints, Patience(self._limits), method=method, on_retry=self._on_retry)
         while True:
             stub = self._channels.stub(attempts.next_address())
             try:

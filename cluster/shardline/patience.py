@@ -56,6 +56,10 @@ class Patience:
         self._spent_s = 0.0
         self._lost_at = None
 
+    def outage_s(self, now: float) -> float:
+        """Time without a connection, since the last progress."""
+        return self._spent_s + (now - self._lost_at if self._lost_at is not None else 0.0)
+
     def after(self, failure: CallFailure, *, opened: float, now: float, back_off_s: float) -> float:
         """Seconds to wait before the next try, after one that was opened at `opened` failed at `now`.
 
@@ -81,7 +85,7 @@ class Patience:
         if self._lost_at is None:
             self._lost_at = now
         delay_s = max(back_off_s, failure.retry_after_s or 0.0)
-        outage_s = self._spent_s + now - self._lost_at
+        outage_s = self.outage_s(now)
         if outage_s + delay_s > self._limits.patience_s:
             raise UnavailableError(
                 f"no router answered for {outage_s:.1f} s (patience is {self._limits.patience_s:g} s); "

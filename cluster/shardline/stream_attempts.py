@@ -7,6 +7,7 @@ from shardline.call_failure import CallFailure
 from shardline.channels import failure_of
 from shardline.endpoints import Endpoints
 from shardline.results import Event
+from shardline.retries import OnRetry, retry_of
 from shardline.token_stream import TokenStream
 from shardline_protos import generation_pb2 as pb
 
@@ -26,10 +27,13 @@ class Routers(Protocol):
 class StreamAttempts:
     """At most one call of one stream is open."""
 
-    def __init__(self, core: TokenStream, endpoints: Endpoints, routers: Routers) -> None:
+    def __init__(
+        self, core: TokenStream, endpoints: Endpoints, routers: Routers, *, on_retry: OnRetry | None = None
+    ) -> None:
         self._core = core
         self._endpoints = endpoints
         self._routers = routers
+        self._on_retry = on_retry
         self._call: Any = None
         self._address = ""
         self._method = ""
@@ -75,7 +79,12 @@ class StreamAttempts:
         self._call = None
         now = time.monotonic()
         failure = self._endpoints.after(self._address, failure, now)
-        return self._core.failed(failure, now, back_off_s=self._endpoints.wait_s(now))
+        wait_s = self._core.failed(failure, now, back_off_s=self._endpoints.wait_s(now))
+        if self._on_retry is not None and not self._core.ended:
+            outage_s = self._core.outage_s(now)
+            retry = retry_of(failure, method=self._method, endpoint=self._address, outage_s=outage_s, wait_s=wait_s)
+            self._on_retry(retry)
+        return wait_s
 
     def hang_up(self) -> None:
         """Ends the open call, if there is one."""

@@ -125,6 +125,10 @@ class TokenStream:
         except ShardlineError as error:
             raise self._located(error) from None
 
+    def outage_s(self, now: float) -> float:
+        """Time without a connection, since the stream came further."""
+        return self._patience.outage_s(now)
+
     def closed(self) -> StreamClosedError:
         """What a reader is told where this side closed the stream before its end was read."""
         return self._located(StreamClosedError("the stream was closed before its end was read"))

@@ -1,23 +1,26 @@
 """`shardline chat`: a conversation in the terminal, or one answer for a script."""
 
 import argparse
-import importlib
+import os
 import sys
-from contextlib import suppress
 from typing import Any
 
-from shardline import ChatMessage, Client
-from shardline.errors import ShardlineError
+from shardline.errors import ShardlineError as ClientError
 from shardline_cluster.cli import standard_input
-from shardline_cluster.cli.answer_printing import print_answer
+from shardline_cluster.cli.chat_commands import ChatCommands, ChatEnd
+from shardline_cluster.cli.config_file import add_config_flag
+from shardline_cluster.cli.conversation import Conversation
+from shardline_cluster.cli.input_history import history_file, line_editing
+from shardline_cluster.cli.message_input import read_message
 from shardline_cluster.cli.router_address import add_router_flags, connect
-from shardline_cluster.cli.sampling_flags import add_sampling_flags, sampling_options
-from shardline_cluster.cli.token_meter import TokenMeter
+from shardline_cluster.cli.sampling_flags import add_sampling_flags
+from shardline_cluster.errors import ShardlineError
 
 _DESCRIPTION = """\
-Talks with a model. Without MESSAGE it reads one message a line: Ctrl-C stops an answer, Ctrl-D leaves. What was said
-is remembered until you leave. With MESSAGE it prints the one answer and ends.
+Talks with a model. Without MESSAGE it reads one message a line: Ctrl-C stops an answer, Ctrl-D leaves, /help lists what
+else one can do. What was said is remembered until you leave. With MESSAGE it prints the one answer and ends.
 """
+_WELCOME = "One message a line. Ctrl-C stops an answer, Ctrl-D leaves, /help tells more."
 _EPILOG = """\
 examples:
   shardline chat
@@ -38,8 +41,15 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("message", nargs="?", metavar="MESSAGE", help="say only this, and print the answer")
     parser.add_argument("--system", metavar="TEXT", help="tell the model first how it is to behave")
     add_sampling_flags(parser)
+    parser.add_argument(
+        "--history",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep what is typed for the next time's arrow keys, in ~/.local/state/shardline (the default)",
+    )
     parser.add_argument("--stats", action="store_true", help="print how fast it went to standard error")
     add_router_flags(parser)
+    add_config_flag(parser)
     return parser
 
 
@@ -50,73 +60,58 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.message is not None:
             conversation.answer(arguments.message)
             return 0
-        return _talk(conversation)
+        return _talk(conversation, arguments)
 
 
-class Conversation:
-    """What was said so far. A message whose answer was stopped or failed is taken back: it can be said again."""
-
-    def __init__(self, client: Client, arguments: argparse.Namespace) -> None:
-        self._client = client
-        self._arguments = arguments
-        self._messages = [ChatMessage("system", arguments.system)] if arguments.system else []
-
-    def answer(self, message: str) -> None:
-        """Prints the answer to a message as it comes, and remembers both.
-
-        Raises:
-            KeyboardInterrupt: the answer was stopped by Ctrl-C; its request is cancelled.
-            ShardlineError: there is no answer, or only a part.
-        """
-        turn = [*self._messages, ChatMessage("user", message)]
-        options = sampling_options(self._arguments)
-        meter = TokenMeter()
-        with self._client.stream_chat(turn, model=self._arguments.model, **options) as stream:
-            text = print_answer(stream, meter).text
-        self._messages = [*turn, ChatMessage("assistant", text)]
-        if self._arguments.stats:
-            print(meter.summary(), file=sys.stderr)
+def _talk(conversation: Conversation, arguments: argparse.Namespace) -> int:
+    """One message after the other until the end of input."""
+    commands = ChatCommands(conversation, arguments)
+    if not standard_input.at_terminal():
+        while (message := read_message(standard_input.read_line, prompt="", more="")) is not None:
+            if not _answered(message, conversation, commands):
+                break
+        return 0
+    print(_WELCOME, file=sys.stderr)
+    path = history_file(os.environ) if arguments.history else None
+    with line_editing(path, words=ChatCommands.names()):
+        while (message := _typed_message()) is not None:
+            if not _answered_at_terminal(message, conversation, commands):
+                break
+    return 0
 
 
-def _talk(conversation: Conversation) -> int:
-    """One message a line until the end of input. At a terminal neither a failed answer nor Ctrl-C ends the talk."""
-    at_terminal = standard_input.at_terminal()
-    if at_terminal:
-        _welcome()
-    while True:
-        message = _next_message(at_terminal=at_terminal)
-        if message is None:
-            return 0
-        if not message:
-            continue
-        try:
-            conversation.answer(message)
-        except KeyboardInterrupt:
-            if not at_terminal:
-                raise
-            print("(stopped)", file=sys.stderr)
-        except ShardlineError as error:
-            if not at_terminal:
-                raise
-            print(f"shardline: {error}", file=sys.stderr)
+def _answered(message: str, conversation: Conversation, commands: ChatCommands) -> bool:
+    """Does what a message asks for; False where it ends the talk."""
+    try:
+        if message.startswith("/") and not message.startswith("//"):
+            told = commands.run(message)
+            print(told, file=sys.stderr, end="\n" if told else "")
+        elif message:
+            conversation.answer(message.removeprefix("/") if message.startswith("//") else message)
+    except ChatEnd:
+        return False
+    return True
 
 
-def _welcome() -> None:
-    with suppress(ModuleNotFoundError):  # importing it gives `input` arrow keys and a history; some Pythons lack it
-        importlib.import_module("readline")
-    print("One message a line. Ctrl-C stops an answer, Ctrl-D leaves.", file=sys.stderr)
+def _answered_at_terminal(message: str, conversation: Conversation, commands: ChatCommands) -> bool:
+    """The same; neither a failed answer nor Ctrl-C ends the talk."""
+    try:
+        return _answered(message, conversation, commands)
+    except KeyboardInterrupt:
+        print("(stopped)", file=sys.stderr)
+    except (ClientError, ShardlineError) as error:
+        print(f"shardline: {error}", file=sys.stderr)
+    return True
 
 
-def _next_message(*, at_terminal: bool) -> str | None:
-    """The next line; None at the end of input. Ctrl-C at the prompt clears the line and tells how to leave."""
+def _typed_message() -> str | None:
+    """The next message; None at the end of input. Ctrl-C at the prompt drops what was begun and tells how to leave."""
     while True:
         try:
-            message = standard_input.read_line("> " if at_terminal else "")
+            message = read_message(standard_input.read_line, prompt="> ", more=". ")
         except KeyboardInterrupt:
-            if not at_terminal:
-                raise
             print("\n(Ctrl-D leaves)", file=sys.stderr)
             continue
-        if message is None and at_terminal:
+        if message is None:
             print()
         return message

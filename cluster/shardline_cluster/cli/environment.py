@@ -1,4 +1,5 @@
-"""Flags from the environment: `--max-tokens` of any command is also SHARDLINE_MAX_TOKENS. The command line goes first.
+"""Flags from the environment: `--max-tokens` of any command is also SHARDLINE_MAX_TOKENS. The command line goes first,
+then the environment, then the file that `--config` names, then a flag's default.
 
 A flag that may be repeated takes a list separated by commas, a switch takes 1, true, yes, on or 0, false, no, off. An
 empty variable counts as absent. No flag may be called `--port`: Kubernetes sets SHARDLINE_PORT beside a service of that
@@ -7,9 +8,11 @@ name.
 
 import argparse
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from shardline_cluster.cli.command_parser import unknown_flags
+from shardline_cluster.cli.config_file import CONFIG_FLAG, apply_config, given_config, read_config
 from shardline_cluster.errors import ConfigurationError
 
 PREFIX = "SHARDLINE_"
@@ -25,20 +28,24 @@ def parse_arguments(
     given: Sequence[str],
     environment: Mapping[str, str],
 ) -> argparse.Namespace:
-    """Parses a command line; what it leaves out comes from the environment, else from the flags' defaults.
+    """Parses a command line; what it leaves out comes from the environment, else from a file, else from the flags'
+    defaults.
 
     `commands` are the parsers of the commands by name, which may have subcommands; only the variables of the one that
     is given are looked at.
 
     Raises:
-        ConfigurationError: a variable's value is not what its flag takes.
+        ConfigurationError: a variable's value, or one in the file, is not what its flag takes.
         SystemExit: by argparse, after its help or its error.
     """
     command = _given_command(commands, given)
-    lists = _apply(command, environment) if command else []
+    config = given_config(given[1:], environment, variable=variable_of(CONFIG_FLAG)) if _takes_file(command) else ""
+    lists = _apply_all(command, given[0], Path(config) if config else None, environment) if command else []
     arguments, unknown = parser.parse_known_args(given)
     if unknown:
         (command or parser).error(unknown_flags(unknown, command or parser))
+    if getattr(arguments, "config", None) not in (None, config):
+        raise ConfigurationError("write --config in full: an abbreviation is found too late to read the file")
     for action in lists:
         # argparse appends to a default; here the line replaces the environment as everywhere else.
         value = getattr(arguments, action.dest)
@@ -56,6 +63,19 @@ def _given_command(
         if isinstance(action, argparse._SubParsersAction) and len(given) > 1:
             return action.choices.get(given[1], command)
     return command
+
+
+def _takes_file(command: argparse.ArgumentParser | None) -> bool:
+    return command is not None and any(CONFIG_FLAG in action.option_strings for action in command._actions)
+
+
+def _apply_all(
+    command: argparse.ArgumentParser, name: str, config: Path | None, environment: Mapping[str, str]
+) -> list[argparse.Action]:
+    """The file's values first: those of the environment replace them."""
+    from_file = apply_config(read_config(config), command, command=name) if config is not None else []
+    from_environment = _apply(command, environment)
+    return [*from_file, *(action for action in from_environment if action not in from_file)]
 
 
 def _apply(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> list[argparse.Action]:

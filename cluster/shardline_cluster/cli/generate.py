@@ -9,6 +9,7 @@ from typing import Any
 from shardline import Client, Completion, CompletionStream, TokenLogprobs
 from shardline_cluster.cli import standard_input
 from shardline_cluster.cli.answer_printing import print_answer, read_answer
+from shardline_cluster.cli.config_file import add_config_flag
 from shardline_cluster.cli.number_flags import number_from, number_within
 from shardline_cluster.cli.router_address import add_router_flags, connect
 from shardline_cluster.cli.sampling_flags import add_sampling_flags, sampling_options
@@ -60,6 +61,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--json", action="store_true", help="print one JSON object at the end instead of the text")
     parser.add_argument("--stats", action="store_true", help="print how fast it went to standard error")
     add_router_flags(parser)
+    add_config_flag(parser)
     return parser
 
 

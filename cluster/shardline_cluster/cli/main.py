@@ -28,6 +28,12 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         "generate",
         "chat",
     ),
+    "Models on this machine": (
+        "pull",
+        "models",
+        "show",
+        "rm",
+    ),
     "Look after a cluster": (
         "status",
         "deploy",
@@ -38,6 +44,7 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         "usage",
     ),
     "This installation": (
+        "doctor",
         "version",
     ),
 })

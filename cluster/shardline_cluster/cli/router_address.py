@@ -12,9 +12,10 @@ from typing import Any
 
 import grpc
 
-from shardline import Client, EndpointHealth, TlsOptions
+from shardline import Client, EndpointHealth, OnRetry, TlsOptions
 from shardline.channels import RouterChannels, sync_channels
 from shardline_cluster.access.loopback import is_loopback
+from shardline_cluster.cli.retry_notices import RetryNotices
 from shardline_cluster.cli.run_file import DEFAULT_NAME, read_run_file
 from shardline_cluster.errors import ConfigurationError, ShardlineError
 
@@ -37,9 +38,9 @@ class RouterAddress:
     api_key: str | None = field(default=None, repr=False)
     tls: TlsOptions | None = None
 
-    def client(self) -> Client:
+    def client(self, *, on_retry: OnRetry | None = None) -> Client:
         """A client of these routers. Raises as `Client`."""
-        return Client(self.endpoints, api_key=self.api_key, tls=self.tls or False)
+        return Client(self.endpoints, api_key=self.api_key, tls=self.tls or False, on_retry=on_retry)
 
     def channels(self) -> RouterChannels[grpc.Channel]:
         """Channels to these routers, for stubs of other services. Raises as `Client`."""
@@ -98,10 +99,13 @@ def router_address(arguments: argparse.Namespace) -> RouterAddress:
 
 
 def connect(arguments: argparse.Namespace) -> Client:
-    """A client of routers of which at least one answers now. Raises as `answering_endpoint`."""
+    """A client of routers of which at least one answers now; it says on standard error when it has to reconnect.
+
+    Raises as `answering_endpoint`.
+    """
     address = router_address(arguments)
     answering_endpoint(address)
-    return address.client()
+    return address.client(on_retry=RetryNotices())
 
 
 def answering_endpoint(address: RouterAddress) -> str:

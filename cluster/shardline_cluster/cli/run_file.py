@@ -11,7 +11,7 @@ import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,6 +112,15 @@ def read_run_file(name: str, environment: Mapping[str, str] = os.environ) -> Run
             f"start it again with `shardline serve`"
         )
     return run_file
+
+
+def live_run_files(environment: Mapping[str, str] = os.environ) -> list[RunFile]:
+    """Those of all servers of this user that are alive on this machine."""
+    live = []
+    for path in sorted(run_folder(environment).glob("*.json")):
+        with suppress(ConfigurationError):  # dead, broken, or of somebody else
+            live.append(read_run_file(path.stem, environment))
+    return live
 
 
 def remove_run_file(name: str, pid: int, environment: Mapping[str, str] = os.environ) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from shardline_cluster.cli.access_flags import access_rules
+from shardline_cluster.cli.config_file import add_config_flag
 from shardline_cluster.cli.engine_flags import engine_options
 from shardline_cluster.cli.redis_flags import redis_url
 from shardline_cluster.cli.run_file import (
@@ -77,6 +78,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="of this server, for `status`, `generate` and `chat` (default: %(default)r)",
     )
     add_serve_flags(parser)
+    add_config_flag(parser)
     return parser
 
 

@@ -28,7 +28,7 @@ def read_all() -> str:
 
 
 def read_line(prompt: str) -> str | None:
-    """The next line without the space around it; None at the end of input, or where there is none.
+    """The next line as it is, without its end; None at the end of input, or where there is none.
 
     Raises:
         InvalidRequestError: it is no text.
@@ -37,7 +37,7 @@ def read_line(prompt: str) -> str | None:
     if sys.stdin is None:
         return None
     try:
-        return input(prompt).strip()
+        return input(prompt)
     except EOFError:
         return None
     except UnicodeDecodeError as error:

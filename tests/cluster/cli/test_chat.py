@@ -2,7 +2,9 @@
 
 import builtins
 import io
+import stat
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import pytest
@@ -13,7 +15,7 @@ from tests.cluster.client.conftest import StartRouter
 from tests.cluster.client.scripted_router import Fault, ScriptedRouter
 
 TEXT = "Hello, world!"
-WELCOME = "One message a line. Ctrl-C stops an answer, Ctrl-D leaves.\n"
+WELCOME = "One message a line. Ctrl-C stops an answer, Ctrl-D leaves, /help tells more.\n"
 
 
 def conversation(router: ScriptedRouter, call: int) -> list[tuple[str, str]]:
@@ -135,3 +137,68 @@ def test_ctrl_c_ends_a_script(
         assert main(["chat", "--endpoint", router.address]) == 130
 
     assert router.methods == ["Generate", "Cancel"]
+
+
+def test_commands_are_done_and_not_sent(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    router = start_router()
+    type_lines(monkeypatch, "first", "/clear", "/system Be brief.", "/set temperature 0.5", "second", "/bye", "never")
+
+    assert main(["chat", "--endpoint", router.address]) == 0
+
+    assert capsys.readouterr().out == f"{TEXT}\n{TEXT}\n"
+    assert conversation(router, 1) == [("system", "Be brief."), ("user", "second")]
+    assert router.calls[1][1].sampling.temperature == 0.5
+    assert len(router.calls) == 2
+
+
+def test_a_wrong_command_at_a_terminal_ends_no_talk(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    router = start_router()
+    type_lines(monkeypatch, "/dance", "//etc is what?")
+
+    assert main(["chat", "--endpoint", router.address]) == 0
+
+    assert "shardline: there is no command /dance: /help lists them" in capsys.readouterr().err
+    assert conversation(router, 0) == [("user", "/etc is what?")]
+
+
+def test_in_a_pipe_commands_work_too_and_a_wrong_one_is_an_exit_code(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    router = start_router()
+    monkeypatch.setattr("sys.stdin", io.StringIO('"""one\ntwo"""\n/retry\nthree\\\nfour\n/dance\nnever\n'))
+
+    assert main(["chat", "--endpoint", router.address]) == 1
+
+    assert [conversation(router, call)[-1][1] for call in range(3)] == ["one\ntwo", "one\ntwo", "three\nfour"]
+    assert [len(conversation(router, call)) for call in range(3)] == [1, 1, 3]
+    assert "there is no command /dance" in capsys.readouterr().err
+
+
+def test_a_retry_that_is_stopped_leaves_the_old_answer(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    router = start_router()
+    type_lines(monkeypatch, "first", "/retry", "second")
+    router.faults = [Fault(after=99), Fault(code=grpc.StatusCode.INVALID_ARGUMENT, details="no")]
+
+    assert main(["chat", "--endpoint", router.address]) == 0
+
+    assert conversation(router, 2) == [("user", "first"), ("assistant", TEXT), ("user", "second")]
+
+
+def test_what_was_typed_is_kept_for_the_next_time_unless_it_is_not_wanted(
+    start_router: StartRouter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    router = start_router()
+    history = tmp_path / "state" / "shardline" / "chat_history"
+    type_lines(monkeypatch, "Hi")
+    assert main(["chat", "--endpoint", router.address, "--no-history"]) == 0
+    assert not history.exists()
+
+    type_lines(monkeypatch, "Hi")
+    assert main(["chat", "--endpoint", router.address]) == 0
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600

@@ -18,7 +18,7 @@ def test_a_pipe_is_read_whole_or_line_by_line(monkeypatch: pytest.MonkeyPatch) -
     assert standard_input.read_all() == "später\n"
 
     bytes_on_input(monkeypatch, b" first \nlast")
-    assert [standard_input.read_line("") for _ in range(3)] == ["first", "last", None]
+    assert [standard_input.read_line("") for _ in range(3)] == [" first ", "last", None]
 
 
 def test_bytes_that_are_no_text_are_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import asyncio
 import grpc
 import pytest
 
-from shardline import Accepted, AsyncClient, Finished, FinishReason, RequestState, Tokens
+from shardline import Accepted, AsyncClient, Finished, FinishReason, RequestState, Retry, Tokens
 from shardline.errors import (
     QueueFullError,
     RequestCancelledError,
@@ -293,3 +293,13 @@ async def test_many_streams_run_side_by_side(start_router: StartRouter) -> None:
 
     assert [completion.text for completion in completions] == [TEXT] * 24
     assert len(cluster.requests) == 24
+
+
+async def test_who_wants_to_know_hears_that_a_stream_reconnects(start_router: StartRouter) -> None:
+    router, heard = start_router(faults=[Fault(after=6)]), list[Retry]()
+
+    async with AsyncClient(router.address, on_retry=heard.append) as client:
+        completion = await client.generate("Hi")
+
+    assert completion.text == TEXT
+    assert [(retry.method, retry.outage_s) for retry in heard] == [("Generate", 0.0)]

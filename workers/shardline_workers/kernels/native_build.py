@@ -56,6 +56,21 @@ def built_library(environment: Mapping[str, str], report: Callable[[str], None],
     return library
 
 
+def ready_library(environment: Mapping[str, str], *, sources: Path = SOURCES) -> Path | None:
+    """The shared object that `built_library` would take without building anything; None where it would build, or fail.
+
+    Args:
+        environment: says where compiler and cache are.
+        sources: folder of .h and .cpp files.
+    """
+    folder = cache_folder(environment) / "native" / _source_key(sources, sorted(sources.glob("*.cpp")))
+    try:
+        library = folder / f"{_digest([find_compiler(environment).identity.encode()])}.so"
+    except CompilerError:
+        return next(iter(sorted(folder.glob("*.so"))), None)
+    return library if library.exists() else None
+
+
 def _build_into(library: Path, compiler: Compiler, units: Sequence[Path], environment: Mapping[str, str]) -> None:
     with tempfile.TemporaryDirectory(dir=library.parent, prefix="building-") as scratch:
         build(compiler, units, Path(scratch), environment=environment).replace(library)

@@ -1,0 +1,119 @@
+"""`shardline rm MODEL`: deletes a model from the cache, unless a server on this machine uses it."""
+
+import argparse
+import asyncio
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from shardline_cluster.cli import standard_input
+from shardline_cluster.cli.cached_choice import choose_cached
+from shardline_cluster.cli.run_file import RunFile, live_run_files
+from shardline_cluster.errors import ConfigurationError, ShardlineError
+from shardline_cluster.fleet.deployment_records import deployments_on_redis
+from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_workers.files.byte_size import shown_bytes
+from shardline_workers.files.cached_models import CachedModel, delete_cached
+from shardline_workers.files.model_file_error import ModelFileError
+from shardline_workers.files.model_source import ALIASES, ModelKind, model_digest
+
+_DESCRIPTION = """\
+Deletes a model from the cache, with the packed weights that were made of it; also the part of one that was not fetched
+to its end. A model that a server on this machine serves stays. Models that lie elsewhere are never touched.
+"""
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command and its flags."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "rm", help="delete a model from the cache", description=_DESCRIPTION
+    )
+    parser.add_argument("model", metavar="MODEL", help="as `shardline models` shows it")
+    parser.add_argument("--yes", action="store_true", help="do not ask first")
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Deletes.
+
+    Raises:
+        ConfigurationError: it is not there, or in use, or nobody agreed.
+    """
+    cache_folder = default_cache_folder()
+    model = choose_cached(arguments.model, cache_folder)
+    _refuse_used(model, os.environ)
+    if not arguments.yes and not _agreed(model):
+        print("nothing was deleted", file=sys.stderr)
+        return 1
+    try:
+        packed = _packed_weights(model, cache_folder)
+        delete_cached(model)
+        for path in packed:
+            path.unlink(missing_ok=True)
+    except (ModelFileError, OSError) as error:
+        raise ConfigurationError(f"{model.name} cannot be deleted: {error}") from error
+    print(f"deleted {model.name} ({shown_bytes(model.num_bytes)})")
+    return 0
+
+
+def _agreed(model: CachedModel) -> bool:
+    """Asks.
+
+    Raises:
+        ConfigurationError: nobody is there to answer.
+    """
+    if not standard_input.at_terminal():
+        raise ConfigurationError(f"{model.name} is deleted only if you say --yes, since no terminal is there to ask")
+    answer = standard_input.read_line(f"Delete {model.name} ({shown_bytes(model.num_bytes)})? [y/N] ")
+    return (answer or "").strip().lower() in ("y", "yes")
+
+
+def _refuse_used(model: CachedModel, environment: Mapping[str, str]) -> None:
+    for run_file in live_run_files(environment):
+        if _serves(run_file, model):
+            raise ConfigurationError(
+                f"{model.name} is served by the server named {run_file.name!r} (process {run_file.pid}): stop it first"
+            )
+
+
+def _serves(run_file: RunFile, model: CachedModel) -> bool:
+    """Whether one of a server's deployments is this model.
+
+    Raises:
+        ConfigurationError: its Redis does not tell.
+    """
+    try:
+        sources = asyncio.run(_deployed_sources(run_file))
+    except ShardlineError as error:
+        raise ConfigurationError(
+            f"nobody knows whether the server named {run_file.name!r} (process {run_file.pid}) uses {model.name}, "
+            f"since its Redis does not answer: stop the server, or try again ({error})"
+        ) from error
+    return any(_is_same(source, model) for source in sources)
+
+
+async def _deployed_sources(run_file: RunFile) -> list[str]:
+    records = deployments_on_redis(run_file.redis_url, prefix=run_file.redis_prefix)
+    try:
+        await records.refresh()
+        return [deployment.model for deployment in records.values.values()]
+    finally:
+        await records.close()
+
+
+def _is_same(source: str, model: CachedModel) -> bool:
+    """By name, or by a path inside its folder."""
+    if ALIASES.get(source, source) == model.source:
+        return True
+    return Path(source).is_absolute() and Path(source).is_relative_to(model.folder.resolve())
+
+
+def _packed_weights(model: CachedModel, cache_folder: Path) -> list[Path]:
+    """Files that were made of this model alone: they begin with its digest."""
+    if model.path is None:
+        return []
+    kind = ModelKind.GGUF if model.path.is_file() else ModelKind.FOLDER
+    digest = model_digest(kind, model.path, cache_folder)
+    return sorted((cache_folder / "packed").glob(f"{digest}-*.packed"))
