@@ -71,6 +71,18 @@ async def test_a_record_comes_back_as_it_was_put(store: RecordStore[Flower]) -> 
     assert await store.all() == {"röse": Versioned(7, ROSE)}
 
 
+async def test_what_has_changed_between_two_looks_is_seen(store: RecordStore[Flower]) -> None:
+    await store.put("a", Versioned(1, ROSE))
+    await store.put("b", Versioned(1, ROSE))
+    first = await store.all()
+
+    await store.put("a", Versioned(2, Flower("x")))
+    await store.put("b", Versioned(NOW_MS, None))
+
+    assert first == {"a": Versioned(1, ROSE), "b": Versioned(1, ROSE)}
+    assert await store.all() == {"a": Versioned(2, Flower("x")), "b": Versioned(NOW_MS, None)}
+
+
 async def test_only_a_higher_revision_replaces(store: RecordStore[Flower]) -> None:
     await store.put("a", Versioned(7, ROSE))
 
