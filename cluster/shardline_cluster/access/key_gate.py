@@ -14,8 +14,8 @@ from shardline_cluster.access.open_gate import EVERYTHING
 from shardline_cluster.errors import QueueUnavailableError, ShardlineError, UnauthenticatedError
 
 _HOW_TO_SHOW = (
-    "show one in the metadata `authorization: Bearer KEY` (SHARDLINE_API_KEY or --api-key of `shardline`, api_key of "
-    "its clients)"
+    "show one in the metadata `authorization: Bearer KEY` (as `shardline` does with SHARDLINE_API_KEY or its flag "
+    "--api-key, and its clients with api_key)"
 )
 
 

@@ -59,11 +59,11 @@ def access_rules(arguments: argparse.Namespace) -> AccessRules:
 
 def _flag_keys(secrets: list[str]) -> tuple[ApiKey, ...]:
     digests = [
-        digest_of(check_secret(secret, where=f"--api-key (number {number} of {len(secrets)})"))
+        digest_of(check_secret(secret, where=f"--api-key: key {number} of {len(secrets)}"))
         for number, secret in enumerate(secrets, 1)
     ]
     if len(set(digests)) < len(digests):
-        raise ConfigurationError("--api-key names one key twice: leave one of them out")
+        raise ConfigurationError("--api-key: a key is named twice, so leave one of them out")
     return tuple(
         ApiKey(id=f"flag-{number}", digest=digest, tenant=DEFAULT_TENANT, scopes=frozenset(Scope))
         for number, digest in enumerate(digests, 1)

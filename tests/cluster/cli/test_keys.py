@@ -107,10 +107,12 @@ async def test_people_get_a_table(cluster: _Cluster) -> None:
     lines = (await cluster.keys("list")).out.splitlines()
 
     assert lines[0].split() == ["ID", "TENANT", "SCOPES", "REQUESTS/MIN", "TOKENS/MIN", "EXPIRES", "SOURCE", "LABEL"]
-    assert [line.split() for line in lines[1:]] == [
-        [key_id, "shop", "generate", "60", "-", "never", "admin"],
-        ["ops", "tenant-ops", "admin,generate", "-", "-", "never", "flag", "of", "the", "operators"],
-    ]
+    assert [line.split() for line in lines[1:]] == sorted(
+        [
+            [key_id, "shop", "generate", "60", "-", "never", "admin"],
+            ["ops", "tenant-ops", "admin,generate", "-", "-", "never", "flag", "of", "the", "operators"],
+        ]
+    )
 
 
 async def test_an_update_leaves_the_limit_that_it_does_not_name(cluster: _Cluster) -> None:
@@ -185,7 +187,7 @@ async def test_the_first_key_of_an_open_cluster_closes_it(open_cluster: _Cluster
 
     assert empty.out.startswith("There are no keys")
     assert "this would be the first key" in refused.err
-    assert "no key was shown" in closed.err
+    assert "no key was shown" in closed.err and "***" not in closed.err
     assert "admin" in listed.out
 
 

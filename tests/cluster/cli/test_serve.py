@@ -121,7 +121,7 @@ def test_the_usual_variable_names_redis_where_ours_does_not(served: _Served, mon
         ((*SIMULATED, "--host", "0.0.0.0"), "--allow-unauthenticated"),
         ((*SIMULATED, "--allow-unauthenticated", "--require-api-key"), "leave one of them out"),
         ((*SIMULATED, "--api-keys-file", "/nowhere/keys"), "/nowhere/keys cannot be read: No such file"),
-        ((*SIMULATED, "--api-key", "x" * 16, "--api-key", "x" * 16), "names one key twice"),
+        ((*SIMULATED, "--api-key", "x" * 16, "--api-key", "x" * 16), "--api-key: a key is named twice"),
         ((*SIMULATED, "--routers", "0"), "--routers is 0"),
         ((*SIMULATED, "--device", "gpu"), "--device is 'gpu', but must be cpu, cuda, or cuda:N"),
         ((*SIMULATED, "--name", "a/b"), "--name is 'a/b'"),
