@@ -135,7 +135,7 @@ async def test_two_tenants_see_nothing_of_each_other_and_a_revoked_key_ends_its_
 
         await asyncio.to_thread(world.keys, "revoke", key_id)
         began = time.monotonic()
-        with pytest.raises(UnauthenticatedError, match=f"the key {key_id} was revoked"):
+        with pytest.raises(UnauthenticatedError, match=f"the key {key_id} was revoked") as raised:
             await hear(stream, into=heard)
         took_s = time.monotonic() - began
         going_on = await two.get_request(str(other_stream.request_id))
@@ -144,6 +144,7 @@ async def test_two_tenants_see_nothing_of_each_other_and_a_revoked_key_ends_its_
         await hear(other_stream, into=other)
 
     assert took_s < SHUT_OUT_WITHIN_S
+    assert (raised.value.request_id, bool(raised.value.cursor)) == (request_id, True), "another key could go on here"
     assert heard.finished is None and heard.num_tokens < 1000
     assert other.finished is not None and other.finished.state is RequestState.CANCELLED
     await _until(lambda: _is_refused_everywhere(world, secret))  # the other router looks a moment later

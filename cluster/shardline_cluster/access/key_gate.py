@@ -97,6 +97,11 @@ class KeyGate:
             return _not_known_yet()
         if self._table.any_seen:
             return UnauthenticatedError("the key that was shown is not known here: show the whole of a valid one")
+        if self._rules.keys_required:
+            return UnauthenticatedError(
+                "a key was shown, but this cluster has none yet, and asks for one: give a router one by --api-key or "
+                "--api-keys-file, and make others with it"
+            )
         return UnauthenticatedError("a key was shown, but this cluster has none: show no key, or make one first")
 
 

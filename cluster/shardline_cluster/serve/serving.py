@@ -205,6 +205,8 @@ class _Serving:
         if address := self._cluster.metrics_address:
             self._say(f"metrics: http://{address}/metrics of the controller, http://{address}/targets lists all others")
         where = f"--endpoint {self._cluster.endpoint}" if self._options.tls is None else f"--name {self._options.name}"
+        if self._options.access.keys_required:
+            self._say("callers show a key, in SHARDLINE_API_KEY for instance (docs/security.md)")
         self._say(f"in another terminal: shardline chat {where}; Ctrl-C here stops everything")
 
 

@@ -70,6 +70,11 @@ def test_a_key_that_is_shown_to_a_cluster_without_keys_is_told_so() -> None:
         _world().admit(showing(a_secret("a")))
 
 
+def test_an_operator_who_requires_keys_and_has_none_is_told_how_to_get_one() -> None:
+    with pytest.raises(UnauthenticatedError, match=r"has none yet.* --api-keys-file, and make others with it"):
+        _world(require_api_key=True).admit(showing(a_secret("a")))
+
+
 def test_a_revoked_key_is_refused_even_where_none_is_needed() -> None:
     world = _world(WITH_A, allow_unauthenticated=True)
 
