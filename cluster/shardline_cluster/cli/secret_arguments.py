@@ -21,7 +21,7 @@ _IS_SECRET: Mapping[str, Callable[[str], bool]] = {
 }
 
 _SECRETS = (
-    re.compile(r"(?<=://)\S*(?=@)"),  # user and password of a URL
+    re.compile(r"(?<=://)(?!USER:PASSWORD@)\S*(?=@)"),  # user and password of a URL
     re.compile(r"(?<=password=)[^\s&'\"]+"),
     re.compile(r"(?<=--api-key[ =])\S+"),
     re.compile(r"\bsl-[\w-]{8,}"),

@@ -110,7 +110,9 @@ def test_what_looks_like_a_secret_is_starred(text: str) -> None:
     assert not any(part in told for part in ("hush", "hu/sh"))
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:50051 does not answer", "redis://host:6379/0", "slower, sl-1"])
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:50051 does not answer", "redis://host:6379/0", "slower, sl-1", "rediss://USER:PASSWORD@HOST"]
+)
 def test_what_does_not_is_left(text: str) -> None:
     assert redacted(text) == text
 
