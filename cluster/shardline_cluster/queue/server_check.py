@@ -14,12 +14,16 @@ from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnecti
 OLDEST_MAJOR = 7  # sharded publish inside scripts, and flags of scripts
 CHECK_TIMEOUT_S = 5.0
 DEFAULT_PREFIX = "shardline"
-# Kinds of commands that our scripts use. The key is gone at the end, and after a moment in any case.
+# Kinds of commands that our scripts use, on keys that are gone at the end.
 _LIKE_OURS = """\
-redis.call('HSET', KEYS[1], 'checked', 1)
-redis.call('PEXPIRE', KEYS[1], 1000)
-redis.call('HGETALL', KEYS[1])
-redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1] .. ':h', 'checked', 1)
+redis.call('PEXPIRE', KEYS[1] .. ':h', 1000)
+redis.call('HGETALL', KEYS[1] .. ':h')
+redis.call('APPEND', KEYS[1] .. ':s', '1')
+redis.call('ZADD', KEYS[1] .. ':z', 1, 'checked')
+redis.call('RPUSH', KEYS[1] .. ':l', '1')
+redis.call('SADD', KEYS[1] .. ':t', '1')
+redis.call('DEL', KEYS[1] .. ':h', KEYS[1] .. ':s', KEYS[1] .. ':z', KEYS[1] .. ':l', KEYS[1] .. ':t')
 redis.call('TIME')
 redis.call('INFO', 'server')
 redis.call('SPUBLISH', KEYS[1], '')
@@ -39,7 +43,7 @@ async def check_server(url: str, durability: Durability, *, prefix: str = DEFAUL
     try:
         info = parse_info(await connections.execute("INFO"))
         problems = find_problems(info, await _setting(connections, "appendfsync"), durability)
-        if not problems and (refusal := await _refusal(connections, prefix)):
+        if not problems and (refusal := await missing_rights(connections, prefix)):
             problems = [f"its user may not do what Shardline needs ({refusal}): docs/security.md shows one that may"]
     finally:
         await connections.close()
@@ -47,9 +51,15 @@ async def check_server(url: str, durability: Durability, *, prefix: str = DEFAUL
         raise ConfigurationError(f"Redis at {address.shown} cannot be used: " + "; ".join(problems))
 
 
-async def _refusal(connections: RedisConnections, prefix: str) -> str | None:
-    """What the server says where this user may not do what routers and replicas will do; None: he may."""
-    name = f"{check_prefix(prefix)}:v1:check:{secrets.token_hex(4)}"
+async def missing_rights(connections: RedisConnections, prefix: str) -> str | None:
+    """What the server says where this user may not do what routers and replicas will do; None: he may.
+
+    Leaves one of the connections listening to a channel: close them afterwards.
+
+    Raises:
+        QueueUnavailableError: it does not answer.
+    """
+    name = f"{check_prefix(prefix)}:v1:{{check-{secrets.token_hex(4)}}}"
     try:
         sha = await connections.execute("SCRIPT", "LOAD", _LIKE_OURS)
         await connections.execute("EVALSHA", sha, 1, name)
