@@ -21,7 +21,7 @@ _IS_SECRET: Mapping[str, Callable[[str], bool]] = {
 }
 
 _SECRETS = (
-    re.compile(r"(?<=://)\S*(?=@)"),  # user and password of a URL
+    re.compile(r"(?<=://)(?!USER:PASSWORD@)\S*(?=@)"),  # user and password of a URL
     re.compile(r"(?<=password=)[^\s&'\"]+"),
     re.compile(r"(?<=--api-key[ =])\S+"),
     re.compile(r"\bsl-[\w-]{8,}"),
@@ -37,16 +37,19 @@ def take_out_of_sight(
     whole_line: Sequence[str],
     replace: Replace = os.execve,
 ) -> None:
-    """Begins this process anew without the secrets in `arguments`, which end its `whole_line`; returns if it has none.
+    """Begins this process anew without the secrets in `arguments`; returns if it has none.
+
+    `whole_line` is the process's own, which ends with them; where it does not, another program has made them up, and
+    they are to be seen by nobody.
 
     Raises:
         ConfigurationError: a secret cannot be moved.
     """
     kept, moved = split_secrets(arguments)
-    if moved:
-        line = [*whole_line[: len(whole_line) - len(arguments)], *kept]
+    before = len(whole_line) - len(arguments)
+    if moved and list(whole_line[before:]) == list(arguments):
         sys.stdout.flush()
-        replace(sys.executable, line, {**environment, **moved})
+        replace(sys.executable, [*whole_line[:before], *kept], {**environment, **moved})
 
 
 def split_secrets(arguments: Sequence[str]) -> tuple[list[str], dict[str, str]]:

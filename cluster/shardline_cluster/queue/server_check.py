@@ -1,20 +1,37 @@
 """Whether a Redis server is set up so that the token log's promises hold. What does not fit is said with its cure."""
 
 import re
+import secrets
 from collections.abc import Mapping
 
 from redis.exceptions import NoPermissionError, ResponseError
 
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
 from shardline_cluster.queue.durability import Durability, check_supported
+from shardline_cluster.queue.lane_names import check_prefix
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, parse_info
 
 OLDEST_MAJOR = 7  # sharded publish inside scripts, and flags of scripts
 CHECK_TIMEOUT_S = 5.0
+DEFAULT_PREFIX = "shardline"
+# Kinds of commands that our scripts use, on keys that are gone at the end.
+_LIKE_OURS = """\
+redis.call('HSET', KEYS[1] .. ':h', 'checked', 1)
+redis.call('PEXPIRE', KEYS[1] .. ':h', 1000)
+redis.call('HGETALL', KEYS[1] .. ':h')
+redis.call('APPEND', KEYS[1] .. ':s', '1')
+redis.call('ZADD', KEYS[1] .. ':z', 1, 'checked')
+redis.call('RPUSH', KEYS[1] .. ':l', '1')
+redis.call('SADD', KEYS[1] .. ':t', '1')
+redis.call('DEL', KEYS[1] .. ':h', KEYS[1] .. ':s', KEYS[1] .. ':z', KEYS[1] .. ':l', KEYS[1] .. ':t')
+redis.call('TIME')
+redis.call('INFO', 'server')
+redis.call('SPUBLISH', KEYS[1], '')
+"""
 
 
-async def check_server(url: str, durability: Durability) -> None:
-    """Looks at version, eviction, persistence and topology.
+async def check_server(url: str, durability: Durability, *, prefix: str = DEFAULT_PREFIX) -> None:
+    """Looks at version, eviction, persistence, topology, and what this user may do with keys of the prefix.
 
     Raises:
         ConfigurationError: the server would break a promise; the message says how to set it up.
@@ -25,12 +42,36 @@ async def check_server(url: str, durability: Durability) -> None:
     connections = RedisConnections(address, size=1, timeout_s=CHECK_TIMEOUT_S)
     try:
         info = parse_info(await connections.execute("INFO"))
-        fsync = await _setting(connections, "appendfsync")
+        problems = find_problems(info, await _setting(connections, "appendfsync"), durability)
+        if not problems and (refusal := await missing_rights(connections, prefix)):
+            problems = [f"its user may not do what Shardline needs ({refusal}): docs/security.md shows one that may"]
     finally:
         await connections.close()
-    problems = find_problems(info, fsync, durability)
     if problems:
         raise ConfigurationError(f"Redis at {address.shown} cannot be used: " + "; ".join(problems))
+
+
+async def missing_rights(connections: RedisConnections, prefix: str) -> str | None:
+    """What the server says where this user may not do what routers and replicas will do; None: he may.
+
+    Leaves one of the connections listening to a channel: close them afterwards.
+
+    Raises:
+        QueueUnavailableError: it does not answer.
+    """
+    name = f"{check_prefix(prefix)}:v1:{{check-{secrets.token_hex(4)}}}"
+    try:
+        sha = await connections.execute("SCRIPT", "LOAD", _LIKE_OURS)
+        await connections.execute("EVALSHA", sha, 1, name)
+        await connections.execute("EVAL", _LIKE_OURS, 1, name)
+        await connections.execute("SSUBSCRIBE", name)
+    except ResponseError as error:
+        return str(error)
+    except QueueUnavailableError as error:
+        if isinstance(error.__cause__, NoPermissionError):
+            return str(error.__cause__)
+        raise
+    return None
 
 
 async def _setting(connections: RedisConnections, name: str) -> str | None:

@@ -36,7 +36,7 @@ class CertificateWatch:
                     return None
                 self._seen = signature
                 loaded = self._files.load()
-            except (ConfigurationError, OSError) as error:
+            except (ConfigurationError, OSError, ValueError) as error:  # gRPC would refuse connections on any other
                 self._complain(str(error))
                 return None
         self._complaint = ""

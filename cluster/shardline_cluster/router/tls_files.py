@@ -1,5 +1,7 @@
 """The PEM files with which routers speak TLS, and whether they will do. Knows Python's `ssl` only, no gRPC."""
 
+import binascii
+import re
 import ssl
 import time
 from collections.abc import Callable
@@ -8,6 +10,15 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from shardline_cluster.errors import ConfigurationError
+
+# Keys that OpenSSL takes and gRPC's TLS does not, so that no client would ever get in; by their identifiers in DER.
+_UNKNOWN_TO_GRPC = (
+    (bytes.fromhex("06032b6570"), "Ed25519"),
+    (bytes.fromhex("06032b6571"), "Ed448"),
+    (bytes.fromhex("06052b81040023"), "the curve P-521"),
+    (bytes.fromhex("06052b8104000a"), "the curve secp256k1"),
+)
+_KEY_BLOCK = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END", re.DOTALL)
 
 Signature = tuple[tuple[int, int, int], ...]  # changes whenever one of the files does
 
@@ -66,6 +77,7 @@ class TlsFiles:
             names=tuple(value for _, value in shown.get("subjectAltName", ())),
             valid_until=ssl.cert_time_to_seconds(shown["notAfter"]),
         )
+        _check_kind(loaded.key, self.key)
         if self.signature() != before:
             raise CertificateError(f"the files of {self.cert} are just being replaced: they are read again")
         return loaded
@@ -88,6 +100,14 @@ class TlsFiles:
 
     def _refuse_passphrase(self) -> NoReturn:
         raise CertificateError(f"the key {self.key} has a passphrase, which nobody is here to give: take one without")
+
+
+def _check_kind(key: bytes, file: str) -> None:
+    block = _KEY_BLOCK.search(key)
+    der = binascii.a2b_base64(block[1]) if block else b""
+    kind = next((name for identifier, name in _UNKNOWN_TO_GRPC if identifier in der), None)
+    if kind is not None:
+        raise CertificateError(f"the key {file} is of {kind}, which gRPC does not use: take RSA, P-256 or P-384")
 
 
 def _stamp(file: Path) -> tuple[int, int, int]:
@@ -123,7 +143,9 @@ def _shown_to_client(server: ssl.SSLContext, client: ssl.SSLContext, file: str) 
         raise CertificateError(f"the certificate {file} is not valid now: {error.verify_message}") from None
     except ssl.SSLError as error:
         raise CertificateError(f"the certificate {file} does not make a connection: {error}") from None
-    return asking.getpeercert() or {}
+    shown = asking.getpeercert()
+    assert shown, "a client that asks for a certificate has one after the handshake"
+    return shown
 
 
 def _go_on(side: ssl.SSLObject) -> None:

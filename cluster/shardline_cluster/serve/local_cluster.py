@@ -105,7 +105,7 @@ class LocalCluster:
         if self._redis is not None:
             await self._redis.start()
             self._keep(self._redis.keep())
-        await check_server(self.redis_url, self._options.durability)
+        await check_server(self.redis_url, self._options.durability, prefix=self._options.redis_prefix)
 
     async def start_fleet(self) -> None:
         """Starts what starts replicas.

@@ -66,6 +66,16 @@ def test_the_process_begins_anew_with_its_own_interpreter_and_options() -> None:
     assert replaced == [(sys.executable, line, {"A": "b", "SHARDLINE_API_KEY": "one"})]
 
 
+def test_arguments_that_no_command_line_shows_are_left() -> None:
+    replaced: list[tuple[Any, ...]] = []
+
+    take_out_of_sight(
+        ["chat", "--api-key", "one"], {}, whole_line=["python", "other.py"], replace=lambda *a: replaced.append(a)
+    )
+
+    assert not replaced
+
+
 @pytest.mark.process
 def test_a_real_process_shows_its_secret_to_nobody_and_still_knows_it(tmp_path: Path) -> None:
     script = (
@@ -110,7 +120,9 @@ def test_what_looks_like_a_secret_is_starred(text: str) -> None:
     assert not any(part in told for part in ("hush", "hu/sh"))
 
 
-@pytest.mark.parametrize("text", ["127.0.0.1:50051 does not answer", "redis://host:6379/0", "slower, sl-1"])
+@pytest.mark.parametrize(
+    "text", ["127.0.0.1:50051 does not answer", "redis://host:6379/0", "slower, sl-1", "rediss://USER:PASSWORD@HOST"]
+)
 def test_what_does_not_is_left(text: str) -> None:
     assert redacted(text) == text
 

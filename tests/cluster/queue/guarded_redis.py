@@ -60,7 +60,10 @@ def guarded_redis(folder: Path) -> Iterator[GuardedRedis]:
     config.write_text(
         f"port {plain_port}\nbind 127.0.0.1\ntls-port {tls_port}\ntls-cert-file {server.cert}\n"
         f"tls-key-file {server.key}\ntls-ca-cert-file {authority.file}\ntls-auth-clients yes\n"
-        f'user default off\n{documented_user()}\nuser stranger on >{PASSWORD} ~other:* +@all\nsave ""\n'
+        f"user default off\n{documented_user()}\nuser stranger on >{PASSWORD} ~other:* &* +@all\n"
+        f"user mute on >{PASSWORD} ~* resetchannels +@all\nuser reader on >{PASSWORD} %R~* &* +@all\n"
+        f"user unscripted on >{PASSWORD} ~* &* +@all -evalsha\n"
+        f'user deaf on >{PASSWORD} ~* &* +@all -ssubscribe\nsave ""\n'
         f"appendonly yes\ndir {folder}\n"
     )
     with (folder / "redis.log").open("wb") as log:

@@ -34,6 +34,17 @@ async def test_the_documented_user_passes_the_check_of_serve(redis: GuardedRedis
     await check_server(redis.url(), Durability.RELAXED)
 
 
+@pytest.mark.parametrize("user", ["mute", "reader", "unscripted", "deaf", "stranger"])
+async def test_a_user_that_may_not_do_enough_is_refused_by_the_check(redis: GuardedRedis, user: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"its user may not do what Shardline needs \(.*security\.md"):
+        await check_server(redis.url(user=user), Durability.RELAXED)
+
+
+async def test_a_prefix_of_somebody_elses_is_refused_by_the_check(redis: GuardedRedis) -> None:
+    with pytest.raises(ConfigurationError, match="its user may not do what Shardline needs"):
+        await check_server(redis.url(), Durability.RELAXED, prefix="another")
+
+
 async def test_the_documented_user_has_the_keys_of_the_prefix_and_no_others(redis: GuardedRedis) -> None:
     assert await _set(redis.url(), "shardline:v1:x") == b"OK"
     with pytest.raises(QueueUnavailableError, match="lets this user in, but not do what Shardline needs"):

@@ -4,10 +4,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 
 from shardline_cluster.router.tls_files import CertificateError, TlsFiles
 from tests.certificates import Authority, Pair
+
+# Made for this test, of use to nobody.
+KEY_WITH_PASSPHRASE = """\
+-----BEGIN ENCRYPTED PRIVATE KEY-----
+MIHsMFcGCSqGSIb3DQEFDTBKMCkGCSqGSIb3DQEFDDAcBAjrV/Cc3pSmKQICCAAw
+DAYIKoZIhvcNAgkFADAdBglghkgBZQMEASoEEL23GZeNVuB4BmVT6ZmAdesEgZCs
+uYBSNDR4q3Cetc8D/laJ3kzozjLLYWeZyKKIk2GICLynpshTpLZkN+amEft60VuR
+icj94+o0vMYG193J8Ot4a0M7pL6YtrhhHMdpA72/HFegV/ou7K/FykI55EUB6+aW
+6feH686ocEwdJQywyhNtFEKv0mo8w+AtBmb5zDttZqb53G8GkniGeyxZ5WhcTzU=
+-----END ENCRYPTED PRIVATE KEY-----
+"""
+ED25519_KEY = """\
+-----BEGIN PRIVATE KEY-----
+MC4CAQAwBQYDK2VwBCIEICk94Yzd9eXfjbyZNM8Tk0xEEm1xX3y5HEZKpVTW3Ldh
+-----END PRIVATE KEY-----
+"""
+ED25519_CERTIFICATE = """\
+-----BEGIN CERTIFICATE-----
+MIIBSTCB/KADAgECAhQ3FNahm8AucVNZ7PaGeFpKPuJcYDAFBgMrZXAwDDEKMAgG
+A1UEAwwBeDAgFw0yNjExMjQxNDQ4NDBaGA8yMTI2MTAzMTE0NDg0MFowDDEKMAgG
+A1UEAwwBeDAqMAUGAytlcAMhALtRzu1ZAZP1YXgmDJVY8YacLNGd+24ZKJnnqV4O
+XvGfo24wbDAdBgNVHQ4EFgQUzbf+cuScUG0jbkRwknoM3tT2lvcwHwYDVR0jBBgw
+FoAUzbf+cuScUG0jbkRwknoM3tT2lvcwDwYDVR0TAQH/BAUwAwEB/zAZBgNVHREE
+EjAQgg5yb3V0ZXIuZXhhbXBsZTAFBgMrZXADQQDGp3txzbbbe/WjeuLmbpWc6lPZ
+ovxquIIvZifjBC3eSxz4Me8Ji4uNttHKkp90DKnU85gDnCWa9S99jmiwSyQF
+-----END CERTIFICATE-----
+"""
 
 
 @pytest.fixture
@@ -49,16 +75,18 @@ def test_what_will_not_do_is_told_with_the_file_and_the_reason(authority: Author
 
 def test_a_key_with_a_passphrase_is_refused_instead_of_asked_for(authority: Authority) -> None:
     pair = authority.pair()
-    key = serialization.load_pem_private_key(pair.key.read_bytes(), None)
-    pair.key.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.BestAvailableEncryption(b"secret"),
-        )
-    )
+    pair.key.write_text(KEY_WITH_PASSPHRASE)
 
     with pytest.raises(CertificateError, match=r"the key .*ca-1\.key has a passphrase"):
+        files(pair).load()
+
+
+def test_a_kind_of_key_that_grpc_does_not_use_is_refused(authority: Authority) -> None:
+    pair = authority.pair()
+    pair.key.write_text(ED25519_KEY)
+    pair.cert.write_text(ED25519_CERTIFICATE)
+
+    with pytest.raises(CertificateError, match=r"ca-1\.key is of Ed25519, .*take RSA, P-256 or P-384"):
         files(pair).load()
 
 
