@@ -78,6 +78,7 @@ class EngineRequest:
     sampling: Sampling
     sequences: tuple[SequenceStart, ...] = (SequenceStart(),)
     generation: str = ""  # the grant it came with; only the simulated engine's audit tokens depend on it
+    cache_salt: str = ""  # cached prefixes are shared only by requests of the same salt
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ class RunningBatch:
                 for s in request.sequences[: plan.num_outputs]
             ),
             generation=f"{self._incarnation}/{request.key}",
+            cache_salt=request.info.submission.tenant,
         )
 
     def _take_step(self, step: SequenceStep) -> None:

@@ -12,7 +12,7 @@ from shardline_cluster.replica.held_requests import HeldRequests
 from shardline_cluster.replica.progress_watch import ProgressWatch
 from shardline_cluster.replica.running_batch import RunningBatch
 from shardline_protos.record_pb2 import RequestPayload
-from shardline_workers.engine import Capacity, SequenceStep, StepResult
+from shardline_workers.engine import Capacity, EngineRequest, SequenceStep, StepResult
 from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig
 from shardline_workers.text.simulated_text import simulated_text_model
 from tests.cluster.replica.queue_replies import claim_answer, granted, reply
@@ -79,3 +79,12 @@ async def test_an_error_after_the_last_sequence_has_stopped_changes_nothing(batc
     batch.bring(request, "", error="NaN in its logits")
 
     assert request.error == ""
+
+
+async def test_the_engine_shares_prefixes_within_a_tenant(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
+    added: list[EngineRequest] = []
+    monkeypatch.setattr(batch.driver, "start", added.append)
+
+    request = await batch.start(1)
+
+    assert [one.cache_salt for one in added] == [request.info.submission.tenant]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from shardline_workers.engine import EngineRequest, FinishReason, Sampling, SequenceStart, SequenceStep, TokenLogprobs
@@ -226,6 +228,16 @@ def test_prefixes_are_not_shared_between_requests_where_caching_is_off() -> None
         plan, _ = run_step(engine)
 
     assert spans(plan) == {("b", 0): (0, 10)}
+
+
+def test_prefixes_are_shared_within_a_tenant_alone() -> None:
+    engine = scheduler()
+    spans_seen: dict[tuple[str, int], tuple[int, int]] = {}
+    for name, salt in (("first", "shop"), ("stranger", "bank"), ("colleague", "shop")):
+        engine.add(replace(request(name, 10, max_tokens=1), cache_salt=salt))
+        spans_seen |= spans(run_step(engine)[0])
+
+    assert spans_seen == {("first", 0): (0, 10), ("stranger", 0): (0, 10), ("colleague", 0): (8, 10)}
 
 
 def test_the_least_recently_used_prefix_is_evicted_first() -> None:

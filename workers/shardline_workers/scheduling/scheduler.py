@@ -161,7 +161,7 @@ class Scheduler:
             sampling=request.sampling,
             num_prompt_tokens=len(request.prompt_ids),
             token_ids=[*request.prompt_ids, *generated_ids],
-            salt="" if self.limits.enable_prefix_caching else request.request_id,
+            salt=request.cache_salt if self.limits.enable_prefix_caching else request.request_id,
         )
 
     # Planning
