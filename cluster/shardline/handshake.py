@@ -84,9 +84,17 @@ def _closes_at_once(secured: ssl.SSLSocket) -> bool:
 
 def _connected(address: str) -> socket.socket:
     if address.startswith("unix:"):
-        plain = socket.socket(socket.AF_UNIX)
-        plain.settimeout(PROBE_TIMEOUT_S)
-        plain.connect(address.removeprefix("unix:"))
-        return plain
+        return _connected_to_file(address.removeprefix("unix:"))
     host, _, port = address.rpartition(":")
     return socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_TIMEOUT_S)
+
+
+def _connected_to_file(path: str) -> socket.socket:
+    plain = socket.socket(socket.AF_UNIX)
+    plain.settimeout(PROBE_TIMEOUT_S)
+    try:
+        plain.connect(path)
+    except OSError:
+        plain.close()
+        raise
+    return plain
