@@ -206,6 +206,27 @@ async def test_a_request_has_the_time_that_the_stream_has_left_when_it_comes(ben
     stream.cancel()
 
 
+async def test_a_router_that_stops_says_so_for_each_request(
+    bench: RouterBench, router: RunningRouter, stub: Any
+) -> None:
+    stream = stub.ModelStreamInfer()
+    await stream.write(infer_request(id="a", stream=True))
+    await _claimed(bench)
+    whole = stub.ModelInfer(infer_request())
+    await _claimed(bench)
+
+    stopping = asyncio.ensure_future(router.server.stop())
+    told = await stream.read()
+    error = await _error(whole)
+    await stream.done_writing()
+    rest = await stream.read()
+    await stopping
+
+    assert told.error_message == "[request id: a] UNAVAILABLE: this router shuts down: go on through another one"
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert rest is grpc.aio.EOF
+
+
 @pytest.mark.parametrize("message", [b"\x0a\x02\xff\xfe", b"\x0a\x05hi"], ids=["no UTF-8", "cut off"])
 async def test_bytes_that_are_no_request_are_the_clients_fault(router: RunningRouter, message: bytes) -> None:
     channel: Any = router.channel
