@@ -266,6 +266,23 @@ async def test_a_model_is_ready_once_a_replica_of_it_is(bench: RouterBench, stub
     assert (await stub.ServerLive(oip.ServerLiveRequest())).live
 
 
+async def test_nothing_is_ready_while_redis_is_away(bench: RouterBench, router: RunningRouter, stub: Any) -> None:
+    async def ready() -> tuple[bool, bool]:
+        server = await stub.ServerReady(oip.ServerReadyRequest())
+        model = await stub.ModelReady(oip.ModelReadyRequest(name=MODEL))
+        return server.ready, model.ready
+
+    await _ready_replica(bench)
+    before = await ready()
+    bench.server.go_down()
+    deadline = time.monotonic() + 20
+    while await ready() != (False, False):
+        assert time.monotonic() < deadline, "it is ready without a queue"
+
+    bench.server.come_up()
+    assert before == (True, True)
+
+
 async def test_metadata_and_config_tell_the_same_tensors(stub: Any) -> None:
     metadata = await stub.ModelMetadata(oip.ModelMetadataRequest(name=MODEL))
     config = (await stub.ModelConfig(oip.ModelConfigRequest(name=MODEL, version="1"))).config
