@@ -5,7 +5,7 @@ from importlib import metadata
 
 from shardline_cluster.errors import QueueUnavailableError, UnknownModelError
 from shardline_cluster.fleet.deployment import Deployment
-from shardline_cluster.router.field_checks import invalid
+from shardline_cluster.router.field_checks import check_no_unknown_fields, invalid
 from shardline_cluster.router.model_catalogue import ModelCatalogue
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.open_inference_request import VERSION, check_version
@@ -33,8 +33,10 @@ class OpenInferenceModels:
         """Whether a replica of this model is ready; a model that is not deployed yet is not.
 
         Raises:
+            InvalidRequestError: it has a field that is not known.
             UnknownModelError: no model has this version, and none ever will.
         """
+        check_no_unknown_fields(request)
         check_version(request.name, request.version)
 
         async def models() -> generation.ListModelsResponse:
@@ -52,7 +54,7 @@ class OpenInferenceModels:
         Raises:
             ShardlineError: no answer, or there is no such model.
         """
-        model = self._deployment(request.name, request.version)
+        model = self._deployment(request)
         return pb.ModelMetadataResponse(
             name=model.name,
             versions=[VERSION],
@@ -67,7 +69,7 @@ class OpenInferenceModels:
         Raises:
             ShardlineError: no answer, or there is no such model.
         """
-        model = self._deployment(request.name, request.version)
+        model = self._deployment(request)
         config = pb.ModelConfig(
             name=model.name,
             platform=PLATFORM,
@@ -86,6 +88,7 @@ class OpenInferenceModels:
         Raises:
             ShardlineError: no answer, or another repository was meant.
         """
+        check_no_unknown_fields(request)
         if request.repository_name:
             shown = repr(request.repository_name[:80])
             raise invalid("repository_name", f"is {shown}", "leave it out: there is one repository, what is deployed")
@@ -102,9 +105,10 @@ class OpenInferenceModels:
         except (UnknownModelError, QueueUnavailableError):
             return False
 
-    def _deployment(self, name: str, version: str) -> Deployment:
-        check_version(name, version)
-        return self._directory.deployment(name)
+    def _deployment(self, request: pb.ModelMetadataRequest | pb.ModelConfigRequest) -> Deployment:
+        check_no_unknown_fields(request)
+        check_version(request.name, request.version)
+        return self._directory.deployment(request.name)
 
 
 def _metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:

@@ -312,3 +312,13 @@ async def test_questions_about_what_is_not_there_are_answered_as_such(stub: Any)
     assert (unknown.code(), version.code()) == (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.NOT_FOUND)
     assert repository.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "there is one repository" in str(repository.details())
+
+
+@pytest.mark.parametrize("method", ["ModelReady", "ModelMetadata", "ModelConfig", "RepositoryIndex", "ModelInfer"])
+async def test_a_field_of_a_newer_protocol_is_refused(router: RunningRouter, method: str) -> None:
+    channel: Any = router.channel
+
+    error = await _error(channel.unary_unary(f"{SERVICE}/{method}")(b"\xf8\x06\x01"))
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "field number 111" in str(error.details())
