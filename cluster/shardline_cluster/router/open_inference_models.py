@@ -1,10 +1,13 @@
 """What the Open Inference Protocol tells of models and server: whether they are ready, what they take and give."""
 
+from collections.abc import Awaitable, Callable
 from importlib import metadata
 
-from shardline_cluster.errors import UnknownModelError
-from shardline_cluster.router.field_checks import invalid
+from shardline_cluster.errors import QueueUnavailableError, UnknownModelError
+from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.router.field_checks import check_no_unknown_fields, invalid
 from shardline_cluster.router.model_catalogue import ModelCatalogue
+from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.open_inference_request import VERSION, check_version
 from shardline_cluster.router.open_inference_signature import INPUTS, OUTPUTS, TensorSpec
 from shardline_protos import generation_pb2 as generation
@@ -18,30 +21,28 @@ _TYPES = {"BYTES": pb.TYPE_STRING, "BOOL": pb.TYPE_BOOL, "UINT32": pb.TYPE_UINT3
 class OpenInferenceModels:
     """Models, as deployed right now."""
 
-    def __init__(self, catalogue: ModelCatalogue) -> None:
+    def __init__(self, catalogue: ModelCatalogue, directory: ModelDirectory) -> None:
         self._catalogue = catalogue
+        self._directory = directory
 
     async def server_ready(self) -> pb.ServerReadyResponse:
-        """Whether a replica of any model is ready.
-
-        Raises:
-            ShardlineError: no answer.
-        """
-        models = (await self._catalogue.list_models()).models
-        return pb.ServerReadyResponse(ready=any(model.ready_replicas for model in models))
+        """Whether a replica of any model is ready. Without Redis nothing is."""
+        return pb.ServerReadyResponse(ready=await self._any_ready(self._catalogue.list_models))
 
     async def model_ready(self, request: pb.ModelReadyRequest) -> pb.ModelReadyResponse:
         """Whether a replica of this model is ready; a model that is not deployed yet is not.
 
         Raises:
-            ShardlineError: no answer, or no model has this version.
+            InvalidRequestError: it has a field that is not known.
+            UnknownModelError: no model has this version, and none ever will.
         """
+        check_no_unknown_fields(request)
         check_version(request.name, request.version)
-        try:
-            model = await self._catalogue.model(request.name)
-        except UnknownModelError:
-            return pb.ModelReadyResponse(ready=False)
-        return pb.ModelReadyResponse(ready=model.ready_replicas > 0)
+
+        async def models() -> generation.ListModelsResponse:
+            return generation.ListModelsResponse(models=[await self._catalogue.model(request.name)])
+
+        return pb.ModelReadyResponse(ready=await self._any_ready(models))
 
     async def server_metadata(self) -> pb.ServerMetadataResponse:
         """Who answers."""
@@ -53,7 +54,7 @@ class OpenInferenceModels:
         Raises:
             ShardlineError: no answer, or there is no such model.
         """
-        model = await self._model(request.name, request.version)
+        model = self._deployment(request)
         return pb.ModelMetadataResponse(
             name=model.name,
             versions=[VERSION],
@@ -68,7 +69,7 @@ class OpenInferenceModels:
         Raises:
             ShardlineError: no answer, or there is no such model.
         """
-        model = await self._model(request.name, request.version)
+        model = self._deployment(request)
         config = pb.ModelConfig(
             name=model.name,
             platform=PLATFORM,
@@ -87,6 +88,7 @@ class OpenInferenceModels:
         Raises:
             ShardlineError: no answer, or another repository was meant.
         """
+        check_no_unknown_fields(request)
         if request.repository_name:
             shown = repr(request.repository_name[:80])
             raise invalid("repository_name", f"is {shown}", "leave it out: there is one repository, what is deployed")
@@ -94,9 +96,19 @@ class OpenInferenceModels:
         told = [_index_entry(model) for model in models if model.ready_replicas or not request.ready]
         return pb.RepositoryIndexResponse(models=told)
 
-    async def _model(self, name: str, version: str) -> generation.Model:
-        check_version(name, version)
-        return await self._catalogue.model(name)
+    async def _any_ready(self, models: Callable[[], Awaitable[generation.ListModelsResponse]]) -> bool:
+        """Asks Redis only where it is known to answer, so that nobody waits for a no."""
+        if not self._directory.available:
+            return False
+        try:
+            return any(model.ready_replicas for model in (await models()).models)
+        except (UnknownModelError, QueueUnavailableError):
+            return False
+
+    def _deployment(self, request: pb.ModelMetadataRequest | pb.ModelConfigRequest) -> Deployment:
+        check_no_unknown_fields(request)
+        check_version(request.name, request.version)
+        return self._directory.deployment(request.name)
 
 
 def _metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:

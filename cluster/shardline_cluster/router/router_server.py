@@ -106,7 +106,7 @@ class RouterServer:
         service = GenerationService(generation, catalogue, shell)
         add_GenerationServicer_to_server(service, self._server)  # type: ignore[no-untyped-call]
         open_inference = OpenInferenceService(
-            OpenInferenceGeneration(generation, self._directory), OpenInferenceModels(catalogue), shell
+            OpenInferenceGeneration(generation, self._directory), OpenInferenceModels(catalogue, self._directory), shell
         )
         add_GRPCInferenceServiceServicer_to_server(open_inference, self._server)  # type: ignore[no-untyped-call]
         if self._administration is not None:

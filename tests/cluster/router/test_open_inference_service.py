@@ -206,6 +206,27 @@ async def test_a_request_has_the_time_that_the_stream_has_left_when_it_comes(ben
     stream.cancel()
 
 
+async def test_a_router_that_stops_says_so_for_each_request(
+    bench: RouterBench, router: RunningRouter, stub: Any
+) -> None:
+    stream = stub.ModelStreamInfer()
+    await stream.write(infer_request(id="a", stream=True))
+    await _claimed(bench)
+    whole = stub.ModelInfer(infer_request())
+    await _claimed(bench)
+
+    stopping = asyncio.ensure_future(router.server.stop())
+    told = await stream.read()
+    error = await _error(whole)
+    await stream.done_writing()
+    rest = await stream.read()
+    await stopping
+
+    assert told.error_message == "[request id: a] UNAVAILABLE: this router shuts down: go on through another one"
+    assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert rest is grpc.aio.EOF
+
+
 @pytest.mark.parametrize("message", [b"\x0a\x02\xff\xfe", b"\x0a\x05hi"], ids=["no UTF-8", "cut off"])
 async def test_bytes_that_are_no_request_are_the_clients_fault(router: RunningRouter, message: bytes) -> None:
     channel: Any = router.channel
@@ -245,6 +266,23 @@ async def test_a_model_is_ready_once_a_replica_of_it_is(bench: RouterBench, stub
     assert (await stub.ServerLive(oip.ServerLiveRequest())).live
 
 
+async def test_nothing_is_ready_while_redis_is_away(bench: RouterBench, router: RunningRouter, stub: Any) -> None:
+    async def ready() -> tuple[bool, bool]:
+        server = await stub.ServerReady(oip.ServerReadyRequest())
+        model = await stub.ModelReady(oip.ModelReadyRequest(name=MODEL))
+        return server.ready, model.ready
+
+    await _ready_replica(bench)
+    before = await ready()
+    bench.server.go_down()
+    deadline = time.monotonic() + 20
+    while await ready() != (False, False):
+        assert time.monotonic() < deadline, "it is ready without a queue"
+
+    bench.server.come_up()
+    assert before == (True, True)
+
+
 async def test_metadata_and_config_tell_the_same_tensors(stub: Any) -> None:
     metadata = await stub.ModelMetadata(oip.ModelMetadataRequest(name=MODEL))
     config = (await stub.ModelConfig(oip.ModelConfigRequest(name=MODEL, version="1"))).config
@@ -274,3 +312,13 @@ async def test_questions_about_what_is_not_there_are_answered_as_such(stub: Any)
     assert (unknown.code(), version.code()) == (grpc.StatusCode.NOT_FOUND, grpc.StatusCode.NOT_FOUND)
     assert repository.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "there is one repository" in str(repository.details())
+
+
+@pytest.mark.parametrize("method", ["ModelReady", "ModelMetadata", "ModelConfig", "RepositoryIndex", "ModelInfer"])
+async def test_a_field_of_a_newer_protocol_is_refused(router: RunningRouter, method: str) -> None:
+    channel: Any = router.channel
+
+    error = await _error(channel.unary_unary(f"{SERVICE}/{method}")(b"\xf8\x06\x01"))
+
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "field number 111" in str(error.details())
