@@ -42,6 +42,10 @@ class MemoryServer:
         """What a Redis server tells as its run id."""
         return self._identity
 
+    async def counted_lanes(self) -> tuple[str, ...]:
+        """Lanes in which usage was counted, in order."""
+        return tuple(sorted(name for name, lane in self._lanes.items() if lane.usage))
+
     def run(self, name: str, script: Callable[[MemoryLane], T]) -> Reply[T]:
         """Runs a script on a lane and tells its answer.
 

@@ -37,6 +37,10 @@ Where docs/protocol.md leaves a choice, both decide alike:
 - `store=False`: the record goes `unstored_ms` after its end. A record past its retention is absent for every script,
   deleted or not. Its ages are the script's clock's.
 - An end by the owner's own commit is told in the result, not in the inbox as well.
+- An end is counted for its tenant where it is written. One that is restored after its own retention is written and not
+  counted: it may have been, before its record ran out.
+- A forget marks the request for as long as its record would have stayed: a restore of what was submitted before it is
+  FORGOTTEN, whether the id has come again or not.
 """
 
 from collections.abc import AsyncIterator, Sequence

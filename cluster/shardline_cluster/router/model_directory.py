@@ -116,14 +116,6 @@ class ModelDirectory:
             raise QueueUnavailableError("the deployments are not known yet, since Redis has not answered: try again")
         return self._deployments
 
-    def lane_names(self) -> tuple[str, ...]:
-        """Lanes of all deployments, and of those that were deployed since this router started, in order.
-
-        Raises:
-            QueueUnavailableError: the store has never answered.
-        """
-        return tuple(sorted({deployment.lane for deployment in self.deployments().values()} | self._lanes.keys()))
-
     def find(self, name: str) -> ServedModel:
         """The model that a client means; no name at all means the only one.
 

@@ -31,6 +31,7 @@ from shardline_cluster.fleet.redis_exporters import RedisExporterList
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.fleet.redis_record_store import RedisRecordStore
 from shardline_cluster.processes.event_loop import new_event_loop
+from shardline_cluster.queue.counted_lanes import CountedLanes
 from shardline_cluster.queue.lane_names import keys_key
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.router.administration import Administration
@@ -63,6 +64,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
     )
     records = deployments_on_redis(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
     limiter = RedisRateLimiter(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
+    counted = CountedLanes(config.redis_url, prefix=config.prefix, call_timeout_s=call_timeout_s)
     reports = RedisFleetReportStore(config.redis_url, prefix=config.prefix)
 
     def open_queue(lane: str) -> RedisRequestQueue:
@@ -82,7 +84,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         notice=directory.refresh,
         cluster=config.cluster,
     )
-    usage = UsageAdministration(directory.lane_names, open_queue)
+    usage = UsageAdministration(counted.names, open_queue)
     administration = Administration(deployments=deployments, keys=KeyAdministration(keyring), usage=usage)
     registry = CollectorRegistry()
     LaneReadings(registry, directory.num_attaches)
@@ -112,6 +114,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         await records.close()
         await reports.close()
         await limiter.close()
+        await counted.close()
 
 
 def main() -> None:

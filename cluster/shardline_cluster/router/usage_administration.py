@@ -1,7 +1,7 @@
-"""What tenants have used, for operators: read of every lane that this router knows."""
+"""What tenants have used, for operators: read of every lane in which something was counted."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.queue.tenant_usage import TenantUsage
@@ -11,8 +11,10 @@ from shardline_protos import admin_pb2 as pb
 class UsageAdministration:
     """The core behind `Admin.GetUsage`."""
 
-    def __init__(self, lanes: Callable[[], Sequence[str]], open_queue: Callable[[str], RequestQueue]) -> None:
-        """`lanes` names the lanes of now; a queue is opened for a single question, and closed."""
+    def __init__(
+        self, lanes: Callable[[], Awaitable[Sequence[str]]], open_queue: Callable[[str], RequestQueue]
+    ) -> None:
+        """`lanes` names them, those of deleted deployments too; a queue is opened for a single question, and closed."""
         self._lanes = lanes
         self._open_queue = open_queue
 
@@ -22,7 +24,7 @@ class UsageAdministration:
         Raises:
             QueueUnavailableError: not every lane has answered, and a part would be taken for the whole.
         """
-        lanes = self._lanes()
+        lanes = await self._lanes()
         told = await asyncio.gather(*(self._of(lane) for lane in lanes))
         rows = [(used, lane) for lane, usage in zip(lanes, told, strict=True) for used in usage]
         wanted = [(used, lane) for used, lane in rows if request.tenant in ("", used.tenant)]

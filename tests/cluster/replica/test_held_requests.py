@@ -365,7 +365,16 @@ def test_a_lower_epoch_in_a_hold_is_adopted_by_restore() -> None:
     assert [call.grant for call in state.held.take_restores()] == [grant(3)]
 
 
-@pytest.mark.parametrize("code", [RestoreCode.REFUSED, RestoreCode.DIVERGED, RestoreCode.ENDED, RestoreCode.OTHER])
+NOT_ADOPTED = (
+    RestoreCode.REFUSED,
+    RestoreCode.DIVERGED,
+    RestoreCode.ENDED,
+    RestoreCode.OTHER,
+    RestoreCode.FORGOTTEN,
+)
+
+
+@pytest.mark.parametrize("code", NOT_ADOPTED)
 def test_a_grant_that_is_not_adopted_is_dropped(code: RestoreCode) -> None:
     state = LeaderState(granted("a"))
     state.generate("a", 1)

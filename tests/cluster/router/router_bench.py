@@ -132,7 +132,7 @@ class RouterBench:
         return Administration(
             deployments=deployments,
             keys=KeyAdministration(keyring),
-            usage=UsageAdministration(directory.lane_names, self.queue),
+            usage=UsageAdministration(self.server.counted_lanes, self.queue),
         )
 
     async def close(self) -> None:

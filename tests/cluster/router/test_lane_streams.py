@@ -214,6 +214,20 @@ async def test_a_whole_stream_is_read_to_its_end_although_another_run_lives_by_n
     assert router.lane.stream_of(reader).take(reader).end is not None
 
 
+async def test_who_reads_what_another_client_had_forgotten_is_told_that_it_does_not_exist(
+    router: SteppedRouter,
+) -> None:
+    reader = await router.submit_and_open(submission(ID, _drawn(router)))
+    (restore,) = router.lane.answered("another server", router.now_ms)
+    assert isinstance(restore, RestoreRequest)
+
+    (attach,) = router.lane.restored(restore.call, RestoreAnswer(RestoreCode.FORGOTTEN), router.now_ms)
+    assert isinstance(attach, AttachStream)
+    router.lane.attached(attach, Gone(), in_hold=False, now_ms=router.now_ms)
+
+    assert isinstance(reader.failure, UnknownRequestError)
+
+
 async def test_the_refusal_of_an_older_attach_says_nothing(router: SteppedRouter) -> None:
     reader = router.open(ID)
     older = router.calls.pop()

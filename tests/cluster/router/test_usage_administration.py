@@ -25,7 +25,7 @@ class TwoLanes:
 
     def __init__(self) -> None:
         self.server = MemoryServer(QueueTerms.short())
-        self.usage = UsageAdministration(lambda: ("a", "b"), self.queue)
+        self.usage = UsageAdministration(self.server.counted_lanes, self.queue)
 
     def queue(self, lane: str) -> MemoryRequestQueue:
         return MemoryRequestQueue(self.server, lane)
