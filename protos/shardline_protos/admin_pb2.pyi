@@ -129,7 +129,7 @@ class ListReplicasRequest(_message.Message):
     def __init__(self, deployment: _Optional[str] = ...) -> None: ...
 
 class Replica(_message.Message):
-    __slots__ = ("deployment", "place", "incarnation", "state", "failures", "reason", "next_start")
+    __slots__ = ("deployment", "place", "incarnation", "state", "failures", "reason", "next_start", "outdated")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +137,7 @@ class Replica(_message.Message):
     FAILURES_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     NEXT_START_FIELD_NUMBER: _ClassVar[int]
+    OUTDATED_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     place: str
     incarnation: str
@@ -144,7 +145,8 @@ class Replica(_message.Message):
     failures: int
     reason: str
     next_start: _duration_pb2.Duration
-    def __init__(self, deployment: _Optional[str] = ..., place: _Optional[str] = ..., incarnation: _Optional[str] = ..., state: _Optional[str] = ..., failures: _Optional[int] = ..., reason: _Optional[str] = ..., next_start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ...) -> None: ...
+    outdated: bool
+    def __init__(self, deployment: _Optional[str] = ..., place: _Optional[str] = ..., incarnation: _Optional[str] = ..., state: _Optional[str] = ..., failures: _Optional[int] = ..., reason: _Optional[str] = ..., next_start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outdated: _Optional[bool] = ...) -> None: ...
 
 class ListReplicasResponse(_message.Message):
     __slots__ = ("replicas",)

@@ -25,32 +25,46 @@ def test_replicas_share_the_cores_and_each_has_one_at_least(replicas: int, threa
 
 
 def test_the_cache_gets_what_weights_and_runtime_leave() -> None:
-    blocks = kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=2 * GIB, replicas_on_host=1)
+    blocks = kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=2 * GIB, sharers=1)
 
     assert blocks == (10 * GIB * 85 // 100 - 2 * GIB - 512 * MIB) // (2 * MIB)
 
 
 def test_replicas_share_the_memory() -> None:
-    blocks = kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=2 * GIB, replicas_on_host=2)
+    blocks = kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=2 * GIB, sharers=2)
 
     assert blocks == (10 * GIB * 85 // 100 // 2 - 2 * GIB - 512 * MIB) // (2 * MIB)
 
 
+def test_what_others_have_taken_is_theirs_and_the_rest_is_shared() -> None:
+    blocks = kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=GIB, sharers=2, taken_bytes=3 * GIB)
+
+    assert blocks == ((10 * GIB * 85 // 100 - 3 * GIB) // 2 - GIB - 512 * MIB) // (2 * MIB)
+
+
+def test_where_others_have_taken_all_there_is_no_room() -> None:
+    with pytest.raises(ValueError, match="others have taken 20480 MiB, of the rest each of 1 replicas may take 0 MiB"):
+        kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=GIB, sharers=1, taken_bytes=20 * GIB)
+
+
 def test_the_cache_is_no_larger_than_of_use() -> None:
-    assert kv_blocks(demand(1000), memory_bytes=100 * GIB, used_bytes=0, replicas_on_host=1) == 31
+    assert kv_blocks(demand(1000), memory_bytes=100 * GIB, used_bytes=0, sharers=1) == 31
 
 
 def test_room_for_one_block_is_enough() -> None:
     room = 10 * GIB * 85 // 100 - 512 * MIB
 
-    assert kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=room - 2 * MIB, replicas_on_host=1) == 1
+    assert kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=room - 2 * MIB, sharers=1) == 1
 
 
 def test_too_little_memory_is_refused_with_the_figures() -> None:
-    message = "of 2048 MiB each of 2 replicas may take 870 MiB, and weights, buffers and runtime take 1512 MiB"
+    message = (
+        "of 2048 MiB others have taken 0 MiB, of the rest each of 2 replicas may take 870 MiB, and weights, buffers "
+        "and runtime take 1512 MiB"
+    )
 
     with pytest.raises(ValueError, match=message):
-        kv_blocks(demand(), memory_bytes=2 * GIB, used_bytes=1000 * MIB, replicas_on_host=2)
+        kv_blocks(demand(), memory_bytes=2 * GIB, used_bytes=1000 * MIB, sharers=2)
 
 
 def test_a_machine_without_limits_is_used_whole(tmp_path: Path) -> None:

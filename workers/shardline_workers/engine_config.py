@@ -22,12 +22,18 @@ class EngineConfig:
     block_size: int | None = None  # tokens; None is what the kernels like best
     enable_prefix_caching: bool = True
     max_logprobs: int = MAX_LOGPROBS
-    replicas_on_host: int = 1  # they share cores and memory evenly
+    replicas_on_host: int = 1  # they share the cores evenly
+    memory_sharers: int | None = (
+        None  # replicas that are still to share the memory, this one too; None: all on the host
+    )
+    memory_taken_bytes: int = 0  # by replicas that are there already
 
     def __post_init__(self) -> None:
-        for name in ("max_num_seqs", "max_num_batched_tokens", "block_size", "replicas_on_host"):
+        for name in ("max_num_seqs", "max_num_batched_tokens", "block_size", "replicas_on_host", "memory_sharers"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        if self.memory_taken_bytes < 0:
+            raise ValueError(f"memory_taken_bytes is {self.memory_taken_bytes}; it must be at least 0")
         if self.max_logprobs < 0:
             raise ValueError(f"max_logprobs is {self.max_logprobs}; it must be at least 0")

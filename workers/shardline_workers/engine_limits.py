@@ -74,7 +74,13 @@ def _num_blocks(config: EngineConfig, demand: KvDemand, *, host: HostResources, 
             )
         return config.kv_cache_tokens // demand.block_size
     memory_bytes = host.memory_bytes if _on_cpu(config) else torch.cuda.mem_get_info(config.device)[1]
-    return kv_blocks(demand, memory_bytes=memory_bytes, used_bytes=used_bytes, replicas_on_host=config.replicas_on_host)
+    return kv_blocks(
+        demand,
+        memory_bytes=memory_bytes,
+        used_bytes=used_bytes,
+        sharers=config.memory_sharers or config.replicas_on_host,
+        taken_bytes=config.memory_taken_bytes,
+    )
 
 
 def _on_cpu(config: EngineConfig) -> bool:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 MIB = 1 << 20
 _MEMORY_SHARE = 0.85  # of the limit; the rest is for page cache of the weights' file, and for neighbours
-_RUNTIME_BYTES = 512 * MIB  # interpreter, torch, temporary tensors
+RUNTIME_BYTES = 512 * MIB  # of a replica: interpreter, torch, temporary tensors
 _UNLIMITED_V1 = 1 << 60  # cgroup v1 writes "no limit" as a number near 2^63
 
 
@@ -37,26 +37,28 @@ def thread_count(host: HostResources, *, replicas_on_host: int) -> int:
     return max(1, host.num_cores // replicas_on_host)
 
 
-def kv_blocks(demand: KvDemand, *, memory_bytes: int, used_bytes: int, replicas_on_host: int) -> int:
+def kv_blocks(demand: KvDemand, *, memory_bytes: int, used_bytes: int, sharers: int, taken_bytes: int = 0) -> int:
     """Blocks of KV cache for one replica: what its share of memory leaves, up to its demand.
 
     Args:
         demand: what it would like to have.
         memory_bytes: of the device, for all replicas on it together.
         used_bytes: taken by this replica already: weights and buffers.
-        replicas_on_host: that share the memory.
+        sharers: replicas that are still to share what is left of it, this one too.
+        taken_bytes: what others on the device have taken already.
 
     Raises:
         ValueError: there is no room for one block.
     """
-    share = int(memory_bytes * _MEMORY_SHARE) // replicas_on_host
-    room_bytes = share - used_bytes - _RUNTIME_BYTES
+    share = max(0, int(memory_bytes * _MEMORY_SHARE) - taken_bytes) // sharers
+    room_bytes = share - used_bytes - RUNTIME_BYTES
     num_blocks = min(room_bytes // demand.block_bytes, demand.max_tokens // demand.block_size)
     if num_blocks < 1:
         raise ValueError(
-            f"no memory for a KV cache: of {memory_bytes // MIB} MiB each of {replicas_on_host} replicas may take"
-            f" {share // MIB} MiB, and weights, buffers and runtime take {(used_bytes + _RUNTIME_BYTES) // MIB} MiB of"
-            " that; give more memory, run fewer replicas here, or take a smaller model or dtype"
+            f"no memory for a KV cache: of {memory_bytes // MIB} MiB others have taken {taken_bytes // MIB} MiB, of the"
+            f" rest each of {sharers} replicas may take {share // MIB} MiB, and weights, buffers and runtime take"
+            f" {(used_bytes + RUNTIME_BYTES) // MIB} MiB of that; give more memory, run fewer replicas here, or take a"
+            " smaller model or dtype"
         )
     return num_blocks
 

@@ -151,8 +151,9 @@ def _wait_until_up(calls: AdminCalls, deployed: pb.Deployment) -> None:
 
 
 def _report(deployed: pb.Deployment, replicas: Iterable[pb.Replica]) -> DeploymentReport:
-    """What is told of a deployment's own lane. Before its controller has looked, every place is still empty."""
-    told = {replica.place: _place(replica) for replica in replicas}
+    """What is told of a deployment's own lane. Before its controller has looked, every place is still empty; so is one
+    whose replica is of the settings before."""
+    told = {replica.place: _place(replica) for replica in replicas if not replica.outdated}
     names = [f"{deployed.lane}-{index}" for index in range(deployed.replicas)]
     places = tuple(told.get(name, PlaceReport(place=name)) for name in names)
     return DeploymentReport(name=deployed.name, lane=deployed.lane, places=places)

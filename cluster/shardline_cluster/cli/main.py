@@ -43,6 +43,11 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         "keys",
         "usage",
     ),
+    "One process of a cluster of several hosts": (
+        "router",
+        "controller",
+        "replica",
+    ),
     "This installation": (
         "doctor",
         "version",

@@ -28,6 +28,15 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_network_flags(group: Any) -> None:
+    add_listen_flags(group)
+    group.add_argument(
+        "--routers", metavar="N", type=int, default=1, help="router processes on that port (default %(default)s)"
+    )
+    add_queue_flags(group, otherwise="an embedded one")
+
+
+def add_listen_flags(group: Any) -> None:
+    """Adds the flags that say where routers listen."""
     group.add_argument(
         "--host", metavar="ADDRESS", default="127.0.0.1", help="address to listen on (default %(default)s)"
     )
@@ -38,10 +47,11 @@ def _add_network_flags(group: Any) -> None:
         default=50051,
         help="0 takes any free one (default %(default)s)",
     )
-    group.add_argument(
-        "--routers", metavar="N", type=int, default=1, help="router processes on that port (default %(default)s)"
-    )
-    add_redis_flags(group, otherwise="an embedded one")
+
+
+def add_queue_flags(group: Any, *, otherwise: str) -> None:
+    """Adds the flags of Redis and of what lies in it; `otherwise` says what counts where no Redis is named."""
+    add_redis_flags(group, otherwise=otherwise)
     group.add_argument(
         "--redis-prefix", metavar="TEXT", default="shardline", help="what all its keys begin with (default %(default)s)"
     )

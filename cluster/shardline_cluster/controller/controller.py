@@ -26,7 +26,7 @@ from shardline_cluster.controller.fleet_reporting import report_on
 from shardline_cluster.controller.former_lanes import lanes_to_watch, to_be_served
 from shardline_cluster.controller.lane_watch import LaneSight, LaneWatch
 from shardline_cluster.controller.launcher_calls import LauncherBusyError, LauncherCalls
-from shardline_cluster.controller.placement import replicas_on_host
+from shardline_cluster.controller.placement import memory_share, replicas_on_host
 from shardline_cluster.controller.reconciler import reconcile
 from shardline_cluster.controller.replica_launcher import ReplicaLauncher, ReplicaObservation
 from shardline_cluster.controller.replica_limits import ReplicaLimits
@@ -227,16 +227,28 @@ class Controller:
                 await self._on_each([incarnation], "kill", self._launcher.kill)
 
     async def _start(self, action: Start, fleet: FleetRound) -> None:
-        spec = self._spec(action, replicas_on_host(fleet.desired))
+        spec = self._spec(action, fleet)
         LOG.info("starting replica %s (%s): %s", spec.replica, spec.incarnation, action.reason)
         try:
             await self._guarded(f"start {spec.replica}", lambda: self._launcher.start(spec))
             self._metrics.started(action.deployment)
         except ConfigurationError as refusal:
             LOG.error("replica %s cannot be started: %s", spec.replica, refusal)
-            self._history = with_refusal(self._history, spec.replica, str(refusal), back_off=self._limits.back_off)
+            self._history = with_refusal(
+                self._history,
+                spec.replica,
+                str(refusal),
+                settings=action.deployment.settings,
+                back_off=self._limits.back_off,
+            )
 
-    def _spec(self, action: Start, on_host: int) -> ReplicaSpec:
+    def _spec(self, action: Start, fleet: FleetRound) -> ReplicaSpec:
+        memory = memory_share(
+            action.deployment,
+            fleet.desired,
+            fleet.statuses.values(),
+            whole_gpus=self._launcher.gives_whole_gpus,
+        )
         return ReplicaSpec(
             deployment=action.deployment,
             replica=action.place.name,
@@ -244,7 +256,9 @@ class Controller:
             redis_url=self._config.redis_url,
             prefix=self._config.prefix,
             terms=self._config.terms,
-            replicas_on_host=on_host,
+            replicas_on_host=replicas_on_host(fleet.desired),
+            memory_sharers=memory.sharers,
+            memory_taken_bytes=memory.taken_bytes,
             telemetry=replace(self._config.telemetry, metrics_port=0),
         )
 

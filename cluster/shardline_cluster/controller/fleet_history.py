@@ -25,6 +25,11 @@ class FleetRound:
     now_s: float  # of a clock that never jumps
     back_off: BackOff = field(default_factory=BackOff)
 
+    @property
+    def settings(self) -> Mapping[str, str]:
+        """Of each lane's deployment."""
+        return {deployment.lane: deployment.settings for deployment in self.desired}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplicaLife:
@@ -38,6 +43,7 @@ class ReplicaLife:
     heard: bool = False  # it has registered at least once
     silent_s: float = 0.0  # how long it has been missing from its lane after it had been heard
     was_ready: bool = False
+    settings: str = ""  # what it was built from; see Deployment.settings
     stop_asked: bool = False
 
 
@@ -48,6 +54,7 @@ class PlaceHistory:
     failures: int = 0
     not_before_s: float = 0.0
     reason: str = ""
+    settings: str = ""  # with which it failed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,16 +92,18 @@ def with_stop_asked(history: FleetHistory, incarnation: str) -> FleetHistory:
     return replace(history, lives={**history.lives, incarnation: stopping})
 
 
-def with_refusal(history: FleetHistory, place: str, reason: str, *, back_off: BackOff) -> FleetHistory:
+def with_refusal(history: FleetHistory, place: str, reason: str, *, settings: str, back_off: BackOff) -> FleetHistory:
     """The history once a launcher has refused to start a replica: it counts like a replica that failed."""
     failures = history.place(place).failures + 1
-    refused = PlaceHistory(failures=failures, not_before_s=history.now_s + back_off.pause_s(failures), reason=reason)
+    not_before_s = history.now_s + back_off.pause_s(failures)
+    refused = PlaceHistory(failures=failures, not_before_s=not_before_s, reason=reason, settings=settings)
     return replace(history, places={**history.places, place: refused})
 
 
 def _recovered(history: FleetHistory, fleet: FleetRound) -> dict[str, PlaceHistory]:
-    """The places of deployments that are still wanted, without the failures of those that are healthy again."""
-    lanes = {deployment.lane for deployment in fleet.desired}
+    """The places of deployments that are still wanted as they were, without the failures of those that are healthy
+    again."""
+    settings = fleet.settings
     healthy = {
         life.place
         for life in history.lives.values()
@@ -103,7 +112,7 @@ def _recovered(history: FleetHistory, fleet: FleetRound) -> dict[str, PlaceHisto
     return {
         name: place
         for name, place in history.places.items()
-        if name not in healthy and name.rpartition("-")[0] in lanes
+        if name not in healthy and place.settings == settings.get(name.rpartition("-")[0])
     }
 
 
@@ -111,7 +120,12 @@ def _lived_on(
     before: ReplicaLife | None, seen: ReplicaObservation, *, fleet: FleetRound, pause_s: float
 ) -> ReplicaLife:
     status = fleet.statuses.get(seen.incarnation)
-    known = before or ReplicaLife(place=seen.replica, state=ReplicaState.PENDING, since_s=fleet.now_s)
+    known = before or ReplicaLife(
+        place=seen.replica,
+        state=ReplicaState.PENDING,
+        since_s=fleet.now_s,
+        settings=fleet.settings.get(seen.replica.rpartition("-")[0], ""),
+    )
     state = _state(known, seen, status)
     return replace(
         known,
@@ -119,6 +133,7 @@ def _lived_on(
         since_s=known.since_s if state is known.state else fleet.now_s,
         alive=seen.alive,
         reason=(status.reason if status else "") or known.reason,
+        settings=(status.settings if status else "") or known.settings,
         heard=known.heard or status is not None,
         silent_s=0.0 if status is not None or not known.heard else known.silent_s + pause_s,
         was_ready=known.was_ready or state is ReplicaState.READY,
@@ -151,6 +166,7 @@ def _after_end(
         failures=failures,
         not_before_s=fleet.now_s + pause_s,
         reason=life.reason or seen.reason or "it left before it had ever been ready",
+        settings=life.settings,
     )
 
 

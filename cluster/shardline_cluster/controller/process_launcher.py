@@ -55,6 +55,11 @@ class ProcessLauncher:
         self._environment = dict(os.environ if environment is None else environment)
         self._keeper_pids: dict[str, int] = {}  # children of this process, to be reaped
 
+    @property
+    def gives_whole_gpus(self) -> bool:
+        """See ReplicaLauncher: two that run on `cuda:0` share it."""
+        return False
+
     def start(self, spec: ReplicaSpec) -> None:
         """See ReplicaLauncher."""
         folder = self._folder / spec.incarnation

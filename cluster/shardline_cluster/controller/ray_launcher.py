@@ -46,6 +46,11 @@ class RayLauncher:
         self._replicas: dict[str, RayReplica] = {}
         self._found_earlier = False
 
+    @property
+    def gives_whole_gpus(self) -> bool:
+        """See ReplicaLauncher: Ray reserves them."""
+        return True
+
     def start(self, spec: ReplicaSpec) -> None:
         """See ReplicaLauncher."""
         record = RayReplica(spec.replica, spec.incarnation)

@@ -44,7 +44,7 @@ class Reconciliation:
 def reconcile(fleet: FleetRound, history: FleetHistory, limits: ReplicaLimits) -> Reconciliation:
     """Decides one round. Dead replicas are reported first, so that their requests move before anything slow begins."""
     history = remember(history, fleet)
-    stops = tuple(_surplus(fleet, history))
+    stops = (*_surplus(fleet, history), *_outdated(fleet, history))
     actions: tuple[Action, ...] = (*_dead(fleet), *_overdue(history, limits), *stops, *_missing(fleet, history))
     for stop in stops:
         history = with_stop_asked(history, stop.incarnation)
@@ -82,6 +82,20 @@ def _surplus(fleet: FleetRound, history: FleetHistory) -> Iterator[Stop]:
         for incarnation in incarnations:
             if incarnation != kept and not history.lives[incarnation].stop_asked:
                 yield Stop(incarnation, "its place is filled twice" if kept else f"no deployment wants {name}")
+
+
+def _outdated(fleet: FleetRound, history: FleetHistory) -> Iterator[Stop]:
+    """Replicas that were built from other settings than their deployment now has: those that serve go one by one, each
+    once all others are ready, so that most of them always serve."""
+    filled = _by_place(history)
+    for deployment in fleet.desired:
+        places = [place.name for place in places_of(deployment)]
+        lives = {i: history.lives[i] for place in places for i in filled.get(place, [])}
+        old = [i for i, life in lives.items() if life.settings != deployment.settings and not life.stop_asked]
+        idle = [i for i in old if lives[i].state is not ReplicaState.READY]
+        all_ready = all(life.state is ReplicaState.READY for life in lives.values()) and len(lives) == len(places)
+        for incarnation in idle or (old[:1] if all_ready else []):
+            yield Stop(incarnation, "its deployment has other settings now")
 
 
 def _missing(fleet: FleetRound, history: FleetHistory) -> Iterator[Start]:

@@ -22,6 +22,11 @@ class ReplicaObservation:
 class ReplicaLauncher(Protocol):
     """Places and starts replicas; never restarts one by itself, since the controller does."""
 
+    @property
+    def gives_whole_gpus(self) -> bool:
+        """Whether no two replicas share a GPU."""
+        ...
+
     def start(self, spec: ReplicaSpec) -> None:
         """Begins to start a replica and returns at once.
 

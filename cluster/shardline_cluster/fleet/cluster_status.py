@@ -27,6 +27,7 @@ class ReplicaRow:
     failures: int = 0  # of its place, in a row
     next_start_s: float | None = None  # pause until the next try; None where nothing waits for one
     incarnation: str = ""
+    is_outdated: bool = False  # built from settings that its deployment has left
     weights_bytes: int | None = None  # None: it has not loaded yet, or its engine does not tell
     kv_cache_bytes: int | None = None
     load_s: Mapping[str, float] = field(default_factory=dict)  # seconds of each phase of its loading, in order
@@ -112,7 +113,7 @@ def deployment_row(
         model=deployment.model,
         desired_replicas=deployment.num_replicas,
         lane=_lane_row(deployment.lane, view),
-        replicas=_replica_rows(view, report.places if report else ()),
+        replicas=_replica_rows(deployment, view, report.places if report else ()),
     )
 
 
@@ -131,9 +132,9 @@ def _lane_row(lane: str, view: LaneView) -> LaneRow:
     )
 
 
-def _replica_rows(view: LaneView, places: Sequence[PlaceReport]) -> tuple[ReplicaRow, ...]:
+def _replica_rows(deployment: Deployment, view: LaneView, places: Sequence[PlaceReport]) -> tuple[ReplicaRow, ...]:
     """Replicas with a lease, and the places that none of them fills, by name."""
-    present = [_replica_row(leader, view.now_ms) for leader in view.leaders]
+    present = [_replica_row(leader, view.now_ms, settings=deployment.settings) for leader in view.leaders]
     names, incarnations = {row.replica for row in present}, {row.incarnation for row in present}
     absent = [
         _place_row(place) for place in places if place.place not in names and place.incarnation not in incarnations
@@ -153,7 +154,7 @@ def _place_row(place: PlaceReport) -> ReplicaRow:
     )
 
 
-def _replica_row(leader: LeaderView, now_ms: int) -> ReplicaRow:
+def _replica_row(leader: LeaderView, now_ms: int, *, settings: str) -> ReplicaRow:
     status = _status_of(leader)
     return ReplicaRow(
         replica=status.replica if status else leader.incarnation,
@@ -164,6 +165,7 @@ def _replica_row(leader: LeaderView, now_ms: int) -> ReplicaRow:
         pid=status.pid if status else 0,
         reason=status.reason if status else "",
         incarnation=leader.incarnation,
+        is_outdated=status is not None and status.settings not in ("", settings),
         weights_bytes=_bytes(status, "weights_bytes"),
         kv_cache_bytes=_bytes(status, "kv_cache_bytes"),
         load_s=status.load_s if status else {},

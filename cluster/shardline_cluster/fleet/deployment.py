@@ -1,7 +1,9 @@
 """What an operator wants to run: a model under a name, in so many replicas, with such an engine."""
 
+import hashlib
+import json
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 
 from shardline_cluster.errors import ConfigurationError
 
@@ -72,6 +74,12 @@ class Deployment:
                 f"a deployment has 0 to {MOST_REPLICAS} replicas, but {self.name} asks for {self.num_replicas}"
             )
         check_cluster_name(self.cluster)
+
+    @property
+    def settings(self) -> str:
+        """A digest of what its replicas are built from: one that was built from anything else is replaced."""
+        built_from = json.dumps([self.model, self.lane, self.max_model_len, asdict(self.options)])
+        return hashlib.blake2b(built_from.encode(), digest_size=8).hexdigest()
 
     def at(self, former: FormerLane) -> "Deployment":
         """The deployment as it was while this lane was its own."""

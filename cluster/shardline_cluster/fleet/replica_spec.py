@@ -17,7 +17,9 @@ class ReplicaSpec:
     redis_url: str
     prefix: str
     terms: QueueTerms
-    replicas_on_host: int = 1  # memory and threads are divided by it
+    replicas_on_host: int = 1  # threads are divided by it
+    memory_sharers: int = 1  # replicas that are still to share the memory, this one too
+    memory_taken_bytes: int = 0  # by replicas that are there already
     step_limit_s: float = 5.0  # the least time limit of a step; it is at least 20 × the expected time
     warm_up_limit_s: float = 300.0
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)

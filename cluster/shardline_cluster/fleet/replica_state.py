@@ -24,6 +24,7 @@ class ReplicaStatus:
     deployment: str
     replica: str  # name of the place it fills, such as `smollm2-0`
     state: ReplicaState
+    settings: str = ""  # of the deployment as it was built; see Deployment.settings
     reason: str = ""  # why it FAILED
     pid: int = 0
     host: str = ""

@@ -111,6 +111,8 @@ def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
             block_size=options.block_size,
             enable_prefix_caching=options.enable_prefix_caching,
             replicas_on_host=spec.replicas_on_host,
+            memory_sharers=spec.memory_sharers,
+            memory_taken_bytes=spec.memory_taken_bytes,
         )
         engine = load_engine(config, report=report, times=times)
         return LoadedModel(engine, text, load_s=times.seconds)

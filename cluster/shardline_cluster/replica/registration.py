@@ -24,6 +24,7 @@ class Registration:
         status = ReplicaStatus(
             deployment=spec.deployment.name,
             replica=spec.replica,
+            settings=spec.deployment.settings,
             state=ReplicaState.LOADING,
             pid=os.getpid(),
             host=socket.gethostname(),

@@ -26,7 +26,7 @@ class PrivateFolder:
 
     def __init__(self, root: Path | None = None) -> None:
         parent = root or default_root()
-        _make_private(parent)
+        make_private(parent)
         with _lock(parent / "start.lock", wait=True):  # nobody cleans what is just being made
             _remove_leftovers(parent)
             self.path = parent / f"s-{secrets.token_hex(3)}"
@@ -52,7 +52,12 @@ def default_root() -> Path:
     return (longest if len(str(longest)) <= LONGEST_FOLDER else Path("/tmp") / inside / "s" / "r").parents[1]
 
 
-def _make_private(folder: Path) -> None:
+def make_private(folder: Path) -> None:
+    """Makes a folder that only this user can open.
+
+    Raises:
+        ConfigurationError: it is there, and others can open it, or it is theirs.
+    """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:

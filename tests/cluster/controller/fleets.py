@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shardline_cluster.controller.actions import Action, Kill, ReportDead, Start, Stop
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
@@ -58,6 +58,7 @@ class PretendedFleet:
 
     replicas: dict[str, PretendedReplica] = field(default_factory=dict)
     num_started: int = 0
+    details: dict[str, str] = field(default_factory=dict)  # that all replicas tell of themselves
 
     def act(self, action: Action) -> None:
         match action:
@@ -95,7 +96,7 @@ class PretendedFleet:
     def statuses(self) -> dict[str, ReplicaStatus]:
         silent = (ReplicaState.PENDING, ReplicaState.STARTING)
         return {
-            incarnation: status(replica.state, replica=replica.place)
+            incarnation: replace(status(replica.state, replica=replica.place), details=self.details)
             for incarnation, replica in self.replicas.items()
             if replica.alive and replica.state not in silent
         }
@@ -113,6 +114,7 @@ class PretendedLauncher:
         self.refusal = ""
         self.hang: threading.Event | None = None  # every call waits for it
         self.closed = False
+        self.gives_whole_gpus = False
 
     def start(self, spec: ReplicaSpec) -> None:
         self._wait()

@@ -14,7 +14,7 @@ from shardline_cluster.controller.replica_launcher import ReplicaObservation
 from shardline_cluster.controller.replica_place import ReplicaPlace
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.fleet.controller_lease import LEASE_S, NotInChargeError
-from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.fleet_report import FleetReport
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.kept_records import KeptRecords
@@ -29,6 +29,7 @@ from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, Mem
 from shardline_cluster.queue.records import RequestState, Submission
 from shardline_cluster.queue.request_ids import draw_request_id
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_workers.memory_budget import RUNTIME_BYTES
 from tests.cluster.controller.fleets import PretendedLauncher, deployment
 from tests.cluster.fleet.deploying import deploy, undeploy
 from tests.cluster.queue.lane_calls import a_submission
@@ -311,6 +312,67 @@ async def test_a_deployment_that_redis_forgets_is_put_back_and_loses_no_replica(
     assert set(await cluster.store.all()) == {"tiny"}
     assert cluster.launcher.fleet.replicas == before
     assert cluster.launcher.stopped == []
+
+
+async def test_other_settings_replace_the_replicas_one_by_one() -> None:
+    cluster = _Cluster()
+    await deploy(cluster.store, deployment(3))
+    await cluster.pass_time(5)
+    before = set(cluster.launcher.fleet.replicas)
+    await deploy(cluster.store, replace(deployment(3), options=EngineOptions(engine="simulated", max_num_seqs=2)))
+
+    least_ready = 3
+    for _ in range(40):
+        await cluster.pass_time(0.5)
+        states = [replica.state for replica in cluster.launcher.fleet.replicas.values()]
+        least_ready = min(least_ready, states.count(ReplicaState.READY))
+
+    assert least_ready == 2
+    assert before.isdisjoint(cluster.launcher.fleet.replicas)
+    assert [spec.deployment.options.max_num_seqs for spec in cluster.launcher.specs[3:]] == [2, 2, 2]
+    assert cluster.launcher.killed == []
+
+
+async def test_another_number_of_replicas_replaces_none() -> None:
+    cluster = _Cluster()
+    await deploy(cluster.store, deployment(1))
+    await cluster.pass_time(5)
+    await deploy(cluster.store, deployment(2))
+
+    await cluster.pass_time(5)
+
+    assert len(cluster.launcher.specs) == 2
+    assert cluster.launcher.stopped == []
+
+
+async def test_a_place_that_failed_with_other_settings_begins_anew_with_new_ones() -> None:
+    cluster = _Cluster()
+    await deploy(cluster.store, deployment(1))
+    cluster.launcher.refusal = "no GPU here"
+    await cluster.pass_time(20)
+    failed = (await cluster.report()).deployments[0].places[0]
+
+    cluster.launcher.refusal = ""
+    await deploy(cluster.store, replace(deployment(1), options=EngineOptions(engine="simulated", max_num_seqs=2)))
+    await cluster.pass_time(0.5)
+
+    assert failed.failures > 3
+    assert len(cluster.launcher.specs) == 1
+    assert (await cluster.report()).deployments[0].places[0].failures == 0
+
+
+async def test_a_replica_that_starts_later_is_told_what_the_others_have_taken() -> None:
+    cluster = _Cluster()
+    await deploy(cluster.store, deployment(1))
+    cluster.launcher.fleet.details = {"weights_bytes": "1000", "kv_cache_bytes": "500"}
+    await cluster.pass_time(5)
+    await deploy(cluster.store, replace(deployment(1, lane="other-1"), name="other"))
+
+    await cluster.pass_time(2)
+
+    first, second = cluster.launcher.specs
+    assert (first.memory_taken_bytes, first.memory_sharers) == (0, 1)
+    assert (second.memory_taken_bytes, second.memory_sharers) == (1500 + RUNTIME_BYTES, 1)
 
 
 async def test_requests_in_a_lane_that_was_left_end_there_and_its_replicas_go_then() -> None:

@@ -1,12 +1,16 @@
 """What is read of a cluster, from twins in memory."""
 
+from dataclasses import replace
+
 import pytest
 
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport, PlaceReport
 from shardline_cluster.fleet.json_encoding import to_json
+from shardline_cluster.fleet.redeployment import redeployed
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from tests.cluster.cli.example_cluster import ExampleCluster, working_cluster
+from tests.cluster.fleet.deploying import deploy
 
 
 async def test_deployments_their_lanes_and_their_replicas_are_read() -> None:
@@ -24,6 +28,35 @@ async def test_deployments_their_lanes_and_their_replicas_are_read() -> None:
     assert (ready.replica, ready.state, ready.num_requests) == ("smollm2-0", "READY", 1)
     assert (ready.host, ready.pid, ready.lease_left_s) == ("node-1", 4711, 5.0)
     assert (loading.replica, loading.state, loading.num_requests) == ("smollm2-1", "LOADING", 0)
+
+
+async def test_a_replica_of_settings_that_were_left_is_told_as_outdated() -> None:
+    cluster = ExampleCluster()
+    await cluster.deploy()
+    (record,) = (await cluster.store.all()).values()
+    assert record.value is not None
+    for number, settings in enumerate((record.value.settings, "others", "")):
+        status = ReplicaStatus(
+            deployment="smollm2", replica=f"smollm2-{number}", state=ReplicaState.READY, settings=settings
+        )
+        await cluster.start_replica(f"smollm2-{number}", ReplicaState.READY, status=to_json(status))
+
+    (deployment,) = (await cluster.observe()).deployments
+
+    assert [replica.is_outdated for replica in deployment.replicas] == [False, True, False]
+
+
+async def test_a_former_lane_is_shown_while_it_has_work() -> None:
+    cluster = await working_cluster()
+    (record,) = (await cluster.store.all()).values()
+    assert record.value is not None
+    renewed = redeployed(record.value, replace(record.value, lane="other"), now_ms=cluster.now_ms)
+    await deploy(cluster.store, renewed)
+
+    current, former = (await cluster.observe()).deployments
+
+    assert (current.lane.lane, current.is_former, current.replicas) == ("other", False, ())
+    assert (former.lane.lane, former.is_former, former.lane.waiting_requests) == ("smollm2", True, 2)
 
 
 async def test_deployments_come_by_name() -> None:

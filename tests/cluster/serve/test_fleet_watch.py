@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from shardline_cluster.fleet.fleet_report import DeploymentReport, PlaceReport
+from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport, PlaceReport
 from shardline_cluster.fleet.replica_state import ReplicaState
-from shardline_cluster.serve.fleet_watch import changes, hopeless, is_up
+from shardline_cluster.serve.fleet_watch import FleetNews, changes, hopeless, is_up
 
 LOADING = PlaceReport(place="tiny-1-0", incarnation="a", state=ReplicaState.LOADING)
 READY = replace(LOADING, state=ReplicaState.READY)
@@ -19,6 +19,19 @@ def _report(*places: PlaceReport) -> DeploymentReport:
 
 def _lines(before: PlaceReport | None, after: PlaceReport) -> list[str]:
     return list(changes(None if before is None else _report(before), _report(after)))
+
+
+def test_news_are_of_all_lanes_and_of_those_that_are_gone() -> None:
+    news = FleetNews()
+    other = DeploymentReport(name="other", lane="other-2", places=(replace(READY, place="other-2-0"),))
+
+    first = news.of(FleetReport(controller="c", written_at=0.0, deployments=(_report(LOADING),)))
+    second = news.of(FleetReport(controller="c", written_at=0.0, deployments=(_report(READY), other)))
+    third = news.of(FleetReport(controller="c", written_at=0.0, deployments=(other,)))
+
+    assert first == ["tiny-1-0: loading the model"]
+    assert second == ["tiny-1-0: ready", "other-2-0: ready"]
+    assert third == ["tiny: no longer served (tiny-1)"]
 
 
 def test_each_state_is_told_once() -> None:
