@@ -17,6 +17,7 @@ from shardline.errors import ShardlineError as ClientError
 from shardline_cluster.cli.command_parser import WRONG_USAGE
 from shardline_cluster.cli.environment import parse_arguments
 from shardline_cluster.cli.flag_names import in_flags
+from shardline_cluster.cli.help_format import make_readable
 from shardline_cluster.cli.secret_arguments import redacted, take_out_of_sight
 from shardline_cluster.cli.tour import TourParser
 from shardline_cluster.errors import ConfigurationError, ShardlineError
@@ -114,9 +115,10 @@ def command_line() -> CommandLine:
     """Loads every command."""
     parser = TourParser(prog="shardline", groups=COMMAND_GROUPS)
     commands = {name: _load(name) for name in COMMANDS}
-    return CommandLine(
-        parser, commands, {name: command.add_parser(parser.commands) for name, command in commands.items()}
-    )
+    parsers = {name: command.add_parser(parser.commands) for name, command in commands.items()}
+    for command_parser in parsers.values():
+        make_readable(command_parser)
+    return CommandLine(parser, commands, parsers)
 
 
 def _load(name: str) -> Command:

@@ -40,7 +40,7 @@ def _replica_table(deployments: Sequence[DeploymentRow]) -> str:
     rows = [_replica_cells(replica, deployment.name) for deployment in deployments for replica in deployment.replicas]
     if not rows:
         return ""
-    header = ("REPLICA", "MODEL", "STATE", "REQUESTS", "LEASE", "WEIGHTS", "KV CACHE", "PROCESS", "REASON")
+    header = ("REPLICA", "MODEL", "STATE", "REQUESTS", "LEASE", "WEIGHTS", "KV CACHE", "HOST:PID", "REASON")
     return table(header, rows)
 
 

@@ -75,7 +75,7 @@ def completed(script: str, *words: str) -> list[str]:
     line = " ".join(f"'{word}'" for word in words)
     asked = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _shardline; printf '%s\\n' \"${{COMPREPLY[@]}}\""
     run = subprocess.run(
-        [bash, "--norc", "-c", f"set -eu; complete() {{ :; }}\n{script}\n{asked}"],
+        [bash, "--norc", "-c", f"set -u; complete() {{ :; }}\n{script}\n{asked}"],
         capture_output=True,
         text=True,
         check=True,
