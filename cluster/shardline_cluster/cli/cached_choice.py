@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shardline_cluster.cli.models import short_name
+from shardline_cluster.cli.short_source import short_source
 from shardline_cluster.errors import ConfigurationError
 from shardline_workers.files.cached_models import CachedModel, find_cached
 from shardline_workers.files.model_file_error import ModelFileError
@@ -24,7 +24,7 @@ def choose_cached(asked: str, cache_folder: Path) -> CachedModel:
             f"`shardline pull {asked}` fetches it"
         )
     if len(found) > 1:
-        names = ", ".join(short_name(model.name) for model in found)
+        names = ", ".join(short_source(model.name) for model in found)
         raise ConfigurationError(
             f"{asked} may mean {len(found)} models ({names}): name one as `shardline models` shows its source"
         )

@@ -10,6 +10,7 @@ from shardline_cluster.cli import standard_input
 from shardline_cluster.cli.chat_commands import ChatCommands, ChatEnd
 from shardline_cluster.cli.config_file import add_config_flag
 from shardline_cluster.cli.conversation import Conversation
+from shardline_cluster.cli.flag_names import in_flags
 from shardline_cluster.cli.input_history import history_file, line_editing
 from shardline_cluster.cli.message_input import read_message
 from shardline_cluster.cli.router_address import add_router_flags, connect
@@ -100,7 +101,7 @@ def _answered_at_terminal(message: str, conversation: Conversation, commands: Ch
     except KeyboardInterrupt:
         print("(stopped)", file=sys.stderr)
     except (ClientError, ShardlineError) as error:
-        print(f"shardline: {error}", file=sys.stderr)
+        print(f"shardline: {in_flags(str(error), vars(commands.arguments))}", file=sys.stderr)
     return True
 
 

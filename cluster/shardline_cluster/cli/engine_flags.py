@@ -18,8 +18,8 @@ _FIELD = re.compile("|".join(rf"\b{field.name}\b" for field in fields(EngineOpti
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
     """Adds them, in two groups."""
-    _add_engine_flags(parser.add_argument_group("engine"))
-    _add_simulation_flags(parser.add_argument_group("simulated engine"))
+    _add_engine_flags(parser.add_argument_group("engine", "how replicas compute, and how much they hold"))
+    _add_simulation_flags(parser.add_argument_group("simulated engine", "tokens without a model, for tests"))
 
 
 def engine_options(arguments: argparse.Namespace) -> EngineOptions:

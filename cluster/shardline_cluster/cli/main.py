@@ -8,6 +8,7 @@ import importlib
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from types import MappingProxyType
 from typing import Any, Protocol, cast
@@ -16,6 +17,7 @@ from shardline.errors import ShardlineError as ClientError
 from shardline_cluster.cli.command_parser import WRONG_USAGE
 from shardline_cluster.cli.environment import parse_arguments
 from shardline_cluster.cli.flag_names import in_flags
+from shardline_cluster.cli.help_format import make_readable
 from shardline_cluster.cli.secret_arguments import redacted, take_out_of_sight
 from shardline_cluster.cli.tour import TourParser
 from shardline_cluster.errors import ConfigurationError, ShardlineError
@@ -50,6 +52,7 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
     ),
     "This installation": (
         "doctor",
+        "completion",
         "version",
     ),
 })
@@ -91,17 +94,36 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(given: Sequence[str]) -> int:
     given = _MEANT.get(given[0], given) if len(given) == 1 else given
-    commands = {name: _load(name) for name in COMMANDS}
+    line = command_line()
     try:
-        arguments = _parse(given, commands, os.environ)
+        arguments = _parse(line, given, os.environ)
     except ConfigurationError as error:
         return _complain(error, WRONG_USAGE)
     except SystemExit as end:  # argparse has printed its help, or what is wrong
         return end.code if isinstance(end.code, int) else WRONG_USAGE
     try:
-        return commands[arguments.command].run(arguments)
+        return line.commands[arguments.command].run(arguments)
     except (ShardlineError, ClientError) as error:
         return _complain(in_flags(str(error), vars(arguments)), FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """All commands together: by name, with their parsers and the one above them."""
+
+    parser: TourParser
+    commands: Mapping[str, Command]
+    parsers: Mapping[str, argparse.ArgumentParser]
+
+
+def command_line() -> CommandLine:
+    """Loads every command."""
+    parser = TourParser(prog="shardline", groups=COMMAND_GROUPS)
+    commands = {name: _load(name) for name in COMMANDS}
+    parsers = {name: command.add_parser(parser.commands) for name, command in commands.items()}
+    for command_parser in parsers.values():
+        make_readable(command_parser)
+    return CommandLine(parser, commands, parsers)
 
 
 def _load(name: str) -> Command:
@@ -141,14 +163,11 @@ class MissingCommand:
         )
 
 
-def _parse(given: Sequence[str], commands: Mapping[str, Command], environment: Mapping[str, str]) -> argparse.Namespace:
-    """The command line of all commands together."""
-    parser = TourParser(prog="shardline", groups=COMMAND_GROUPS)
-    parsers = {name: command.add_parser(parser.commands) for name, command in commands.items()}
+def _parse(line: CommandLine, given: Sequence[str], environment: Mapping[str, str]) -> argparse.Namespace:
     if not given:
-        parser.print_help(sys.stderr)
-        parser.exit(WRONG_USAGE)
-    return parse_arguments(parser, parsers, given, environment)
+        line.parser.print_help(sys.stderr)
+        line.parser.exit(WRONG_USAGE)
+    return parse_arguments(line.parser, line.parsers, given, environment)
 
 
 def _complain(error: object, exit_code: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from shardline_cluster.cli.short_source import short_source
 from shardline_cluster.cli.text_table import table
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import to_json
@@ -109,7 +110,7 @@ def render(rows: Sequence[ModelRow], *, now: float) -> str:
 
 def _cells(row: ModelRow, now: float) -> tuple[str, ...]:
     return (
-        short_name(row.name),
+        short_source(row.name),
         row.format,
         row.family or "-",
         shown_bytes(row.num_bytes),
@@ -117,13 +118,6 @@ def _cells(row: ModelRow, now: float) -> tuple[str, ...]:
         _ago(now - row.used_at),
         row.source,
     )
-
-
-def short_name(name: str) -> str:
-    """A pinned name with the commit as short as people write it."""
-    before, at, after = name.partition("@")
-    commit, colon, selection = after.partition(":")
-    return f"{before}{at}{commit[:7]}{colon}{selection}" if len(commit) == 40 else name
 
 
 def _ago(seconds: float) -> str:

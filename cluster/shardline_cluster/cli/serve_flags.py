@@ -19,10 +19,10 @@ TERMS = {"default": QueueTerms(), "short": QueueTerms.short()}
 
 def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     """Adds them, in groups."""
-    _add_network_flags(parser.add_argument_group("network"))
+    _add_network_flags(parser.add_argument_group("network", "where clients find it, and where it finds Redis"))
     add_access_flags(parser.add_argument_group("access"))
     add_tls_flags(parser.add_argument_group("TLS"))
-    _add_fleet_flags(parser.add_argument_group("fleet"))
+    _add_fleet_flags(parser.add_argument_group("fleet", "how many copies of the model, and who starts them"))
     add_engine_flags(parser)
     add_telemetry_flags(parser.add_argument_group("metrics and logs"))
 

@@ -24,6 +24,18 @@ _DESCRIPTION = """\
 Shows the deployed models, their queues and their replicas, as they stand in Redis: it works while routers and replicas
 are down.
 """
+_EPILOG = """\
+columns:
+  READY        replicas that take requests now, of those that are wanted
+  WAITING      requests in the queue; OLDEST WAIT is how long the first of them stands there
+  LEASE        how long a replica that falls silent is still believed
+  HOST:PID     where a replica runs, and its process there
+
+examples:
+  shardline status
+  shardline status --name mine
+  shardline status --redis-url redis://10.0.0.5:6379/0 --json
+"""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -32,6 +44,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "status",
         help="show models, queues and replicas",
         description=_DESCRIPTION,
+        epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object")

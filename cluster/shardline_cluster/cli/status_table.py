@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from shardline_cluster.cli.short_source import short_source
 from shardline_cluster.cli.text_table import table
 from shardline_cluster.fleet.cluster_status import ClusterStatus, DeploymentRow, LaneRow, ReplicaRow
 
@@ -26,7 +27,7 @@ def _deployment_cells(deployment: DeploymentRow) -> tuple[str, ...]:
     lane = deployment.lane
     return (
         f"{deployment.name} (former weights)" if deployment.is_former else deployment.name,
-        deployment.model,
+        short_source(deployment.model),
         deployment.cluster,
         f"{deployment.ready_replicas}/{deployment.desired_replicas}",
         str(lane.waiting_requests),
@@ -40,7 +41,7 @@ def _replica_table(deployments: Sequence[DeploymentRow]) -> str:
     rows = [_replica_cells(replica, deployment.name) for deployment in deployments for replica in deployment.replicas]
     if not rows:
         return ""
-    header = ("REPLICA", "MODEL", "STATE", "REQUESTS", "LEASE", "WEIGHTS", "KV CACHE", "PROCESS", "REASON")
+    header = ("REPLICA", "MODEL", "STATE", "REQUESTS", "LEASE", "WEIGHTS", "KV CACHE", "HOST:PID", "REASON")
     return table(header, rows)
 
 

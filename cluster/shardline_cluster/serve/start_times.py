@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+SHORTEST_TOLD_S = 0.05  # rounds to 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class StartPhase:
@@ -57,9 +59,10 @@ class StartTimes:
         self._phases.append(phase)
 
     def line(self) -> str:
-        """The whole start in one line for people."""
-        told = ", ".join(f"{phase.name} {phase.took_s:.1f}" for phase in self.phases)
-        return f"started in {self.now_s:.1f} s: {told}"
+        """The whole start in one line for people, without what took no time worth a word."""
+        told = [f"{phase.name} {phase.took_s:.1f} s" for phase in self.phases if phase.took_s >= SHORTEST_TOLD_S]
+        phases = f", some of it at the same time: {', '.join(told)}" if told else ""
+        return f"started in {self.now_s:.1f} s{phases}"
 
 
 def process_age_s(root: Path = Path("/proc")) -> float:

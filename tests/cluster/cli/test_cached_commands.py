@@ -16,7 +16,7 @@ from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.queue.durability import Durability
 from tests.cluster.queue.redis_servers import running_server, server_binaries
-from tests.workers.files.hub_server import COMMIT, HubServer, running
+from tests.workers.files.hub_server import COMMIT, HubServer, running, use_hub
 from tests.workers.files.wheels import TINY_GGUF
 
 PINNED = f"hf:org/tiny@{COMMIT}:tiny-Q4_0.gguf"
@@ -25,19 +25,13 @@ PINNED = f"hf:org/tiny@{COMMIT}:tiny-Q4_0.gguf"
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
-        monkeypatch.delenv(name, raising=False)
     return tmp_path / "cache" / "shardline"
 
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     with running(HubServer({"tiny-Q4_0.gguf": TINY_GGUF, "tiny-Q8_0.gguf": TINY_GGUF + bytes(64)})) as server:
-        # The library reads HF_ENDPOINT once, when it is loaded.
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.endpoint)
-        monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", server.endpoint)
-        template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+        use_hub(monkeypatch, server)
         yield server
 
 

@@ -53,7 +53,7 @@ def test_models_and_replicas_stand_in_two_tables() -> None:
         "MODEL    SOURCE        CLUSTER  READY  WAITING  RUNNING  OLDEST WAIT  ROUTERS\n"
         "smollm2  smollm2:135m  default  1/2    2        3        1 min 31 s   1\n"
         "\n"
-        "REPLICA    MODEL    STATE  REQUESTS  LEASE       WEIGHTS  KV CACHE  PROCESS      REASON\n"
+        "REPLICA    MODEL    STATE  REQUESTS  LEASE       WEIGHTS  KV CACHE  HOST:PID     REASON\n"
         "smollm2-0  smollm2  READY  3         4.2 s left  92 MiB   1440 MiB  node-1:4711\n"
     )
 
@@ -89,7 +89,7 @@ def test_a_replica_without_a_process_is_shown_with_its_reason() -> None:
 
     assert (
         text.splitlines()[-1]
-        == "smollm2-1  smollm2  FAILED  0         -      -        -         -        out of memory"
+        == "smollm2-1  smollm2  FAILED  0         -      -        -         -         out of memory"
     )
 
 

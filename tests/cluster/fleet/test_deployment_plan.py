@@ -14,7 +14,9 @@ from shardline_cluster.fleet.deployment_plan import (
     served_name,
 )
 from shardline_cluster.queue.request_ids import check_lane
+from shardline_cluster.router.text_loading import load_deployed_text
 from shardline_workers.text.simulated_text import simulated_text_model
+from tests.workers.files.hub_server import COMMIT, HubServer, running, use_hub
 from tests.workers.text.tiny_vocabulary import byte_level_json, write_json
 from tests.workers.tiny_checkpoint import write_tiny_checkpoint
 
@@ -100,3 +102,20 @@ def test_the_longest_request_is_the_models_context_unless_a_shorter_one_is_asked
     assert longest_request(40, text) == 40
     with pytest.raises(ConfigurationError, match="--max-model-len is 101, but must be 1 to 100"):
         longest_request(101, text)
+
+
+def test_a_model_of_the_hub_is_deployed_by_its_commit_which_another_host_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "published").path
+    write_json(folder / "tokenizer.json", byte_level_json())
+    wanted = WantedModel(model="hf:org/tiny", name="tiny")
+    with running(HubServer({path.name: path.read_bytes() for path in folder.iterdir()})) as hub:
+        use_hub(monkeypatch, hub)
+
+        deployment = plan_deployment(wanted, cache_folder=tmp_path / "here", say=_silent)
+        hub.revisions = ()
+        text = load_deployed_text(deployment, tmp_path / "elsewhere")
+
+    assert deployment.model == f"hf:org/tiny@{COMMIT}"
+    assert text.weights_digest == deployment.weights_digest

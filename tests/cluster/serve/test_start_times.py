@@ -26,7 +26,15 @@ def test_phases_that_overlap_are_told_in_the_order_in_which_they_began() -> None
             clock.now_s += 2
 
     assert times.phases == (StartPhase("outer", 0.5, 3.0), StartPhase("inner", 1.5, 2.0))
-    assert times.line() == "started in 3.5 s: outer 3.0, inner 2.0"
+    assert times.line() == "started in 3.5 s, some of it at the same time: outer 3.0 s, inner 2.0 s"
+
+
+def test_a_phase_that_took_no_time_is_kept_but_not_told() -> None:
+    times = StartTimes(clock=_Clock())
+    times.add(StartPhase("kernels", 1.0, 0.04))
+
+    assert times.line() == "started in 0.0 s"
+    assert times.phases == (StartPhase("kernels", 1.0, 0.04),)
 
 
 def test_what_fails_is_no_phase() -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
 
+import pytest
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 _LARGE = (".gguf", ".safetensors", ".bin")  # what the hub keeps as LFS files
 
@@ -68,6 +70,15 @@ def running(server: HubServer) -> Iterator[HubServer]:
         http.shutdown()
         thread.join()
         http.server_close()
+
+
+def use_hub(monkeypatch: pytest.MonkeyPatch, server: HubServer) -> None:
+    """Makes this hub that of the library, which reads HF_ENDPOINT once, when it is loaded."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.endpoint)
+    template = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    for name in ("HF_TOKEN", "HF_HUB_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -84,6 +84,7 @@ def test_a_model_whose_file_was_cut_counts_as_a_part(tmp_path: Path) -> None:
         ("hf:org/tiny:Q4_0", ["a-Q4_0.gguf"]),
         ("hf:org/tiny", ["a-Q4_0.gguf", "a-Q8_0.gguf"]),
         (f"hf:org/tiny@{OTHER_COMMIT}", ["a-Q8_0.gguf"]),
+        (f"hf:org/tiny@{OTHER_COMMIT[:7]}:a-Q8_0.gguf", ["a-Q8_0.gguf"]),
         ("hf:org/tiny@v1", ["a-Q8_0.gguf"]),
         ("hf:org/tiny@v2", []),
         ("hf:org/other", []),

@@ -23,6 +23,7 @@ from shardline_workers.files.model_source import ALIASES, PACKAGE_PREFIX
 from shardline_workers.files.packaged_model import SCRATCH_PREFIX, package_folder
 
 _LOCK = ".lock"
+_FEWEST_COMMIT_DIGITS = 7
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,11 +146,14 @@ def _is_meant(source: HubSource, model: CachedModel, cache_folder: Path) -> bool
         return False
     own = parse_hub_source(model.source)
     known = HubCache.of(source, cache_folder).known_commit(source.revision)
-    return (
-        own.repository == source.repository
-        and source.revision in (DEFAULT_REVISION, own.revision, *((source.revision,) if known == own.revision else ()))
-        and (source.selection in ("", own.selection) or has_tag(own.selection, source.selection))
-    )
+    is_revision = source.revision == DEFAULT_REVISION or own.revision == known or _begins(own.revision, source.revision)
+    is_selection = source.selection in ("", own.selection) or has_tag(own.selection, source.selection)
+    return own.repository == source.repository and is_revision and is_selection
+
+
+def _begins(commit: str, text: str) -> bool:
+    """Whether a text is a commit as people write it."""
+    return len(text) >= _FEWEST_COMMIT_DIGITS and commit.startswith(text)
 
 
 def _refuse_while_fetched(model: CachedModel) -> None:
