@@ -38,6 +38,7 @@ from shardline_cluster.replica.registration import Registration
 from shardline_cluster.replica.replica_health import ReplicaHealth
 from shardline_cluster.replica.replica_metrics import ReplicaMetrics, replica_labels
 from shardline_cluster.replica.step_thread import DaemonStepThread, StepThread
+from shardline_cluster.telemetry.log_output import last_words, set_up_logging
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.text.text_model import TextModel
 
@@ -235,6 +236,12 @@ def prefer_steps() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
+def log_as_replica(spec: ReplicaSpec) -> None:
+    """Sets this process's logging up."""
+    fields = {"replica": spec.replica, "lane": spec.deployment.lane, "model": spec.deployment.name}
+    set_up_logging(spec.telemetry, "replica", name=spec.replica, fields=fields)
+
+
 def main() -> None:
     """Runs the replica that the environment describes; SIGTERM drains it. Exits with 0 only after a drain."""
     try:
@@ -243,14 +250,12 @@ def main() -> None:
         sys.exit(f"{SPEC_VARIABLE} is not set, but must hold the replica's spec as JSON")
     except ConfigurationError as error:
         sys.exit(f"{SPEC_VARIABLE} is wrong: {error}")
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {spec.replica} %(levelname)s %(message)s"
-    )
+    log_as_replica(spec)
     prefer_steps()
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         end = runner.run(_run_until_signalled(spec))
     if not end.had_drained:
-        print(end.reason, file=sys.stderr)
+        last_words(end.reason, spec.telemetry.log_format)
     sys.stderr.flush()
     os._exit(0 if end.had_drained else 1)  # the step thread may be busy in native code: no orderly exit survives that
 

@@ -204,6 +204,7 @@ class _Serving:
         self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
         if address := self._cluster.metrics_address:
             self._say(f"metrics: http://{address}/metrics of the controller, http://{address}/targets lists all others")
+        self._say(f"logs: {self._cluster.log_folder}, until this ends")
         where = f"--endpoint {self._cluster.endpoint}" if self._options.tls is None else f"--name {self._options.name}"
         self._say(f"in another terminal: shardline chat {where}; Ctrl-C here stops everything")
 
