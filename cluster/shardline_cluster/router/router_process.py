@@ -44,6 +44,7 @@ from shardline_cluster.router.router_telemetry import RouterTelemetry
 from shardline_cluster.router.text_loading import load_deployed_text
 from shardline_cluster.router.usage_administration import UsageAdministration
 from shardline_cluster.telemetry.log_output import last_words, set_up_logging
+from shardline_cluster.telemetry.tracer_choice import open_tracer
 
 CONFIG_VARIABLE = "SHARDLINE_ROUTER_CONFIG"
 STOP_LIMIT_S = 9.0
@@ -85,7 +86,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
     )
     usage = UsageAdministration(directory.lane_names, open_queue)
     administration = Administration(deployments=deployments, keys=KeyAdministration(keyring), usage=usage)
-    registry = CollectorRegistry()
+    registry, tracer = CollectorRegistry(), open_tracer("router", os.environ)
     LaneReadings(registry, directory.num_attaches)
     server = RouterServer(
         config,
@@ -93,7 +94,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         keyring.gate,
         administration=administration,
         limiter=limiter,
-        telemetry=RouterTelemetry(RouterMetrics(registry)),
+        telemetry=RouterTelemetry(RouterMetrics(registry), tracer),
     )
     exporter = exporting(
         ExporterKind.ROUTER,
@@ -113,6 +114,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         await records.close()
         await reports.close()
         await limiter.close()
+        tracer.close()
 
 
 def main() -> None:
