@@ -14,7 +14,7 @@ from tests.end_to_end.trace_collector import CollectedSpan, TraceCollector
 pytestmark = [pytest.mark.process, pytest.mark.redis, pytest.mark.timeout(120)]
 
 SIMULATED = ("--engine", "simulated", "--launcher", "local", "--simulated-step-s", "0.02")
-GENERATE = "shardline.v1.Generation/Generate"
+GENERATE = "text_completion simulated"
 PROMPT = "SENTINEL-of-a-prompt"
 
 
