@@ -9,6 +9,7 @@ and outputs never do: no call of ours hands them to a logger.
 
 import json
 import logging
+import os
 import sys
 import threading
 import time
@@ -74,6 +75,8 @@ def set_up_logging(
     handler = logging.StreamHandler(sys.stderr)
     if config.log_format is LogFormat.JSON:
         handler.setFormatter(JsonFormat(process, constant))
+        # gRPC's core, which is not Python, writes lines of its own; what matters of them comes as errors of calls.
+        os.environ.setdefault("GRPC_VERBOSITY", "NONE")
     else:
         handler.setFormatter(HumanFormat(name or process, constant))
     root = logging.getLogger()

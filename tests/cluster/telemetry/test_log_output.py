@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 import threading
 import warnings
@@ -48,6 +49,7 @@ def log(capsys: pytest.CaptureFixture[str]) -> Iterator[_Log]:
     root.setLevel(level)
     sys.excepthook, threading.excepthook = hooks
     logging.captureWarnings(capture=False)
+    os.environ.pop("GRPC_VERBOSITY", None)
 
 
 def test_a_json_line_has_all_that_is_known(log: _Log) -> None:
