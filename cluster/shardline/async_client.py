@@ -61,6 +61,7 @@ from shardline.retries import OnRetry
 from shardline.stream_attempts import StreamAttempts
 from shardline.tls_options import TlsOptions
 from shardline.token_stream import TokenStream
+from shardline.trace_context import trace_metadata
 from shardline_protos import generation_pb2 as pb
 
 
@@ -111,25 +112,25 @@ class AsyncClient:
 
     def stream(self, prompt: Prompt, *, model: str = "", **options: Unpack[RequestOptions]) -> AsyncCompletionStream:
         """Continues a text, or token ids, as a stream of events."""
-        return self._stream(text_request(prompt, model, options), options.get("timeout_s"))
+        return self._stream(text_request(prompt, model, options), options)
 
     def stream_chat(
         self, messages: Messages, *, model: str = "", **options: Unpack[RequestOptions]
     ) -> AsyncCompletionStream:
         """The assistant's next turn as a stream of events."""
-        return self._stream(chat_request(messages, model, options), options.get("timeout_s"))
+        return self._stream(chat_request(messages, model, options), options)
 
     async def submit(self, prompt: Prompt, *, model: str = "", **options: Unpack[RequestOptions]) -> Accepted:
         """Hands a request over for the background; `resume` or `get_request` with its id bring the result."""
-        return await self._submit(text_request(prompt, model, options, background=True), options.get("timeout_s"))
+        return await self._submit(text_request(prompt, model, options, background=True), options)
 
     async def submit_chat(self, messages: Messages, *, model: str = "", **options: Unpack[RequestOptions]) -> Accepted:
         """Hands a conversation over for the background."""
-        return await self._submit(chat_request(messages, model, options, background=True), options.get("timeout_s"))
+        return await self._submit(chat_request(messages, model, options, background=True), options)
 
     def resume(self, request_id: str, cursor: bytes = b"") -> AsyncCompletionStream:
         """The rest of a request after a cursor, or all of it; its completion holds only what comes after."""
-        return self._stream(pb.ResumeRequest(request_id=request_id, cursor=cursor), None)
+        return self._stream(pb.ResumeRequest(request_id=request_id, cursor=cursor), {})
 
     # --- requests ---
 
@@ -190,13 +191,14 @@ class AsyncClient:
 
     # --- inside ---
 
-    def _stream(self, request: pb.GenerateRequest | pb.ResumeRequest, timeout_s: float | None) -> AsyncCompletionStream:
-        core = TokenStream(request, Patience(self._limits, deadline=deadline_after(timeout_s)))
-        attempts = StreamAttempts(core, self._endpoints, self._channels, on_retry=self._on_retry)
+    def _stream(self, request: pb.GenerateRequest | pb.ResumeRequest, options: RequestOptions) -> AsyncCompletionStream:
+        core = TokenStream(request, Patience(self._limits, deadline=deadline_after(options.get("timeout_s"))))
+        metadata = trace_metadata(options.get("traceparent"))
+        attempts = StreamAttempts(core, self._endpoints, self._channels, metadata=metadata, on_retry=self._on_retry)
         return AsyncCompletionStream(core, attempts, cancel=self.cancel, forget=self._forget_once)
 
-    async def _submit(self, request: pb.GenerateRequest, timeout_s: float | None) -> Accepted:
-        async with self._stream(request, timeout_s) as stream:
+    async def _submit(self, request: pb.GenerateRequest, options: RequestOptions) -> Accepted:
+        async with self._stream(request, options) as stream:
             async for event in stream:
                 if isinstance(event, Accepted):
                     return event

@@ -68,6 +68,7 @@ class RequestOptions(TypedDict, total=False):
     on_disconnect: Literal["cancel", "continue"] | float | None  # or a grace in seconds
     store: bool | None
     metadata: Mapping[str, str] | None
+    traceparent: str | None  # of the trace that it belongs to; absent: the application's present OpenTelemetry span
 
 
 _SCALARS = frozenset(
@@ -175,6 +176,7 @@ def _request(model: str, options: RequestOptions, *, background: bool) -> pb.Gen
         raise InvalidArgumentError(
             f"{' and '.join(constraints)} are given, but an output can be held to one of them only"
         )
+    given.pop("traceparent", None)  # goes with the call
     for name, value in given.items():
         _set_option(request, name, value)
     if not request.idempotency_key:

@@ -9,6 +9,7 @@ from shardline.endpoints import Endpoints
 from shardline.results import Event
 from shardline.retries import OnRetry, retry_of
 from shardline.token_stream import TokenStream
+from shardline.trace_context import Metadata
 from shardline_protos import generation_pb2 as pb
 
 
@@ -28,11 +29,19 @@ class StreamAttempts:
     """At most one call of one stream is open."""
 
     def __init__(
-        self, core: TokenStream, endpoints: Endpoints, routers: Routers, *, on_retry: OnRetry | None = None
+        self,
+        core: TokenStream,
+        endpoints: Endpoints,
+        routers: Routers,
+        *,
+        metadata: Metadata | None = None,
+        on_retry: OnRetry | None = None,
     ) -> None:
+        """`metadata` goes with each of its calls."""
         self._core = core
         self._endpoints = endpoints
         self._routers = routers
+        self._metadata = metadata
         self._on_retry = on_retry
         self._call: Any = None
         self._address = ""
@@ -49,7 +58,9 @@ class StreamAttempts:
             request, timeout_s = self._core.next_request(now)
             self._address = self._endpoints.choose(now)
             self._method = "Generate" if isinstance(request, pb.GenerateRequest) else "Resume"
-            self._call = getattr(self._routers.stub(self._address), self._method)(request, timeout=timeout_s)
+            self._call = getattr(self._routers.stub(self._address), self._method)(
+                request, timeout=timeout_s, metadata=self._metadata
+            )
         return self._call
 
     def received(self, message: pb.GenerateEvent) -> Event | None:

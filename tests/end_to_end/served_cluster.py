@@ -13,6 +13,7 @@ from typing import NoReturn
 from urllib.parse import urlsplit
 
 from shardline_cluster.cli.run_file import RunFile, read_run_file
+from shardline_cluster.telemetry.log_output import message_of
 
 READY_WITHIN_S = 90.0
 STOPPED_WITHIN_S = 20.0
@@ -145,7 +146,7 @@ def _start(folder: Path, arguments: Sequence[str], more: Mapping[str, str]) -> S
 def _is_ready(cluster: ServedCluster) -> bool:
     if cluster.process.poll() is not None:
         cluster.fail(f"serve exited with {cluster.process.returncode} before it was ready")
-    return any(line.startswith("ready") for line in cluster.log.splitlines())
+    return any(message_of(line).startswith("ready") for line in cluster.log.splitlines())
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

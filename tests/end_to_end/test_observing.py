@@ -1,8 +1,11 @@
 """A real cluster, observed from outside: metrics of all its processes, and health that tells the truth."""
 
+import json
 import os
+import re
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -10,7 +13,8 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from shardline import Client
+from shardline import Client, Tokens
+from shardline.errors import ShardlineError
 from tests.end_to_end.scraping import controller_address, page, scrape, targets
 from tests.end_to_end.served_cluster import LOCAL_REPLICA, ServedCluster, served_cluster
 
@@ -85,3 +89,42 @@ def test_a_stopped_replica_is_told_by_health_and_replaced_and_its_request_goes_o
     assert counted.value("shardline_generation_tokens_total") == 20
     assert counted.value("shardline_request_success_total", finished_reason="length") == 1
     assert counted.value("shardline_request_queue_time_seconds_count") == 1
+
+
+PROMPT = "SENTINEL-of-a-prompt-that-nobody-may-read"
+ANSWER = "SENTINEL-of-an-answer"
+KEY = "SENTINEL-of-a-key-0123456789"
+
+
+def _logs(cluster: ServedCluster) -> dict[str, list[str]]:
+    """All that every process has written so far, line by line."""
+    (folder,) = re.findall(r"logs: (.*), until this ends", cluster.log)
+    root = Path(folder).parent
+    files = [*root.glob("logs/*.log"), *root.glob("replicas/*/output.log")]
+    return {str(file.relative_to(root)): file.read_text().splitlines() for file in files}
+
+
+def test_logs_are_json_with_the_request_they_are_about_and_without_a_word_of_clients_or_of_secrets() -> None:
+    replay = ("--simulated-tokens", "replay", "--simulated-replay-text", ANSWER)
+    flags = (*SIMULATED, *replay, "--log-format", "json", "--log-level", "debug")
+    with served_cluster(*flags, environment={"SHARDLINE_API_KEY": KEY}) as cluster:
+        with Client(cluster.endpoint, api_key=KEY) as client:
+            stream = client.stream(PROMPT, max_tokens=2_000)
+            first = next(event for event in stream if isinstance(event, Tokens))
+            stream.cancel()
+            client.generate(PROMPT, max_tokens=3, stop=["SENTINEL-of-a-stop"])
+            with pytest.raises(ShardlineError):
+                client.generate(PROMPT, model="SENTINEL-of-a-model")
+        cluster.wait_until(
+            lambda: any(first.request_id in line for lines in _logs(cluster).values() for line in lines), "the line"
+        )
+        files, said = _logs(cluster), cluster.log.splitlines()
+
+    told = [json.loads(line) for lines in (*files.values(), said) for line in lines]
+    about = [line for line in told if line.get("request_id") == first.request_id]
+    assert {line["process"] for line in told if "process" in line} >= {"serve", "router", "controller", "replica"}
+    assert all({"time", "level", "message"} <= line.keys() for line in told if "port" not in line)
+    assert about
+    assert about[0]["replica"].startswith("simulated-")
+    assert (about[0]["model"], about[0]["process"]) == (MODEL, "replica")
+    assert "SENTINEL" not in "".join(line for lines in (*files.values(), said) for line in lines)

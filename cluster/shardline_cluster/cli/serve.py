@@ -37,6 +37,8 @@ from shardline_cluster.serve.ports import port_of, reserve_shared_port
 from shardline_cluster.serve.serve_options import ServeOptions, choose_launcher
 from shardline_cluster.serve.serving import serve
 from shardline_cluster.serve.start_times import StartPhase, StartTimes, process_age_s
+from shardline_cluster.telemetry.log_output import teller
+from shardline_cluster.telemetry.telemetry_config import LogFormat
 
 _DESCRIPTION = """\
 Serves a model on this machine: Redis, Ray, controller, replicas and routers, all supervised, until Ctrl-C or SIGTERM.
@@ -88,6 +90,7 @@ def run(arguments: argparse.Namespace) -> int:
     times.ended("imports", began_s=0.0)
     options = _options(arguments, os.environ)
     _check(options)
+    say = teller(options.telemetry.log_format, "serve", write)
     if options.tls is not None:
         say(options.tls.load().told)
     with reserve_shared_port(options.host, options.grpc_port) as port:
@@ -115,7 +118,7 @@ def _check(options: ServeOptions) -> None:
     _refuse_second(options.name)
 
 
-def say(line: str) -> None:
+def write(line: str) -> None:
     """Tells the operator. A full disk under the log, or a pipe that nobody reads, is no reason to stop serving."""
     with suppress(OSError):
         print(line, flush=True)
@@ -155,7 +158,7 @@ def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> S
     """The flags as checked options."""
     launcher, note = choose_launcher(arguments.launcher, ray_address=arguments.ray_address)
     if note:
-        say(note)
+        teller(LogFormat(arguments.log_format), "serve", write)(note)
     model = arguments.model or _model_of(arguments.engine)
     return ServeOptions(
         model=model,

@@ -220,20 +220,23 @@ class Controller:
             case Start():
                 await self._start(action, fleet)
             case Stop(incarnation, reason):
-                LOG.info("stopping replica %s (%s): %s", self._history.lives[incarnation].place, incarnation, reason)
+                place = self._history.lives[incarnation].place
+                LOG.info("stopping replica %s (%s): %s", place, incarnation, reason, extra={"replica": place})
                 await self._on_each([incarnation], "stop", self._launcher.stop)
             case Kill(incarnation, reason):
-                LOG.warning("killing replica %s (%s): %s", self._history.lives[incarnation].place, incarnation, reason)
+                place = self._history.lives[incarnation].place
+                LOG.warning("killing replica %s (%s): %s", place, incarnation, reason, extra={"replica": place})
                 await self._on_each([incarnation], "kill", self._launcher.kill)
 
     async def _start(self, action: Start, fleet: FleetRound) -> None:
         spec = self._spec(action, fleet)
-        LOG.info("starting replica %s (%s): %s", spec.replica, spec.incarnation, action.reason)
+        told = {"replica": spec.replica, "lane": action.place.lane, "model": action.deployment.name}
+        LOG.info("starting replica %s (%s): %s", spec.replica, spec.incarnation, action.reason, extra=told)
         try:
             await self._guarded(f"start {spec.replica}", lambda: self._launcher.start(spec))
             self._metrics.started(action.deployment)
         except ConfigurationError as refusal:
-            LOG.error("replica %s cannot be started: %s", spec.replica, refusal)
+            LOG.error("replica %s cannot be started: %s", spec.replica, refusal, extra=told)
             self._history = with_refusal(
                 self._history,
                 spec.replica,

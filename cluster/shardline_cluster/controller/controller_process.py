@@ -8,7 +8,6 @@ in any other way it leaves them alone, and its successor finds them. Only one li
 
 import asyncio
 import fcntl
-import logging
 import os
 import signal
 import socket
@@ -26,6 +25,7 @@ from shardline_cluster.controller.redis_controller import controller_on_redis
 from shardline_cluster.controller.scrape_targets import controller_exporting
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json
+from shardline_cluster.telemetry.log_output import last_words, set_up_logging
 
 CONFIG_VARIABLE = "SHARDLINE_CONTROLLER_CONFIG"
 
@@ -75,17 +75,20 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 def main() -> None:
     """Runs the controller that the environment describes."""
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s controller %(levelname)s %(message)s"
-    )
     try:
         config = from_json(LocalControllerConfig, os.environ[CONFIG_VARIABLE])
-        with alone_in(Path(config.folder)):
-            asyncio.run(run_controller(config))
     except KeyError:
         sys.exit(f"{CONFIG_VARIABLE} is not set, but must hold the controller's configuration as JSON")
     except ConfigurationError as error:
         sys.exit(str(error))
+    telemetry = config.controller.telemetry
+    set_up_logging(telemetry, "controller")
+    try:
+        with alone_in(Path(config.folder)):
+            asyncio.run(run_controller(config))
+    except ConfigurationError as error:
+        last_words(str(error), telemetry.log_format)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -22,14 +22,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from shardline_cluster.controller.replica_keeper import EXIT_FILE, OUTPUT_FILE, PID_FILE
+from shardline_cluster.controller.replica_keeper import EXIT_FILE, OUTPUT_FILE, PID_FILE, SPEC_VARIABLE
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
 from shardline_cluster.fleet.json_encoding import from_json, to_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.processes.child_process import describe_exit
 from shardline_cluster.processes.log_cap import cap_log
+from shardline_cluster.telemetry.log_output import message_of
 
-SPEC_VARIABLE = "SHARDLINE_REPLICA_SPEC"
 REPLICA_COMMAND = (sys.executable, "-P", "-m", "shardline_cluster.replica.replica_process")
 SPEC_FILE = "spec.json"
 LONGEST_LAST_WORDS = 400  # characters of a replica's last line that are told as the reason
@@ -180,4 +180,4 @@ def _last_line(output: Path) -> str:
     except FileNotFoundError:
         return ""
     told = [line.strip() for line in lines if line.strip()]
-    return told[-1][:LONGEST_LAST_WORDS] if told else ""
+    return message_of(told[-1])[:LONGEST_LAST_WORDS] if told else ""

@@ -8,7 +8,6 @@ a single one would make Ray run all methods on one loop, where a method that wai
 import asyncio
 import logging
 import os
-import sys
 import threading
 
 import ray
@@ -20,6 +19,7 @@ from shardline_cluster.controller.ray_launcher import RayLauncher
 from shardline_cluster.controller.redis_controller import controller_on_redis
 from shardline_cluster.controller.scrape_targets import controller_exporting
 from shardline_cluster.fleet.json_encoding import from_json
+from shardline_cluster.telemetry.log_output import set_up_logging
 
 LOG = logging.getLogger(__name__)
 
@@ -28,9 +28,9 @@ class ControllerActor:
     """Made into an actor by `ray_controller_process`."""
 
     def __init__(self, config_json: str) -> None:
-        logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s controller %(message)s")
         self._config_json = config_json
         self._config = from_json(ControllerConfig, config_json)
+        set_up_logging(self._config.telemetry, "controller")
         self._loop = asyncio.new_event_loop()
         self._stop = asyncio.Event()
         self._controller: Controller | None = None

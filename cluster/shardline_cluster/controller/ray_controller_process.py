@@ -29,6 +29,7 @@ from shardline_cluster.controller.ray_controller_config import (
 )
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json, to_json
+from shardline_cluster.telemetry.log_output import last_words, set_up_logging
 
 ACTOR_NAME = "shardline-controller"
 PROBE_PERIOD_S = 2.0
@@ -143,14 +144,18 @@ def _join(config: RayControllerConfig) -> None:
 
 def main() -> None:
     """Runs the process that the environment describes."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s ray %(levelname)s %(message)s")
     try:
         config = from_json(RayControllerConfig, os.environ[RAY_CONFIG_VARIABLE])
-        code = asyncio.run(keep_controller(config))
     except KeyError:
         sys.exit(f"{RAY_CONFIG_VARIABLE} is not set, but must hold the configuration as JSON")
     except ConfigurationError as error:
         sys.exit(str(error))
+    set_up_logging(config.controller.telemetry, "ray")
+    try:
+        code = asyncio.run(keep_controller(config))
+    except ConfigurationError as error:
+        last_words(str(error), config.controller.telemetry.log_format)
+        sys.exit(1)
     sys.stderr.flush()
     os._exit(code)  # an orderly exit would wait for a head that does not answer
 

@@ -13,7 +13,8 @@ from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.processes.event_loop import new_event_loop
 from shardline_cluster.processes.process_identity import ProcessIdentity
-from shardline_cluster.replica.replica_process import prefer_steps, run_replica
+from shardline_cluster.replica.replica_process import log_as_replica, prefer_steps, run_replica
+from shardline_cluster.telemetry.tracer_choice import open_tracer
 
 ORPHAN_CHECK_S = 0.5
 # A collective that fails must end its process, so that the gang fails at once instead of waiting for a dead peer.
@@ -26,6 +27,7 @@ class ReplicaActor:
     def __init__(self, spec_json: str) -> None:
         os.environ.update(ENVIRONMENT)  # before the engine imports torch
         self._spec = from_json(ReplicaSpec, spec_json)
+        log_as_replica(self._spec)
         self._loop = new_event_loop()
         self._stop = asyncio.Event()
         self._ended = threading.Event()
@@ -50,11 +52,13 @@ class ReplicaActor:
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
         prefer_steps()
+        tracer = open_tracer("replica", os.environ)
         try:
-            end = self._loop.run_until_complete(run_replica(self._spec, stop=self._stop))
+            end = self._loop.run_until_complete(run_replica(self._spec, stop=self._stop, tracer=tracer))
             self._drained, self._reason = end.had_drained, end.reason
         except Exception as error:
             self._reason = f"{type(error).__name__}: {error}"
+        tracer.close()
         self._ended.set()
 
 

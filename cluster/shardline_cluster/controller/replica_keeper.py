@@ -11,15 +11,18 @@ SIGTERM is handed on to the replica. A SIGKILL to the keeper's process group end
 takes the replica along (die_with_parent). Imports the standard library only and is run by path: a few milliseconds.
 """
 
+import json
 import os
 import select
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 POLL_S = 0.2  # where the system has no pidfd
 PID_FILE = "keeper_pid"
+SPEC_VARIABLE = "SHARDLINE_REPLICA_SPEC"
 EXIT_FILE = "exit_code"
 OUTPUT_FILE = "output.log"
 
@@ -59,7 +62,16 @@ def _owner_files(owner_pid: int) -> list[int]:
     try:
         return [os.pidfd_open(owner_pid)]
     except ProcessLookupError:
-        sys.exit("the owner of this replica is gone")
+        sys.exit(_line("the owner of this replica is gone"))
+
+
+def _line(message: str) -> str:
+    """A line in the format of the replica's own log, to whose end it is written."""
+    telemetry = json.loads(os.environ.get(SPEC_VARIABLE, "{}")).get("telemetry", {})
+    if telemetry.get("log_format") != "json":
+        return message
+    told = {"time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()), "level": "critical", "process": "keeper"}
+    return json.dumps({**told, "message": message})
 
 
 def _signals_as_bytes() -> int:

@@ -52,7 +52,7 @@ class ReplicaMetrics:
             lambda: self._num_prefix_queries,
         )
         make.read_counter(
-            "prefix_cache_hits", "Tokens of prompts that were found there.", lambda: self._num_prefix_hits
+            "prefix_cache_hits", "Tokens of prompts that the prefix cache had.", lambda: self._num_prefix_hits
         )
         make.read_counter(
             "num_preemptions",
@@ -68,7 +68,7 @@ class ReplicaMetrics:
             "step_duration_seconds", "Time of an engine's step.", bounds=STEP_BOUNDS
         ).series(*own)
         self._step_tokens = make.token_histogram(
-            "iteration_tokens", "Tokens of a step, prefilled and decoded ones.", bounds=TOKEN_COUNT_BOUNDS
+            "iteration_tokens_total", "Tokens of a step, prefilled and decoded ones.", bounds=TOKEN_COUNT_BOUNDS
         ).series(*own)
         self._batch = make.token_histogram(
             "batch_size", "Sequences that got a token in a step.", bounds=TOKEN_COUNT_BOUNDS
@@ -78,7 +78,7 @@ class ReplicaMetrics:
         make, own = self._make, self._make.constant
         self.claimed = make.counter("claimed_requests", "Requests that this replica was granted.").labels(*own)
         self.redelivered = make.counter(
-            "redeliveries", "Those among them that another grant had had before: handed over, or taken from the dead."
+            "redeliveries", "Requests granted here that had been granted before: handed over, or taken from the dead."
         ).labels(*own)
         self.handed_over = make.counter(
             "handed_over_requests", "Requests that this replica gave back, or lost, before their end."
@@ -105,7 +105,9 @@ class ReplicaMetrics:
             "request_prefill_time_seconds", "From a claim to the first token after it.", bounds=STRETCH_BOUNDS
         ).labels(*own)
         self.decode_s = make.histogram(
-            "request_decode_time_seconds", "From that token to the end, or to a hand-over.", bounds=STRETCH_BOUNDS
+            "request_decode_time_seconds",
+            "From a claim's first token to the end, or to a hand-over.",
+            bounds=STRETCH_BOUNDS,
         ).labels(*own)
 
     def stepped(self, result: StepResult, took_s: float) -> None:

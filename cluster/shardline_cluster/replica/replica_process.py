@@ -38,6 +38,9 @@ from shardline_cluster.replica.registration import Registration
 from shardline_cluster.replica.replica_health import ReplicaHealth
 from shardline_cluster.replica.replica_metrics import ReplicaMetrics, replica_labels
 from shardline_cluster.replica.step_thread import DaemonStepThread, StepThread
+from shardline_cluster.telemetry.log_output import last_words, set_up_logging
+from shardline_cluster.telemetry.tracer_choice import open_tracer
+from shardline_cluster.telemetry.tracing import NoTracer, Tracer
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.text.text_model import TextModel
 
@@ -85,6 +88,7 @@ async def run_replica(
     exporters_factory: ExportersFactory = open_redis_exporters,
     model_loader: ModelLoader = load_model,
     thread: StepThread | None = None,
+    tracer: Tracer | None = None,
 ) -> ReplicaExit:
     """Lives a replica's life until `stop` is set, the queue says drain, or it fails. Raises nothing of its own.
 
@@ -92,7 +96,7 @@ async def run_replica(
     a daemon, but the process should end soon.
     """
     queue = queue_factory(spec)
-    life = _Life(spec, queue, thread or DaemonStepThread())
+    life = _Life(spec, queue, thread or DaemonStepThread(), tracer=tracer or NoTracer())
     try:
         async with life.exporting(exporters_factory(spec)):
             driver, text = await life.load(model_loader, stop)
@@ -112,7 +116,7 @@ async def run_replica(
 class _Life:
     """The stages of one replica's life."""
 
-    def __init__(self, spec: ReplicaSpec, queue: RequestQueue, thread: StepThread) -> None:
+    def __init__(self, spec: ReplicaSpec, queue: RequestQueue, thread: StepThread, *, tracer: Tracer) -> None:
         self._spec = spec
         self._queue = queue
         self._thread = thread
@@ -120,7 +124,7 @@ class _Life:
         self._watch = ProgressWatch(least_limit_s=spec.step_limit_s)
         self._registry = CollectorRegistry()
         labels = replica_labels(spec)
-        self._telemetry = LeaderTelemetry(ReplicaMetrics(self._registry, labels), labels=labels)
+        self._telemetry = LeaderTelemetry(ReplicaMetrics(self._registry, labels), tracer, labels=labels)
 
     def exporting(self, exporters: ExporterList) -> AbstractAsyncContextManager[str]:
         """Lets others read how it is, from the first moment on."""
@@ -235,6 +239,12 @@ def prefer_steps() -> None:
     sys.setswitchinterval(SWITCH_INTERVAL_S)
 
 
+def log_as_replica(spec: ReplicaSpec) -> None:
+    """Sets this process's logging up."""
+    fields = {"replica": spec.replica, "lane": spec.deployment.lane, "model": spec.deployment.name}
+    set_up_logging(spec.telemetry, "replica", name=spec.replica, fields=fields)
+
+
 def main() -> None:
     """Runs the replica that the environment describes; SIGTERM drains it. Exits with 0 only after a drain."""
     try:
@@ -243,24 +253,24 @@ def main() -> None:
         sys.exit(f"{SPEC_VARIABLE} is not set, but must hold the replica's spec as JSON")
     except ConfigurationError as error:
         sys.exit(f"{SPEC_VARIABLE} is wrong: {error}")
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format=f"%(asctime)s {spec.replica} %(levelname)s %(message)s"
-    )
+    log_as_replica(spec)
     prefer_steps()
+    tracer = open_tracer("replica", os.environ)
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        end = runner.run(_run_until_signalled(spec))
+        end = runner.run(_run_until_signalled(spec, tracer))
+    tracer.close()
     if not end.had_drained:
-        print(end.reason, file=sys.stderr)
+        last_words(end.reason, spec.telemetry.log_format)
     sys.stderr.flush()
     os._exit(0 if end.had_drained else 1)  # the step thread may be busy in native code: no orderly exit survives that
 
 
-async def _run_until_signalled(spec: ReplicaSpec) -> ReplicaExit:
+async def _run_until_signalled(spec: ReplicaSpec, tracer: Tracer) -> ReplicaExit:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    return await run_replica(spec, stop=stop)
+    return await run_replica(spec, stop=stop, tracer=tracer)
 
 
 if __name__ == "__main__":

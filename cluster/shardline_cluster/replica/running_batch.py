@@ -35,7 +35,8 @@ class RunningBatch:
             self._driver.cancel(dropped.request.key)
             self._watches.pop(dropped.request.key, None)
             if dropped.reason != "DONE":
-                _LOG.info("request %s leaves: %s", dropped.request.id, dropped.reason)
+                told = {"request_id": dropped.request.id}
+                _LOG.info("request %s leaves: %s", dropped.request.id, dropped.reason, extra=told)
         for request in changes.started:
             await self._start(request)
 

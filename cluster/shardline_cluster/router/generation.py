@@ -30,6 +30,7 @@ from shardline_cluster.router.text_assembly import STATES, TextAssembly
 from shardline_cluster.router.text_threads import TextThreads
 from shardline_cluster.router.tokenized_request import tokenized
 from shardline_cluster.router.validation import check_against_model, check_request
+from shardline_cluster.telemetry.log_fields import log_as_about
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload
 
@@ -73,6 +74,7 @@ class Generation:
                 await self._charges.take_back(caller, submission)
                 raise refusal(answer)
             watch.accepted(answer, served.deployment.name)
+            log_as_about(answer.info.id)
             try:
                 yield accepted_event(answer)
                 if isinstance(answer, Accepted):
@@ -92,6 +94,7 @@ class Generation:
             ShardlineError: there is no such request, or its stream cannot go on from there.
         """
         lane = self._lane_of(request)
+        log_as_about(request.request_id)
         with self._telemetry.resume(request.request_id, caller.traceparent) as watch:
             stream = lane.streams.read(request.request_id, caller.tenant, request.cursor)
             try:

@@ -44,6 +44,8 @@ from shardline_cluster.router.router_server import RouterServer
 from shardline_cluster.router.router_telemetry import RouterTelemetry
 from shardline_cluster.router.text_loading import load_deployed_text
 from shardline_cluster.router.usage_administration import UsageAdministration
+from shardline_cluster.telemetry.log_output import last_words, set_up_logging
+from shardline_cluster.telemetry.tracer_choice import open_tracer
 
 CONFIG_VARIABLE = "SHARDLINE_ROUTER_CONFIG"
 STOP_LIMIT_S = 9.0
@@ -86,7 +88,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
     )
     usage = UsageAdministration(counted.names, open_queue)
     administration = Administration(deployments=deployments, keys=KeyAdministration(keyring), usage=usage)
-    registry = CollectorRegistry()
+    registry, tracer = CollectorRegistry(), open_tracer("router", os.environ)
     LaneReadings(registry, directory.num_attaches)
     server = RouterServer(
         config,
@@ -94,7 +96,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         keyring.gate,
         administration=administration,
         limiter=limiter,
-        telemetry=RouterTelemetry(RouterMetrics(registry)),
+        telemetry=RouterTelemetry(RouterMetrics(registry), tracer),
     )
     exporter = exporting(
         ExporterKind.ROUTER,
@@ -115,18 +117,24 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
         await reports.close()
         await limiter.close()
         await counted.close()
+        tracer.close()
 
 
 def main() -> None:
     """Runs the router that the environment describes. Exits with 0 after SIGTERM or SIGINT."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s router %(levelname)s %(message)s")
+    try:
+        config = _config()
+    except ConfigurationError as error:
+        sys.exit(str(error))
+    set_up_logging(config.telemetry, "router")
     try:
         with asyncio.Runner(loop_factory=new_event_loop) as runner:
-            runner.run(_run_until_signalled(_config()))
+            runner.run(_run_until_signalled(config))
             sys.stderr.flush()
             os._exit(0)  # a model that is being fetched in a thread would hold up an orderly exit
     except ConfigurationError as error:
-        sys.exit(str(error))
+        last_words(str(error), config.telemetry.log_format)
+        sys.exit(1)
 
 
 def _config() -> RouterConfig:

@@ -13,8 +13,7 @@ from shardline_cluster.router.stream_reader import StreamUpdate
 from shardline_cluster.telemetry.tracing import NoTracer, Span, SpanKind, Tracer
 from shardline_protos import generation_pb2 as pb
 
-GENERATE = "shardline.v1.Generation/Generate"
-RESUME = "shardline.v1.Generation/Resume"
+RESUME = "shardline.resume"
 
 
 def _metrics_of_nobody() -> RouterMetrics:
@@ -30,10 +29,13 @@ class RouterTelemetry:
 
     def generate(self, request: pb.GenerateRequest, model: str, traceparent: str) -> "RequestWatch":
         """A Generate has come. `model`: the deployment's name."""
-        span = self.tracer.start(GENERATE, parent=traceparent, kind=SpanKind.SERVER)
-        if self.tracer.records:
-            operation = "chat" if request.WhichOneof("prompt") == "chat" else "text_completion"
-            span.set({"gen_ai.operation.name": operation, "gen_ai.request.model": model})
+        operation = "chat" if request.WhichOneof("prompt") == "chat" else "text_completion"
+        span = self.tracer.start(
+            f"{operation} {model}",
+            parent=traceparent,
+            kind=SpanKind.SERVER,
+            attributes={"gen_ai.operation.name": operation, "gen_ai.request.model": model},
+        )
         return RequestWatch(self.metrics, span, began_s=self.metrics.clock())
 
     def resume(self, request_id: str, traceparent: str) -> "RequestWatch":

@@ -16,6 +16,7 @@ import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from shardline_cluster.controller.controller_config import ControllerConfig
@@ -89,6 +90,11 @@ class LocalCluster:
         """Where commands of this user find the routers without TLS; empty where everybody speaks plain text."""
         sockets = local_sockets(self._socket_stem(), self._options.num_routers)
         return tuple(f"unix:{socket}" for socket in sockets if socket)
+
+    @property
+    def log_folder(self) -> Path:
+        """Where the logs of all processes lie, those of replicas under `replicas` beside it or with Ray's."""
+        return self._commands.logs
 
     @property
     def metrics_address(self) -> str:

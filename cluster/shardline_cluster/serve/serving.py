@@ -204,6 +204,7 @@ class _Serving:
         self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
         if address := self._cluster.metrics_address:
             self._say(f"metrics: http://{address}/metrics of the controller, http://{address}/targets lists all others")
+        self._say(f"logs: {self._cluster.log_folder}, until this ends")
         where = f"--endpoint {self._cluster.endpoint}" if self._options.tls is None else f"--name {self._options.name}"
         if self._options.access.keys_required:
             self._say("callers show a key, in SHARDLINE_API_KEY for instance (docs/security.md)")

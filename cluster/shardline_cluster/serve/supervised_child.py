@@ -11,6 +11,7 @@ from shardline_cluster.errors import ShardlineError
 from shardline_cluster.processes.back_off import BackOff
 from shardline_cluster.processes.child_process import describe_exit, start_child, stop_child
 from shardline_cluster.processes.log_cap import cap_log
+from shardline_cluster.telemetry.log_output import message_of
 
 POLL_S = 0.1
 START_POLL_S = 0.02  # while others wait for it
@@ -118,7 +119,8 @@ class SupervisedChild:
 
     def last_words(self) -> str:
         """The end of what the child printed."""
-        return self._plan.log.read_bytes()[-SHOWN_LOG_BYTES:].decode(errors="replace").strip()
+        text = self._plan.log.read_bytes()[-SHOWN_LOG_BYTES:].decode(errors="replace").strip()
+        return "\n".join(map(message_of, text.splitlines()))
 
     async def _ended(self) -> int:
         while True:

@@ -213,4 +213,4 @@ def test_a_full_disk_under_the_log_stops_nothing(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr("sys.stdout", Full())
 
-    serve_command.say("ready")
+    serve_command.write("ready")

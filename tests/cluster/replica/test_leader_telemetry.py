@@ -56,7 +56,7 @@ def test_a_request_is_counted_from_its_claim_to_its_end() -> None:
             assert counted.value("redeliveries_total") == 0
             assert counted.value("prompt_tokens_total") == 5
             assert counted.value("generation_tokens_total") == counted.value("committed_tokens_total") == 8
-            assert counted.value("iteration_tokens_sum") == 5 + 7
+            assert counted.value("iteration_tokens_total_sum") == 5 + 7
             assert counted.value("batch_size_count") == counted.value("step_duration_seconds_count") == 8
             assert counted.value("request_success_total", finished_reason="length") == 1
             assert counted.value("engine_num_seqs_running") == 0

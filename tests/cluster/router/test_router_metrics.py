@@ -1,5 +1,6 @@
 """What a router counts, over real gRPC and with a clock of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import grpc.aio
@@ -77,6 +78,8 @@ async def test_a_resumed_stream_is_no_first_token(counted: _Counted) -> None:
     await counted.bench.say(request_id, "abc")
     cursor = (await next_of_kind(stream, "tokens")).cursor
     stream.cancel()
+    while not counted.now().value("shardline_stream_ends_total", model_name=MODEL, end="client_left"):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
     await counted.bench.say(request_id, "de", finish=STOP)
 
     await read_all(counted.router.stub.Resume(pb.ResumeRequest(request_id=request_id, cursor=cursor)))
