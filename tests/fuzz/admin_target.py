@@ -47,6 +47,4 @@ def read_apply(content: bytes, _folder: Path) -> None:
     assert from_json(Deployment, to_json(deployment)) == deployment, "a deployment changes on its way"
 
 
-ADMIN = FuzzTarget(
-    name="admin", make=make_apply, run=read_apply, documented=(DecodeError, InvalidRequestError)
-)
+ADMIN = FuzzTarget(name="admin", make=make_apply, run=read_apply, documented=(DecodeError, InvalidRequestError))

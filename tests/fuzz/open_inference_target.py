@@ -1,6 +1,5 @@
 """Other people's clients: bytes → ModelInferRequest → tensors and parameters → our request, and its whole way."""
 
-import json
 import struct
 from pathlib import Path
 from random import Random

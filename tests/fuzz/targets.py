@@ -13,5 +13,8 @@ from tests.fuzz.target import FuzzTarget
 from tests.fuzz.tokenizer_target import SENTENCEPIECE, TEXT_FOLDER
 
 TARGETS: Mapping[str, FuzzTarget] = MappingProxyType(
-    {target.name: target for target in (GGUF, SAFETENSORS, FOLDER, SENTENCEPIECE, TEXT_FOLDER, REQUEST, RESUME, OPEN_INFERENCE, ADMIN)}
+    {
+        target.name: target
+        for target in (GGUF, SAFETENSORS, FOLDER, SENTENCEPIECE, TEXT_FOLDER, REQUEST, RESUME, OPEN_INFERENCE, ADMIN)
+    }
 )
