@@ -10,7 +10,6 @@ class CountedPrefills:
         self._engine = engine
         self.num_asked = 0  # each of a request's sequences has the whole prompt
         self.num_computed = 0
-        self.num_preempted = 0
 
     @property
     def hit_rate(self) -> float:
@@ -43,7 +42,6 @@ class CountedPrefills:
     def step(self) -> StepResult:
         result = self._engine.step()
         self.num_computed += result.num_prefill_tokens
-        self.num_preempted += result.num_preempted
         return result
 
     def check_integrity(self) -> None:
