@@ -10,7 +10,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from shardline_protos import generation_pb2 as pb
 from tests.bad_input.grpc_row import Row, ask, ask_of, chat, raw
-from tests.bad_input.served_engine import CONTEXT, MAX_NUM_SEQS
+from tests.bad_input.served_tiny_model import CONTEXT, MAX_NUM_SEQS
 from tests.bad_input.tiny_model import VOCAB_SIZE
 
 NAN, INF = math.nan, math.inf

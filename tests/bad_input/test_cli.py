@@ -12,8 +12,9 @@ import pytest_asyncio
 from shardline_cluster.cli.main import main
 from tests.bad_input.cli_row import Row
 from tests.bad_input.cli_rows import ASKED, SAID, WRITTEN
-from tests.bad_input.served_engine import ServedEngine, serve_tiny_model
+from tests.bad_input.served_tiny_model import serve_tiny_model
 from tests.bad_input.tiny_model import write_tiny_model
+from tests.cluster.served_engine import ServedEngine
 
 pytestmark = pytest.mark.process  # a template is rendered in a process; nothing else starts one
 
@@ -79,7 +80,7 @@ async def test_a_refusal_of_a_router_is_told_in_the_words_of_the_command_line(
     output = capsys.readouterr()
     assert output.out == ""
     _check(row, code, output, made)
-    assert await served.rests()
+    assert await served.comes_to_rest()
 
 
 def _check(row: Row, code: int, output: tuple[str, str], made: dict[str, str]) -> None:

@@ -11,8 +11,9 @@ import pytest_asyncio
 from shardline_protos import generation_pb2 as pb
 from tests.bad_input.grpc_row import Call, Row
 from tests.bad_input.grpc_rows import ROWS
-from tests.bad_input.served_engine import ServedEngine, serve_tiny_model
+from tests.bad_input.served_tiny_model import serve_tiny_model
 from tests.cluster.router.router_bench import read_all, text_of
+from tests.cluster.served_engine import ServedEngine
 
 pytestmark = pytest.mark.process  # a template is rendered in a process
 
@@ -44,7 +45,7 @@ async def test_a_wrong_request_is_refused_in_words_that_help(row: Row, served: S
     assert error.code() is grpc.StatusCode[row.code], told
     assert [part for part in row.told if part not in told] == [], told
     assert text_of(await served.answer(GOOD)) == answer
-    assert await served.rests()
+    assert await served.comes_to_rest()
 
 
 def test_there_are_enough_rows_and_each_is_another() -> None:

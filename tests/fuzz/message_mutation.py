@@ -68,10 +68,11 @@ def _change_map(random: Random, values: Any, field: Any) -> None:
         chosen = _scalar(random, key)
         # An edge once; where many are wanted, each another key.
         distinct = f"{chosen[:20]}{number}" if isinstance(chosen, str) else number
-        if value.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
-            mutate_message(random, values[distinct if number else chosen])
+        name = distinct if number else chosen
+        if value.message_type is None:
+            values[name] = _scalar(random, value)
         else:
-            values[distinct if number else chosen] = _scalar(random, value)
+            mutate_message(random, values[name])
 
 
 def _scalar(random: Random, field: Any) -> Any:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from tests.fuzz.admin_target import ADMIN
 from tests.fuzz.gguf_target import GGUF
 from tests.fuzz.open_inference_target import OPEN_INFERENCE
 from tests.fuzz.request_target import REQUEST
@@ -14,6 +15,6 @@ from tests.fuzz.tokenizer_target import SENTENCEPIECE, TEXT_FOLDER
 TARGETS: Mapping[str, FuzzTarget] = MappingProxyType(
     {
         target.name: target
-        for target in (GGUF, SAFETENSORS, FOLDER, SENTENCEPIECE, TEXT_FOLDER, REQUEST, OPEN_INFERENCE, RESUME)
+        for target in (GGUF, SAFETENSORS, FOLDER, SENTENCEPIECE, TEXT_FOLDER, REQUEST, RESUME, OPEN_INFERENCE, ADMIN)
     }
 )

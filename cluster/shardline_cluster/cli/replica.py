@@ -10,7 +10,7 @@ from shardline_cluster.cli.number_flags import number_from
 from shardline_cluster.cli.role_flags import add_role_flags, checked_redis_url, queue_terms
 from shardline_cluster.cli.telemetry_flags import add_telemetry_flags, telemetry_of
 from shardline_cluster.controller.controller import draw_incarnation
-from shardline_cluster.controller.process_launcher import SPEC_VARIABLE
+from shardline_cluster.controller.replica_keeper import SPEC_VARIABLE
 from shardline_cluster.errors import UnknownDeploymentError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_records import deployments_on_redis

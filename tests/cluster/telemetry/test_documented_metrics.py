@@ -30,7 +30,7 @@ def _families(registry: CollectorRegistry) -> Iterator[tuple[Metric, tuple[str, 
     """Every family with its labels' names, which the library keeps to itself."""
     for collector in registry._collector_to_names:
         if isinstance(collector, MetricWrapperBase | TokenHistogram | ReadValue):
-            labels: tuple[str, ...] = getattr(collector, "_labelnames", None) or getattr(collector, "_labels", ())
+            labels: tuple[str, ...] = getattr(collector, "_labelnames", ()) or getattr(collector, "_labels", ())
         elif isinstance(collector, FleetMetrics):
             labels = LANE_LABELS
         else:

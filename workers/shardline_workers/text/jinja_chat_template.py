@@ -77,7 +77,7 @@ def _check_syntax(source: str) -> None:
         template_environment().parse(source)
     except (TemplateError, RecursionError, ValueError) as error:  # ValueError: a number of thousands of digits
         line = f" in line {error.lineno}" if isinstance(error, TemplateSyntaxError) else ""
-        reason = str(error)[:MAX_ERROR_CHARACTERS].rstrip(".")
+        told = str(error)[:MAX_ERROR_CHARACTERS].rstrip(".")
         raise ChatTemplateError(
-            f"the chat template is no valid Jinja{line}: {reason}. Mend it, or give another with --chat-template"
+            f"the chat template is no valid Jinja{line}: {told}. Mend it, or give another with --chat-template"
         ) from error
