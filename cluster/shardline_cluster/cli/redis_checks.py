@@ -1,35 +1,18 @@
 """Whether a Redis server that is given keeps the token log's promises, and lets this user do what is needed."""
 
-import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-
-from redis.exceptions import ResponseError
 
 from shardline_cluster.cli.finding import Finding, broken, doubtful, good
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.lane_names import check_prefix
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, parse_info
-from shardline_cluster.queue.server_check import find_problems
+from shardline_cluster.queue.server_check import find_problems, missing_rights, setting
 
 WITHIN_S = 5.0
 # Nothing is decided by comparing clocks of machines, but logs and deadlines are read side by side.
 _LARGE_SKEW_S = 2.0
-# What scripts do, on a key and a channel of our own.
-_RIGHTS_SCRIPT = """
-local key = KEYS[1]
-redis.call('HSET', key .. 'h', 'f', '1')
-redis.call('PEXPIRE', key .. 'h', 1000)
-redis.call('APPEND', key .. 's', '1')
-redis.call('ZADD', key .. 'z', 1, 'm')
-redis.call('RPUSH', key .. 'l', '1')
-redis.call('DEL', key .. 'h', key .. 's', key .. 'z', key .. 'l')
-redis.call('SPUBLISH', key .. 'c', '')
-redis.call('INFO', 'server')
-return redis.call('TIME')
-"""
 
 
 async def redis_findings(url: str, *, prefix: str, durability: Durability) -> list[Finding]:
@@ -42,10 +25,11 @@ async def redis_findings(url: str, *, prefix: str, durability: Durability) -> li
     connections = RedisConnections(address, size=1, timeout_s=WITHIN_S)
     try:
         info = parse_info(await connections.execute("INFO"))
-        fsync = await _setting(connections, "appendfsync")
+        fsync = await setting(connections, "appendfsync")
         return [
             *server_findings(address.shown, info, fsync, durability),
-            *await _rights_and_clock(connections, prefix),
+            await _clock(connections),
+            rights_finding(await missing_rights(connections, prefix)),
         ]
     except QueueUnavailableError as error:
         return [broken("Redis", f"{address.shown} does not serve", f"{error}.")]
@@ -75,15 +59,11 @@ def server_findings(
         )
 
 
-def rights_finding(error: ResponseError | None) -> Finding:
-    """What trying out what Shardline does has brought."""
-    if error is None:
+def rights_finding(refusal: str | None) -> Finding:
+    """What trying out what Shardline does has brought: None, or what the server said to it."""
+    if refusal is None:
         return good("rights in Redis", "scripts, keys and channels of this prefix")
-    return broken(
-        "rights in Redis",
-        str(error),
-        "Give the user all commands, keys and channels of the prefix: `ACL SETUSER NAME ~PREFIX:* &PREFIX:* +@all`.",
-    )
+    return broken("rights in Redis", refusal, "Give the user what the line in docs/security.md gives.")
 
 
 def clock_finding(skew_s: float, *, taken_s: float) -> Finding:
@@ -97,21 +77,9 @@ def clock_finding(skew_s: float, *, taken_s: float) -> Finding:
     return good("clock of Redis", f"within {max(abs(skew_s), taken_s):.2f} s of this machine's")
 
 
-async def _rights_and_clock(connections: RedisConnections, prefix: str) -> list[Finding]:
-    key = f"{prefix}:v1:{{doctor-{secrets.token_hex(4)}}}:"
+async def _clock(connections: RedisConnections) -> Finding:
     asked = time.time()
-    try:
-        seconds, microseconds = await connections.execute("EVAL", _RIGHTS_SCRIPT, 1, key)
-    except ResponseError as error:
-        return [rights_finding(error)]
+    seconds, microseconds = await connections.execute("TIME")
     taken_s = time.time() - asked
     server_time = int(seconds) + int(microseconds) / 1e6
-    return [rights_finding(None), clock_finding(server_time - asked - taken_s / 2, taken_s=taken_s)]
-
-
-async def _setting(connections: RedisConnections, name: str) -> str | None:
-    """A setting, or None where the server does not tell (hosted ones forbid CONFIG)."""
-    with suppress(ResponseError, QueueUnavailableError):
-        found = await connections.execute("CONFIG", "GET", name)
-        return found[1].decode() if found else None
-    return None
+    return clock_finding(server_time - asked - taken_s / 2, taken_s=taken_s)

@@ -42,7 +42,7 @@ async def check_server(url: str, durability: Durability, *, prefix: str = DEFAUL
     connections = RedisConnections(address, size=1, timeout_s=CHECK_TIMEOUT_S)
     try:
         info = parse_info(await connections.execute("INFO"))
-        problems = find_problems(info, await _setting(connections, "appendfsync"), durability)
+        problems = find_problems(info, await setting(connections, "appendfsync"), durability)
         if not problems and (refusal := await missing_rights(connections, prefix)):
             problems = [f"its user may not do what Shardline needs ({refusal}): docs/security.md shows one that may"]
     finally:
@@ -74,7 +74,7 @@ async def missing_rights(connections: RedisConnections, prefix: str) -> str | No
     return None
 
 
-async def _setting(connections: RedisConnections, name: str) -> str | None:
+async def setting(connections: RedisConnections, name: str) -> str | None:
     """A setting, or None where the server does not tell: hosted ones forbid CONFIG, careful ones do not allow it."""
     try:
         found = await connections.execute("CONFIG", "GET", name)
