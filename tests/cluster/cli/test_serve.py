@@ -18,9 +18,11 @@ from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_cluster.router.tls_files import TlsFiles
 from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions
 from shardline_cluster.serve.serving import Announcer
 from shardline_cluster.serve.start_times import StartTimes
+from tests.certificates import Authority
 
 
 class _Served:
@@ -168,6 +170,27 @@ def test_a_value_out_of_bounds_is_a_usage_error(given: tuple[str, ...], capsys: 
         _run(*SIMULATED, *given)
 
     assert given[0] in capsys.readouterr().err
+
+
+def test_a_certificate_that_will_not_do_is_refused_before_anything_starts(served: _Served, tmp_path: Path) -> None:
+    expired = Authority(tmp_path).pair(expired=True)
+
+    with pytest.raises(ConfigurationError, match="is not valid now: certificate has expired"):
+        _run(*SIMULATED, "--tls-cert", str(expired.cert), "--tls-key", str(expired.key))
+
+    assert served.options is None
+
+
+def test_a_good_certificate_is_told_with_its_names(
+    served: _Served, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pair = Authority(tmp_path).pair("router.example")
+
+    _run(*SIMULATED, "--tls-cert", str(pair.cert), "--tls-key", str(pair.key))
+
+    assert served.options is not None
+    assert served.options.tls == TlsFiles(cert=str(pair.cert), key=str(pair.key))
+    assert "TLS with a certificate for router.example until" in capsys.readouterr().out
 
 
 def test_a_name_that_is_in_use_is_refused_with_the_process(served: _Served) -> None:
