@@ -28,7 +28,7 @@ _HINTS = (
     ("WRONG_VERSION_NUMBER", "it speaks plain text there: name its TLS port, or write redis://"),
 )
 # A server that does not like what it hears, or one that is going away.
-_CUT_OFF = ("Connection reset", "Connection closed")
+_CUT_OFF = ("Connection reset", "Connection closed", "Connection lost", "Broken pipe", "EOF")
 
 
 def with_tls_files(url: str, *, ca: str | None, cert: str | None, key: str | None) -> str:

@@ -23,7 +23,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GuardedRedis]:
 
 
 async def _set(url: str, key: str) -> object:
-    connections = RedisConnections(RedisAddress.parse(url), size=1, timeout_s=3.0)
+    connections = RedisConnections(RedisAddress.parse(url), size=1, timeout_s=20.0)
     try:
         return await connections.execute("SET", key, "1")
     finally:
