@@ -38,13 +38,18 @@ class LaneRow:
     """One lane at one instant."""
 
     lane: str
-    waiting_requests: int
+    waiting_requests: int  # without those that were handed back
     waiting_tokens: int
     running_requests: int
-    handed_back_requests: int  # of the waiting: those that have tokens already
+    handed_back_requests: int  # they wait, too, and have tokens already
     oldest_wait_s: float
     hold_left_s: float | None  # None: no hold
     num_routers: int
+
+    @property
+    def unfinished_requests(self) -> int:
+        """Whatever has been accepted and has not ended."""
+        return self.waiting_requests + self.handed_back_requests + self.running_requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

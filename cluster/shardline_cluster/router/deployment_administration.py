@@ -10,7 +10,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from shardline_cluster.errors import ReplicaNotReadyError, UnknownDeploymentError, UnknownReplicaError
+from shardline_cluster.errors import (
+    LaneNotEmptyError,
+    ReplicaNotReadyError,
+    UnknownDeploymentError,
+    UnknownReplicaError,
+)
 from shardline_cluster.fleet.cluster_status import DeploymentRow, ReplicaRow, observe
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_plan import WantedModel
@@ -76,6 +81,7 @@ class DeploymentAdministration:
         Raises:
             InvalidRequestError: a field is wrong.
             ConfigurationError: the model cannot be served.
+            LaneNotEmptyError: the context gets shorter, and requests are there that may be longer.
             ChangedMeanwhileError: others changed the same deployment again and again.
             QueueUnavailableError: no answer came.
         """
@@ -87,6 +93,7 @@ class DeploymentAdministration:
         while (line := await lines.get()) is not None:
             yield pb.ApplyDeploymentEvent(progress=line)
         planned = await planning
+        await self._check_context(planned)
 
         def decide(before: Deployment | None) -> Deployment:
             check_lane_is_free(planned, self._records.values.values())
@@ -186,6 +193,19 @@ class DeploymentAdministration:
         planning = loop.run_in_executor(self._planners, self._plan, wanted, tell)
         planning.add_done_callback(ended)
         return planning
+
+    async def _check_context(self, planned: Deployment) -> None:
+        """A request that no replica holds would wait at the head of its tenant's queue, and hold up all behind it."""
+        before = self._records.values.get(planned.name)
+        if before is None or before.lane != planned.lane or before.max_model_len <= planned.max_model_len:
+            return
+        row = next(row for row in await self._rows() if row.lane.lane == planned.lane)
+        if row.lane.unfinished_requests:
+            raise LaneNotEmptyError(
+                f"{row.lane.unfinished_requests} requests of {planned.name} have not ended and may have up to "
+                f"{before.max_model_len} tokens, but max_model_len is to be {planned.max_model_len}: wait until they "
+                "have ended, or deploy the model under another name"
+            )
 
     async def _change(self, name: str, decide: Callable[[Deployment | None], Deployment | None]) -> None:
         await self._records.change(name, decide)

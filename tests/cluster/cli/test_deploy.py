@@ -101,6 +101,19 @@ def test_one_that_never_comes_up_is_told_with_the_reason(calls: _Calls, capsys: 
     assert "shardline undeploy tiny" in last
 
 
+def test_where_no_controller_looks_people_are_told_once(
+    calls: _Calls, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deploy, "SILENCE_S", -1.0)
+    calls.rounds = [[], [], [_replica("READY")]]
+
+    assert main(["deploy", "m.gguf"]) == 0
+
+    told = [line for line in capsys.readouterr().err.splitlines() if line.startswith("waiting: no controller")]
+    assert len(told) == 1
+    assert "'east'" in told[0]
+
+
 def test_replicas_of_the_settings_before_do_not_count_as_ready(
     calls: _Calls, capsys: pytest.CaptureFixture[str]
 ) -> None:
