@@ -24,6 +24,7 @@ from shardline_cluster.fleet.fleet_report import FleetReportStore
 from shardline_cluster.fleet.kept_records import wall_clock_ms
 from shardline_cluster.fleet.redeployment import check_lane_is_free, redeployed
 from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.queue.answers import LaneView
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.router.deployment_messages import (
     deployment_message,
@@ -60,7 +61,7 @@ class DeploymentAdministration:
         Args:
             records: shared with the router's directory of models.
             reports: of the controllers.
-            open_queue: connects to a lane; closed again after a look.
+            open_queue: connects to a lane.
             plan: from a wanted model to its deployment; may take minutes, runs in a thread, gets where to tell of it.
             notice: lets the router see a change at once.
             cluster: in which new deployments are made.
@@ -69,6 +70,7 @@ class DeploymentAdministration:
         self._records = records
         self._reports = reports
         self._open_queue = open_queue
+        self._queues: dict[str, RequestQueue] = {}  # by lane: of those that operators look at
         self._plan = plan
         self._notice = notice
         self._cluster = cluster
@@ -176,6 +178,11 @@ class DeploymentAdministration:
             )
         return pb.DrainReplicaResponse(incarnation=replica.incarnation)
 
+    async def close(self) -> None:
+        """Closes its connections to lanes; planning that is under way goes on, and nobody hears of it."""
+        self._planners.shutdown(wait=False, cancel_futures=True)
+        await asyncio.gather(*(queue.close() for queue in self._queues.values()))
+
     # --- pieces of the above ---
 
     def _planned(self, wanted: WantedModel, lines: "asyncio.Queue[str | None]") -> "asyncio.Future[Deployment]":
@@ -212,7 +219,18 @@ class DeploymentAdministration:
         await self._notice()
 
     async def _rows(self) -> tuple[DeploymentRow, ...]:
-        return (await observe(self._records, self._reports, self._open_queue)).deployments
+        rows = (await observe(self._records, self._reports, self._look)).deployments
+        for lane in self._queues.keys() - {row.lane.lane for row in rows}:
+            await self._queues.pop(lane).close()
+        return rows
+
+    async def _look(self, lane: str) -> LaneView:
+        return (await self._queue(lane).view()).value
+
+    def _queue(self, lane: str) -> RequestQueue:
+        if lane not in self._queues:
+            self._queues[lane] = self._open_queue(lane)
+        return self._queues[lane]
 
     async def _message(self, name: str) -> pb.Deployment:
         for row in await self._rows():
@@ -238,11 +256,7 @@ class DeploymentAdministration:
         return UnknownDeploymentError(f"{name[:200]!r} is not deployed; deployed are: {known}")
 
     async def _ask_to_drain(self, lane: str, incarnation: str) -> None:
-        queue = self._open_queue(lane)
-        try:
-            await queue.drain(incarnation)
-        finally:
-            await queue.close()
+        await self._queue(lane).drain(incarnation)
         log.info("asked the replica %s of the lane %s to drain", incarnation, lane)
 
 
