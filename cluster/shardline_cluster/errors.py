@@ -71,6 +71,12 @@ class UnknownReplicaError(ShardlineError):
     code = "NOT_FOUND"
 
 
+class LaneNotEmptyError(ShardlineError):
+    """Requests that have been accepted would not fit a change."""
+
+    code = "FAILED_PRECONDITION"
+
+
 class ReplicaNotReadyError(ShardlineError):
     """A replica that does not serve cannot be drained."""
 

@@ -24,6 +24,7 @@ from shardline_cluster.serve.fleet_watch import changes, hopeless, is_up
 from shardline_protos import admin_pb2 as pb
 
 POLL_S = 0.3
+SILENCE_S = 5.0  # a controller looks twice a second
 
 _DESCRIPTION = """\
 Deploys a model on a cluster that runs, beside those that it serves, and waits until a replica is ready. Under a name
@@ -133,6 +134,7 @@ def _deploy(calls: AdminCalls, request: pb.ApplyDeploymentRequest) -> pb.Deploym
 
 def _wait_until_up(calls: AdminCalls, deployed: pb.Deployment) -> None:
     seen: DeploymentReport | None = None
+    quiet_until = time.monotonic() + SILENCE_S
     while True:
         replicas = calls.call("ListReplicas", pb.ListReplicasRequest(deployment=deployed.name)).replicas
         report = _report(deployed, replicas)
@@ -146,6 +148,12 @@ def _wait_until_up(calls: AdminCalls, deployed: pb.Deployment) -> None:
                 f"{deployed.name} is deployed, but does not come up: {reason}; deploy it again with other flags, or "
                 f"take it away (shardline undeploy {deployed.name})"
             )
+        if not replicas and time.monotonic() > quiet_until:
+            tell(
+                f"waiting: no controller of the cluster {deployed.cluster!r} has looked at it yet; is "
+                "`shardline serve` or `shardline controller` running there?"
+            )
+            quiet_until = float("inf")
         seen = report
         time.sleep(POLL_S)
 

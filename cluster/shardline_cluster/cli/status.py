@@ -11,7 +11,7 @@ from shardline_cluster.cli.redis_flags import add_redis_flags, redis_url
 from shardline_cluster.cli.router_address import add_name_flag
 from shardline_cluster.cli.run_file import read_run_file
 from shardline_cluster.cli.status_table import render
-from shardline_cluster.fleet.cluster_status import ClusterStatus, observe
+from shardline_cluster.fleet.cluster_status import ClusterStatus, looking_once, observe
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
@@ -100,7 +100,9 @@ async def read_status(address: QueueAddress) -> ClusterStatus:
         return await observe(
             deployments,
             reports,
-            lambda lane: RedisRequestQueue(address.redis_url, lane, prefix=address.prefix, terms=QueueTerms()),
+            looking_once(
+                lambda lane: RedisRequestQueue(address.redis_url, lane, prefix=address.prefix, terms=QueueTerms())
+            ),
         )
     finally:
         await deployments.close()

@@ -1,6 +1,6 @@
 """What runs and what waits, for people: read from records, lanes and reports, and put into rows. Prints nothing."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shardline_cluster.errors import ConfigurationError
@@ -38,13 +38,18 @@ class LaneRow:
     """One lane at one instant."""
 
     lane: str
-    waiting_requests: int
+    waiting_requests: int  # without those that were handed back
     waiting_tokens: int
     running_requests: int
-    handed_back_requests: int  # of the waiting: those that have tokens already
+    handed_back_requests: int  # they wait, too, and have tokens already
     oldest_wait_s: float
     hold_left_s: float | None  # None: no hold
     num_routers: int
+
+    @property
+    def unfinished_requests(self) -> int:
+        """Whatever has been accepted and has not ended."""
+        return self.waiting_requests + self.handed_back_requests + self.running_requests
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +78,9 @@ class ClusterStatus:
 
 
 async def observe(
-    records: DeploymentRecords, report_store: FleetReportStore, open_lane: Callable[[str], RequestQueue]
+    records: DeploymentRecords, report_store: FleetReportStore, look: Callable[[str], Awaitable[LaneView]]
 ) -> ClusterStatus:
-    """Reads the whole cluster once; `open_lane` connects to the lane of a name.
+    """Reads the whole cluster once; `look` reads the lane of a name.
 
     Raises:
         QueueUnavailableError: the queue does not answer.
@@ -85,17 +90,23 @@ async def observe(
     rows = []
     for _, deployment in sorted(records.values.items()):
         for stage in deployment.over_time():
-            view, report = await _view(open_lane(stage.lane)), report_on_lane(reports, stage)
+            view, report = await look(stage.lane), report_on_lane(reports, stage)
             if stage is deployment or report is not None or _has_work(view):
                 rows.append(deployment_row(stage, view, report, is_former=stage is not deployment))
     return ClusterStatus(tuple(rows))
 
 
-async def _view(queue: RequestQueue) -> LaneView:
-    try:
-        return (await queue.view()).value
-    finally:
-        await queue.close()
+def looking_once(open_lane: Callable[[str], RequestQueue]) -> Callable[[str], Awaitable[LaneView]]:
+    """Looks at lanes for `observe`, each over a connection that is closed again."""
+
+    async def look(lane: str) -> LaneView:
+        queue = open_lane(lane)
+        try:
+            return (await queue.view()).value
+        finally:
+            await queue.close()
+
+    return look
 
 
 def _has_work(view: LaneView) -> bool:

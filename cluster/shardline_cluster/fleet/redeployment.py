@@ -25,6 +25,20 @@ def redeployed(before: Deployment | None, wanted: Deployment, *, now_ms: int) ->
     return replace(wanted, cluster=before.cluster, former_lanes=tuple(kept[:MOST_FORMER_LANES]))
 
 
+def check_cluster_is_the_same(before: Deployment | None, wanted: Deployment) -> None:
+    """`serve` has a controller of its own, and does not begin to serve what another cluster's controller keeps.
+
+    Raises:
+        ConfigurationError: another cluster has the deployment of this name.
+    """
+    if before is not None and before.cluster != wanted.cluster:
+        raise ConfigurationError(
+            f"{before.name} is deployed in the cluster {before.cluster!r} on the same Redis: give this one another "
+            f"--served-model-name or --redis-prefix, serve it with --name {before.cluster}, or take it away there "
+            f"first (shardline undeploy {before.name})"
+        )
+
+
 def check_lane_is_free(wanted: Deployment, others: Iterable[Deployment]) -> None:
     """Two deployments never share a lane: their replicas would fill the same places.
 

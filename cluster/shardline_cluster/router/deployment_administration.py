@@ -10,7 +10,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from shardline_cluster.errors import ReplicaNotReadyError, UnknownDeploymentError, UnknownReplicaError
+from shardline_cluster.errors import (
+    LaneNotEmptyError,
+    ReplicaNotReadyError,
+    UnknownDeploymentError,
+    UnknownReplicaError,
+)
 from shardline_cluster.fleet.cluster_status import DeploymentRow, ReplicaRow, observe
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_plan import WantedModel
@@ -19,6 +24,7 @@ from shardline_cluster.fleet.fleet_report import FleetReportStore
 from shardline_cluster.fleet.kept_records import wall_clock_ms
 from shardline_cluster.fleet.redeployment import check_lane_is_free, redeployed
 from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.queue.answers import LaneView
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.router.deployment_messages import (
     deployment_message,
@@ -55,7 +61,7 @@ class DeploymentAdministration:
         Args:
             records: shared with the router's directory of models.
             reports: of the controllers.
-            open_queue: connects to a lane; closed again after a look.
+            open_queue: connects to a lane.
             plan: from a wanted model to its deployment; may take minutes, runs in a thread, gets where to tell of it.
             notice: lets the router see a change at once.
             cluster: in which new deployments are made.
@@ -64,6 +70,7 @@ class DeploymentAdministration:
         self._records = records
         self._reports = reports
         self._open_queue = open_queue
+        self._queues: dict[str, RequestQueue] = {}  # by lane: of those that operators look at
         self._plan = plan
         self._notice = notice
         self._cluster = cluster
@@ -76,6 +83,7 @@ class DeploymentAdministration:
         Raises:
             InvalidRequestError: a field is wrong.
             ConfigurationError: the model cannot be served.
+            LaneNotEmptyError: the context gets shorter, and requests are there that may be longer.
             ChangedMeanwhileError: others changed the same deployment again and again.
             QueueUnavailableError: no answer came.
         """
@@ -87,6 +95,7 @@ class DeploymentAdministration:
         while (line := await lines.get()) is not None:
             yield pb.ApplyDeploymentEvent(progress=line)
         planned = await planning
+        await self._check_context(planned)
 
         def decide(before: Deployment | None) -> Deployment:
             check_lane_is_free(planned, self._records.values.values())
@@ -169,6 +178,11 @@ class DeploymentAdministration:
             )
         return pb.DrainReplicaResponse(incarnation=replica.incarnation)
 
+    async def close(self) -> None:
+        """Closes its connections to lanes; planning that is under way goes on, and nobody hears of it."""
+        self._planners.shutdown(wait=False, cancel_futures=True)
+        await asyncio.gather(*(queue.close() for queue in self._queues.values()))
+
     # --- pieces of the above ---
 
     def _planned(self, wanted: WantedModel, lines: "asyncio.Queue[str | None]") -> "asyncio.Future[Deployment]":
@@ -187,12 +201,36 @@ class DeploymentAdministration:
         planning.add_done_callback(ended)
         return planning
 
+    async def _check_context(self, planned: Deployment) -> None:
+        """A request that no replica holds would wait at the head of its tenant's queue, and hold up all behind it."""
+        before = self._records.values.get(planned.name)
+        if before is None or before.lane != planned.lane or before.max_model_len <= planned.max_model_len:
+            return
+        row = next(row for row in await self._rows() if row.lane.lane == planned.lane)
+        if row.lane.unfinished_requests:
+            raise LaneNotEmptyError(
+                f"{row.lane.unfinished_requests} requests of {planned.name} have not ended and may have up to "
+                f"{before.max_model_len} tokens, but max_model_len is to be {planned.max_model_len}: wait until they "
+                "have ended, or deploy the model under another name"
+            )
+
     async def _change(self, name: str, decide: Callable[[Deployment | None], Deployment | None]) -> None:
         await self._records.change(name, decide)
         await self._notice()
 
     async def _rows(self) -> tuple[DeploymentRow, ...]:
-        return (await observe(self._records, self._reports, self._open_queue)).deployments
+        rows = (await observe(self._records, self._reports, self._look)).deployments
+        for lane in self._queues.keys() - {row.lane.lane for row in rows}:
+            await self._queues.pop(lane).close()
+        return rows
+
+    async def _look(self, lane: str) -> LaneView:
+        return (await self._queue(lane).view()).value
+
+    def _queue(self, lane: str) -> RequestQueue:
+        if lane not in self._queues:
+            self._queues[lane] = self._open_queue(lane)
+        return self._queues[lane]
 
     async def _message(self, name: str) -> pb.Deployment:
         for row in await self._rows():
@@ -218,11 +256,7 @@ class DeploymentAdministration:
         return UnknownDeploymentError(f"{name[:200]!r} is not deployed; deployed are: {known}")
 
     async def _ask_to_drain(self, lane: str, incarnation: str) -> None:
-        queue = self._open_queue(lane)
-        try:
-            await queue.drain(incarnation)
-        finally:
-            await queue.close()
+        await self._queue(lane).drain(incarnation)
         log.info("asked the replica %s of the lane %s to drain", incarnation, lane)
 
 

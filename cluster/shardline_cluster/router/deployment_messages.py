@@ -68,7 +68,7 @@ def deployment_message(deployment: Deployment, row: DeploymentRow, *, changed_ms
         replicas=deployment.num_replicas,
         ready_replicas=row.ready_replicas,
         options=pb.EngineOptions(**options),
-        waiting_requests=row.lane.waiting_requests,
+        waiting_requests=row.lane.waiting_requests + row.lane.handed_back_requests,
         running_requests=row.lane.running_requests,
         cluster=deployment.cluster,
     )

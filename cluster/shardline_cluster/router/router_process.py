@@ -112,6 +112,7 @@ async def run_router(config: RouterConfig, stop: asyncio.Event, *, listening: Ca
             await stop.wait()
             await asyncio.wait_for(server.stop(), STOP_LIMIT_S)
     finally:
+        await deployments.close()
         await keyring.close()
         await records.close()
         await reports.close()

@@ -13,7 +13,7 @@ from shardline_cluster.fleet.deployment_records import DeploymentRecords, deploy
 from shardline_cluster.fleet.fleet_report import DeploymentReport, report_on_lane
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.kept_records import wall_clock_ms
-from shardline_cluster.fleet.redeployment import check_lane_is_free, redeployed
+from shardline_cluster.fleet.redeployment import check_cluster_is_the_same, check_lane_is_free, redeployed
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaStatus
 from shardline_cluster.queue.answers import LaneView
@@ -123,12 +123,7 @@ class _Serving:
         self._tell_of_others(records)
 
     def _decided(self, records: DeploymentRecords, before: Deployment | None) -> Deployment:
-        if before is not None and before.cluster != self._deployment.cluster:
-            raise ConfigurationError(
-                f"{before.name} is deployed in the cluster {before.cluster!r} on the same Redis: give this one another "
-                f"--served-model-name or --redis-prefix, serve it with --name {before.cluster}, or take it away there "
-                f"first (shardline undeploy {before.name})"
-            )
+        check_cluster_is_the_same(before, self._deployment)
         check_lane_is_free(self._deployment, records.values.values())
         return redeployed(before, self._deployment, now_ms=wall_clock_ms())
 

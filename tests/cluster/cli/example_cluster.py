@@ -1,6 +1,6 @@
 """A cluster of memory twins: one deployment with a replica that works, and requests that wait."""
 
-from shardline_cluster.fleet.cluster_status import ClusterStatus, observe
+from shardline_cluster.fleet.cluster_status import ClusterStatus, looking_once, observe
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.kept_records import KeptRecords
@@ -29,7 +29,7 @@ class ExampleCluster:
 
     async def observe(self) -> ClusterStatus:
         """What the command reads of it."""
-        return await observe(KeptRecords(self.store), self.reports, self.open_lane)
+        return await observe(KeptRecords(self.store), self.reports, looking_once(self.open_lane))
 
     def open_lane(self, lane: str) -> RequestQueue:
         """Connects to a lane."""

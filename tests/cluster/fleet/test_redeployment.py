@@ -6,7 +6,13 @@ import pytest
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
-from shardline_cluster.fleet.redeployment import FORMER_LANE_MS, MOST_FORMER_LANES, check_lane_is_free, redeployed
+from shardline_cluster.fleet.redeployment import (
+    FORMER_LANE_MS,
+    MOST_FORMER_LANES,
+    check_cluster_is_the_same,
+    check_lane_is_free,
+    redeployed,
+)
 
 NOW_MS = 1_800_000_000_000
 
@@ -68,6 +74,15 @@ def test_a_deployment_stays_in_its_cluster() -> None:
     after = redeployed(_weights("a", cluster="east"), _weights("a", cluster="west"), now_ms=NOW_MS)
 
     assert after.cluster == "east"
+
+
+def test_what_another_cluster_keeps_is_refused_with_what_helps() -> None:
+    there, here = _weights("a", cluster="east"), _weights("a", cluster="west")
+
+    check_cluster_is_the_same(None, here)
+    check_cluster_is_the_same(here, here)
+    with pytest.raises(ConfigurationError, match=r"tiny is deployed in the cluster 'east'.*--name east"):
+        check_cluster_is_the_same(there, here)
 
 
 def test_names_that_would_share_a_lane_are_refused() -> None:

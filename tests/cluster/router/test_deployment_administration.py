@@ -10,6 +10,7 @@ import pytest
 from shardline_cluster.errors import (
     ConfigurationError,
     InvalidRequestError,
+    LaneNotEmptyError,
     QueueUnavailableError,
     ReplicaNotReadyError,
     ShardlineError,
@@ -27,8 +28,10 @@ from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_cluster.queue.answers import InboxKind
 from shardline_cluster.queue.calls import ClaimCall, Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
+from shardline_cluster.queue.request_ids import draw_request_id
 from shardline_cluster.router.deployment_administration import DeploymentAdministration
 from shardline_protos import admin_pb2 as pb
+from tests.cluster.queue.lane_calls import a_submission
 
 NOW_MS = 1_800_000_000_000
 
@@ -37,7 +40,8 @@ class _Bench:
     """An administration over twins in memory."""
 
     def __init__(self) -> None:
-        self.server = MemoryServer(now_ms=lambda: NOW_MS)
+        self.now_ms = NOW_MS
+        self.server = MemoryServer(now_ms=lambda: self.now_ms)
         self.store = MemoryRecordStore[Deployment](now_ms=lambda: NOW_MS)
         self.reports = MemoryFleetReportStore()
         self.noticed = 0
@@ -66,8 +70,8 @@ class _Bench:
     async def notice(self) -> None:
         self.noticed += 1
 
-    async def apply(self, name: str = "tiny", **fields: object) -> pb.Deployment:
-        options = pb.EngineOptions(engine="simulated", max_model_len=128)
+    async def apply(self, name: str = "tiny", *, max_model_len: int = 128, **fields: object) -> pb.Deployment:
+        options = pb.EngineOptions(engine="simulated", max_model_len=max_model_len)
         request = pb.ApplyDeploymentRequest(name=name, options=options, **fields)  # type: ignore[arg-type]
         events = [event async for event in self.administration.apply(request)]
         assert [event.progress for event in events[:-1]] == ["looking for simulated"]
@@ -133,6 +137,25 @@ async def test_other_weights_under_a_name_get_a_lane_of_their_own_and_the_old_on
     assert deployed.lane == "tiny-fedcba98"
     assert [former.lane for former in record.former_lanes] == ["tiny-01234567"]
     assert len(await bench.deployments()) == 1
+
+
+async def test_a_context_gets_shorter_only_where_no_request_could_be_longer() -> None:
+    bench = _Bench()
+    await bench.apply()
+    queue = bench.queue("tiny-01234567")
+    submission = a_submission("memory-0", id=draw_request_id(queue.lane), tenant="t", max_tokens=8, background=True)
+    await queue.submit("router", 1, submission)
+
+    with pytest.raises(
+        LaneNotEmptyError, match=r"1 requests of tiny .* up to 128 tokens, but max_model_len is to be 64"
+    ):
+        await bench.apply(max_model_len=64)
+    longer = await bench.apply(max_model_len=256)
+    bench.now_ms += bench.server.terms.hold_ms
+    await queue.cancel(submission.id, "t")
+    shorter = await bench.apply(max_model_len=64)
+
+    assert (longer.max_model_len, shorter.max_model_len) == (256, 64)
 
 
 async def test_deployments_come_in_order_of_names_from_whoever_made_them() -> None:
