@@ -39,10 +39,10 @@ REAL = [
 ]
 
 TOLD = [
-    Row("a server of long ago", "version", "6.2.1", "7 or newer", "or Valkey", info=_GOOD | {"redis_version": "6.2.1"}),
-    Row("a server in cluster mode", "cluster mode", "cannot be used", "not supported yet", "`cluster-enabled no`", info=_GOOD | {"cluster_enabled": "1"}),
-    Row("a replica of another server", "slave", "db1", "cannot be used", "give the master's address", info=_GOOD | {"role": "slave", "master_host": "db1"}),
-    Row("a server whose disk is full", "append-only file", "cannot write", "cannot be used", "make room on its disk", info=_GOOD | {"aof_last_write_status": "err"}),
+    Row("a server of long ago", "version", "6.2.1", "7 or newer", "or Valkey", info={**_GOOD, "redis_version": "6.2.1"}),
+    Row("a server in cluster mode", "cluster mode", "cannot be used", "not supported yet", "`cluster-enabled no`", info={**_GOOD, "cluster_enabled": "1"}),
+    Row("a replica of another server", "slave", "db1", "cannot be used", "give the master's address", info={**_GOOD, "role": "slave", "master_host": "db1"}),
+    Row("a server whose disk is full", "append-only file", "cannot write", "cannot be used", "make room on its disk", info={**_GOOD, "aof_last_write_status": "err"}),
 ]
 
 AWAY = [
