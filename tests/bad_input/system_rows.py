@@ -4,13 +4,13 @@
 # ruff: noqa: E501
 # fmt: off
 
+import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 _GOOD: Mapping[str, str] = {"redis_version": "7.2.0", "maxmemory_policy": "noeviction", "aof_enabled": "1", "role": "master"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Row:
     """What is wrong, and what the error must name, each as it stands in it. `{socket}` is the server's file."""
 
@@ -21,7 +21,7 @@ class Row:
     remedy: str
     url: str = "unix://{socket}"
     commands: tuple[str, ...] = ()  # that make a real server so
-    info: Mapping[str, str] = field(default_factory=dict)  # of a server that only says so
+    info: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of a server that only says so
 
     @property
     def told(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Weights that cannot compute: told when they are loaded where it can be seen then, else by the request that met them."""
+"""Weights that cannot compute: told when they are loaded, or else by the request that met them."""
 
 from collections.abc import Callable
 from pathlib import Path
