@@ -172,7 +172,7 @@ def _changed_elements(random: Random, elements: Sequence[Any]) -> list[Any]:
         case _ if changed and isinstance(changed[0], str):
             changed[place] = random.choice(("", " ", "a", "  a", "a b c", "\0", "<s>", "▁" * 300, "é"))
         case _ if changed:
-            changed[place] = random.choice((0, 1, 2, 3, 4, 5, 6, 7, -1))
+            changed[place] = random.choice((0, 1, 2, 3, 4, 5, 6, 7, 99))
     return changed
 
 

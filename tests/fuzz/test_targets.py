@@ -8,7 +8,7 @@ from tests.fuzz.case_runner import READ, case_input, run_case
 from tests.fuzz.target import FuzzTarget
 from tests.fuzz.targets import TARGETS
 
-NUM_CASES = 400
+NUM_CASES = 250
 SEED = 20_000
 
 

@@ -105,6 +105,10 @@ def _main(given: Sequence[str]) -> int:
         return line.commands[arguments.command].run(arguments)
     except (ShardlineError, ClientError) as error:
         return _complain(in_flags(str(error), vars(arguments)), FAILED)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _complain(_refused_by_the_system(error), FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +172,14 @@ def _parse(line: CommandLine, given: Sequence[str], environment: Mapping[str, st
         line.parser.print_help(sys.stderr)
         line.parser.exit(WRONG_USAGE)
     return parse_arguments(line.parser, line.parsers, given, environment)
+
+
+def _refused_by_the_system(error: OSError) -> str:
+    place = f" ({error.filename})" if error.filename else ""
+    return (
+        f"the system refused what was to be done: {error.strerror or error}{place}. Look at the space that is left on "
+        "the disk, at the folder's permissions, and at the limits of this shell (`ulimit -a`)"
+    )
 
 
 def _complain(error: object, exit_code: int) -> int:

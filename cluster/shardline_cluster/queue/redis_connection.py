@@ -178,6 +178,11 @@ class RedisConnections:
                 "keys and channels of Shardline's prefix, or put another one into its URL, "
                 f"{self._address.form_with_password}"
             )
+        if str(error).startswith("MISCONF"):
+            return (
+                f"{server} cannot write its append-only file ({error}): make room on its disk, or see that it may "
+                "write there"
+            )
         reason = f"no answer within {self._timeout_s} s" if isinstance(error, TimeoutError) else str(error)
         if tls := told_reason(reason):
             return f"{server} and this client do not agree on TLS: {tls} ({reason})"

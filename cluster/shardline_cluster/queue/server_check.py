@@ -130,6 +130,8 @@ def _eviction_problem(info: Mapping[str, str]) -> str | None:
 def _persistence_problem(info: Mapping[str, str], appendfsync: str | None, durability: Durability) -> str | None:
     if durability is Durability.NONE:
         return None
+    if info.get("aof_last_write_status", "ok") != "ok":
+        return "it cannot write its append-only file: make room on its disk, or see that it may write there"
     if info.get("aof_enabled") != "1":
         return (
             f"it keeps no append-only file, which durability `{durability.value}` needs: set `appendonly yes`, "

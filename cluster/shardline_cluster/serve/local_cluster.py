@@ -15,12 +15,14 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.controller.ray_controller_config import HEAD_DOES_NOT_ANSWER, RayControllerConfig
+from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.queue.server_check import check_server
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.serve.commands import DRAIN_S, Commands, local_sockets
@@ -37,6 +39,7 @@ from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 
 RAY_START_S = 90.0  # a loaded machine needs long; a quiet one 3 s
 ROUTER_START_S = 60.0
+REDIS_WATCH_PERIOD_S = 1.0  # while routers and replicas start
 HEAD_SETTLE_S = 30.0  # a head that is younger is still coming up, and not to be blamed for silence
 
 
@@ -112,6 +115,18 @@ class LocalCluster:
             await self._redis.start()
             self._keep(self._redis.keep())
         await check_server(self.redis_url, self._options.durability, prefix=self._options.redis_prefix)
+
+    async def watch_redis(self) -> None:
+        """Never ends by itself. Where Redis can keep nothing, on a full disk say, nothing gets ready, and nobody else
+        would say why.
+
+        Raises:
+            ConfigurationError: that is so; the message says how to mend it.
+        """
+        while True:
+            await asyncio.sleep(REDIS_WATCH_PERIOD_S)
+            with suppress(QueueUnavailableError):
+                await check_server(self.redis_url, self._options.durability, prefix=self._options.redis_prefix)
 
     async def start_fleet(self) -> None:
         """Starts what starts replicas.

@@ -102,7 +102,8 @@ class _Serving:
         records = deployments_on_redis(self._cluster.redis_url, prefix=self._options.redis_prefix)
         try:
             await self._deploy(records)
-            await _together(self._cluster.start_fleet(), self._cluster.start_routers())
+            starting = _together(self._cluster.start_fleet(), self._cluster.start_routers())
+            await _first_end(starting, self._cluster.watch_redis())
             self._announcer.serving(
                 self._cluster.endpoint, self._cluster.redis_url, local_endpoints=self._cluster.local_endpoints
             )
