@@ -82,7 +82,7 @@ async def test_a_step_over_its_limit_takes_the_model_out_of_service_and_gives_it
         status = (await watch.read()).status
         took_s = time.monotonic() - asked_s
         end = await replica
-        while (found := await _look(bench, tokens.request_id)).state is RequestState.RUNNING:
+        while (found := await _look(bench, tokens.request_id)).state is RequestState.RUNNING:  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # until the router has swept
 
         print(f"NOT_SERVING {took_s:.1f} s after the first token; the step's limit is {STEP_LIMIT_S} s")
