@@ -21,8 +21,8 @@ def add_telemetry_flags(group: Any) -> None:
         metavar="PORT",
         type=number_from(0, 65_535, whole=True),
         default=defaults.metrics_port,
-        help="of the controller, whose page /targets lists all others, on ports of their own; 0 takes any free one "
-        "(default %(default)s)",
+        help="of the controller, whose page /targets lists all others on ports of their own (for `router` and "
+        "`replica`: their own port); 0 takes any free one (default %(default)s)",
     )
     group.add_argument(
         "--log-format",

@@ -1,5 +1,6 @@
 """One process's metrics, health and further pages: served over HTTP and announced to the controller."""
 
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
@@ -8,6 +9,8 @@ from prometheus_client import CollectorRegistry
 from shardline_cluster.fleet.exporters import Exporter, ExporterKind, ExporterList, announced
 from shardline_cluster.telemetry.metrics_server import Health, MetricsServer
 from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -27,6 +30,7 @@ async def exporting(
     """
     server = MetricsServer(registry, health=health, pages=pages)
     address = server.start(config)
+    log.info("metrics: http://%s/metrics", address)
     try:
         async with announced(Exporter(kind=kind, address=address), exporters):
             yield address

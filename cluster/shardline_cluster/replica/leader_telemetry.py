@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry
 
 from shardline_cluster.queue.calls import CommitCall
@@ -35,6 +36,7 @@ class _Life:
     traceparent: str
     attributes: Attributes
     began_s: float
+    num_outputs: int  # sequences behind them are the prompt's
     span: Span
     first_token_s: float | None = None
 
@@ -100,14 +102,15 @@ class LeaderTelemetry:
     # --- pieces --------------------------------------------------------------------------------------------------
 
     def _begin(self, request: HeldRequest) -> _Life:
-        traceparent, attributes = "", self._attributes
+        traceparent, num_outputs, attributes = "", len(request.sequences), self._attributes
         if self._tracer.records:
-            traceparent, attributes = _traceparent(request), self._told(request)
+            traceparent, num_outputs = _trace_of(request)
+            attributes = self._told(request, num_outputs)
             if request.grant.epoch == 1:
                 submitted_ns = request.info.submitted_ms * 1_000_000
                 self._span(QUEUE, traceparent, attributes, began_ns=submitted_ns).end()
         span = self._span(PREFILL, traceparent, attributes)
-        return _Life(traceparent, attributes, self._clock(), span)
+        return _Life(traceparent, attributes, self._clock(), num_outputs, span)
 
     def _first_token(self, key: str) -> None:
         self._before_first_token.discard(key)
@@ -134,7 +137,7 @@ class LeaderTelemetry:
             return
         reason = _finished_reason(drop.request, state)
         self.metrics.ended(reason)
-        num_tokens = sum(sequence.num_tokens for sequence in drop.request.sequences)
+        num_tokens = sum(sequence.num_tokens for sequence in drop.request.sequences[: life.num_outputs])
         life.span.set({"gen_ai.response.finish_reasons": [reason], "gen_ai.usage.output_tokens": num_tokens})
         life.span.end(error="FAILED" if state is RequestState.FAILED else "")
 
@@ -143,7 +146,7 @@ class LeaderTelemetry:
             name, parent=traceparent, kind=SpanKind.CONSUMER, attributes=attributes, began_ns=began_ns
         )
 
-    def _told(self, request: HeldRequest) -> Attributes:
+    def _told(self, request: HeldRequest, num_outputs: int) -> Attributes:
         submission = request.info.submission
         return {
             **self._attributes,
@@ -152,15 +155,19 @@ class LeaderTelemetry:
             "gen_ai.usage.input_tokens": submission.prompt_tokens,
             "shardline.request.id": request.id,
             "shardline.request.attempt": request.grant.epoch,
-            "shardline.request.resumed_tokens": sum(sequence.num_tokens for sequence in request.sequences),
+            "shardline.request.resumed_tokens": sum(
+                sequence.num_tokens for sequence in request.sequences[:num_outputs]
+            ),
         }
 
 
-def _traceparent(request: HeldRequest) -> str:
+def _trace_of(request: HeldRequest) -> tuple[str, int]:
+    """The request's traceparent, and how many of its sequences are outputs."""
     try:
-        return RequestPayload.FromString(request.info.submission.payload).traceparent
-    except ValueError:  # unreadable: the request fails for it
-        return ""
+        payload = RequestPayload.FromString(request.info.submission.payload)
+    except DecodeError:  # the request fails for it
+        return "", len(request.sequences)
+    return payload.traceparent, len(request.sequences) - payload.sampling.HasField("prompt_logprobs")
 
 
 def _finished_reason(request: HeldRequest, state: RequestState) -> str:

@@ -176,7 +176,7 @@ class Generation:
         info, before, closed = await stream.opened()
         payload = payload_of(info)
         assembly = _assembly(lane, info, payload)
-        watch.opened(payload.model, resumed=resumed)
+        watch.opened(payload.model, num_outputs=assembly.num_outputs, resumed=resumed)
         await self._replay(assembly, before, closed)
         while (update := await stream.next_update()) is not None:
             watch.saw(update)

@@ -33,7 +33,9 @@ class MalformedRequests(grpc.aio.ServerInterceptor):
     A method that reads a stream of requests gets an InvalidRequestError from it instead, which `ServiceShell` answers.
     """
 
-    def __init__(self, *services: str) -> None:
+    def __init__(self, *services: str, on_refused: Callable[[], None] = lambda: None) -> None:
+        """`on_refused` hears of each request that no service gets to see."""
+        self._on_refused = on_refused
         self._prefixes = tuple(f"/{service}/" for service in services)
 
     async def intercept_service(
@@ -45,7 +47,7 @@ class MalformedRequests(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(self._prefixes):
             return handler
-        make, behaviour = _kind_of(handler)
+        make, behaviour = _kind_of(handler, self._on_refused)
         return make(
             behaviour,
             request_deserializer=_parsing(handler.request_deserializer),
@@ -69,19 +71,20 @@ def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return parse_or_say_why
 
 
-def _kind_of(handler: Any) -> tuple[Callable[..., Any], Behaviour]:
+def _kind_of(handler: Any, on_refused: Callable[[], None]) -> tuple[Callable[..., Any], Behaviour]:
     """How a handler like this one is made, and what it does, without malformed requests."""
     if handler.request_streaming:
         assert handler.response_streaming, "no service has a method that answers a stream of requests with one message"
         return grpc.stream_stream_rpc_method_handler, _reading(handler.stream_stream)
     if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler, _refusing(handler.unary_stream)
-    return grpc.unary_unary_rpc_method_handler, _refusing(handler.unary_unary)
+        return grpc.unary_stream_rpc_method_handler, _refusing(handler.unary_stream, on_refused)
+    return grpc.unary_unary_rpc_method_handler, _refusing(handler.unary_unary, on_refused)
 
 
-def _refusing(behaviour: Behaviour) -> Behaviour:
+def _refusing(behaviour: Behaviour, on_refused: Callable[[], None]) -> Behaviour:
     async def behave(request: Any, context: Context) -> Any:
         if isinstance(request, Malformed):
+            on_refused()
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, request.why)
         return await behaviour(request, context)
 

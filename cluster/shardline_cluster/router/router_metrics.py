@@ -126,6 +126,10 @@ class RouterMetrics:
         else:
             self.errors.labels("INTERNAL", UNEXPECTED).inc()
 
+    def malformed(self) -> None:
+        """A request was no message of the protocol."""
+        self.errors.labels("INVALID_ARGUMENT", "Malformed").inc()
+
     @contextmanager
     def text_of(self, model: str) -> Iterator[None]:
         """Counts what goes wrong with text inside the block."""

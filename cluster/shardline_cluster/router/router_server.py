@@ -94,7 +94,7 @@ class RouterServer:
         self._health = RouterHealth(directory, SERVED_NAMES, self._telemetry.metrics)
         self._server = grpc.aio.server(
             options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))],
-            interceptors=[MalformedRequests(*SERVICES)],
+            interceptors=[MalformedRequests(*SERVICES, on_refused=self._telemetry.metrics.malformed)],
         )
         self._add_services()
         self._config = config

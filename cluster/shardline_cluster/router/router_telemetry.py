@@ -56,6 +56,7 @@ class RequestWatch:
         self._meter: StreamMeter | None = None
         self._finish = ""
         self._num_tokens = 0
+        self._num_outputs = 0
 
     @property
     def traceparent(self) -> str:
@@ -72,8 +73,9 @@ class RequestWatch:
         tokens = answer.info.submission.prompt_tokens
         self._span.set({"shardline.request.id": answer.info.id, "gen_ai.usage.input_tokens": tokens})
 
-    def opened(self, model: str, *, resumed: bool) -> None:
-        """Its client reads from now on."""
+    def opened(self, model: str, *, num_outputs: int, resumed: bool) -> None:
+        """Its client reads from now on; sequences behind the outputs are the prompt's."""
+        self._num_outputs = num_outputs
         self._meter = StreamMeter(self._metrics, model, began_s=self._began_s)
         if resumed:
             self._metrics.resumes.labels(model).inc()
@@ -85,7 +87,7 @@ class RequestWatch:
             self._span.event("first token")
         if update.end is not None:
             self._finish = finished_reason(update.end)
-            self._num_tokens = sum(update.end.offsets)
+            self._num_tokens = sum(update.end.offsets[: self._num_outputs])
             self._span.event("finish")
 
     def __enter__(self) -> Self:

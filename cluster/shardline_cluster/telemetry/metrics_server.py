@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import TCPServer
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
@@ -112,6 +113,15 @@ class MetricsServer:
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Without the library's look for this host's name, for which a name server may take long."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+
+    def handle_error(self, _request: object, _client_address: object) -> None:
+        """A client that hangs up in mid-answer is no news."""
+        log.debug("a reader of metrics was not served to its end", exc_info=True)
 
 
 class _SixServer(_Server):

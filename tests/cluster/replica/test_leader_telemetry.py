@@ -8,12 +8,15 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from shardline_cluster.queue.records import RequestState
-from shardline_cluster.replica.leader_telemetry import LeaderTelemetry
+from shardline_cluster.replica.leader_telemetry import DECODE, PREFILL, QUEUE, LeaderTelemetry
 from shardline_cluster.replica.replica_metrics import ReplicaMetrics
+from shardline_protos.record_pb2 import RequestPayload
 from tests.cluster.replica.simulated_lane import SimulatedLane
 from tests.cluster.replica.virtual_time import run_virtually
 from tests.cluster.telemetry.readings import Readings, readings
+from tests.cluster.telemetry.recorded_spans import RecordingTracer
 
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 LABELS = {"model_name": "simulated", "lane": "simulated-1", "replica": "simulated-0"}
 
 
@@ -22,8 +25,9 @@ class _Counted:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        self.tracer = RecordingTracer()
         self.telemetry = LeaderTelemetry(
-            ReplicaMetrics(self._registry, LABELS), labels=LABELS, clock=asyncio.get_running_loop().time
+            ReplicaMetrics(self._registry, LABELS), self.tracer, labels=LABELS, clock=asyncio.get_running_loop().time
         )
 
     def now(self) -> Readings:
@@ -116,5 +120,60 @@ def test_a_cancelled_request_has_vllm_s_word_for_it() -> None:
             await asyncio.sleep(5)
 
             assert counted.value("request_success_total", finished_reason="abort") == 1
+
+    run_virtually(test())
+
+
+def test_a_request_s_stretches_are_spans_under_its_own_parent() -> None:
+    async def test() -> None:
+        async with _lane() as (lane, counted):
+            lane.lead(telemetry=counted.telemetry)
+            payload = RequestPayload(model="simulated", prompt_ids=list(b"hello"), traceparent=TRACEPARENT)
+            payload.sampling.prompt_logprobs = 1
+
+            await lane.end(await lane.submit(max_tokens=8, payload=payload.SerializeToString(), num_prompt_logprobs=1))
+            await asyncio.sleep(1)
+
+            queue, prefill, decode = counted.tracer.spans
+            assert [queue.name, prefill.name, decode.name] == [QUEUE, PREFILL, DECODE]
+            assert {span.parent for span in counted.tracer.spans} == {TRACEPARENT}
+            assert [span.ended for span in counted.tracer.spans] == [1, 1, 1]
+            assert queue.began_ns is not None
+            assert decode.attributes["shardline.replica"] == "simulated-0"
+            assert decode.attributes["gen_ai.request.model"] == "simulated"
+            assert decode.attributes["shardline.request.attempt"] == 1
+            assert decode.attributes["gen_ai.usage.output_tokens"] == 8  # without the prompt's own log
+            assert decode.attributes["gen_ai.response.finish_reasons"] == ["length"]
+
+    run_virtually(test())
+
+
+def test_a_hand_over_ends_the_span_and_says_so() -> None:
+    async def test() -> None:
+        async with _lane() as (lane, counted):
+            leader = lane.lead(telemetry=counted.telemetry)
+            await lane.grows_to(await lane.submit(max_tokens=100), 3)
+
+            leader.stop.set()
+            await leader.task
+
+            decode = counted.tracer.named(DECODE)
+            assert (decode.ended, decode.error) == (1, "")
+            assert decode.attributes["shardline.handed_over"] is True
+
+    run_virtually(test())
+
+
+def test_a_request_that_cannot_be_computed_ends_its_span_with_an_error() -> None:
+    async def test() -> None:
+        async with _lane() as (lane, counted):
+            lane.lead(telemetry=counted.telemetry)
+
+            await lane.end(await lane.submit(payload=b"\xff"))
+            await asyncio.sleep(5)
+
+            prefill = counted.tracer.named(PREFILL)
+            assert (prefill.ended, prefill.error) == (1, "FAILED")
+            assert counted.value("request_success_total", finished_reason="error") == 1
 
     run_virtually(test())

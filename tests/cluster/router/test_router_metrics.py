@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -100,6 +101,15 @@ async def test_refusals_are_told_by_code_and_reason_and_are_no_requests(counted:
     assert after.value("shardline_errors_total", code="NOT_FOUND", reason="UnknownModel") == 1
     assert after.value("shardline_errors_total", code="INVALID_ARGUMENT", reason="InvalidRequest") == 1
     assert after.value("shardline_requests_accepted_total", model_name=MODEL) in (0, None)
+
+
+async def test_bytes_that_are_no_request_are_told_as_such(counted: _Counted) -> None:
+    raw: Any = counted.router.channel.unary_stream("/shardline.v1.Generation/Generate")
+
+    with pytest.raises(grpc.aio.AioRpcError):
+        await read_all(raw(b"\xff\xff\xff"))
+
+    assert counted.now().value("shardline_errors_total", code="INVALID_ARGUMENT", reason="Malformed") == 1
 
 
 async def test_a_prompt_that_cannot_become_tokens_is_a_text_error(counted: _Counted) -> None:

@@ -29,12 +29,12 @@ def _registries() -> dict[str, CollectorRegistry]:
 def _families(registry: CollectorRegistry) -> Iterator[tuple[Metric, tuple[str, ...]]]:
     """Every family with its labels' names, which the library keeps to itself."""
     for collector in registry._collector_to_names:
-        if isinstance(collector, MetricWrapperBase | TokenHistogram | ReadValue):
-            labels: tuple[str, ...] = getattr(collector, "_labelnames", ()) or getattr(collector, "_labels", ())
-        elif isinstance(collector, FleetMetrics):
-            labels = LANE_LABELS
+        if isinstance(collector, MetricWrapperBase):
+            labels = tuple(collector._labelnames)
+        elif isinstance(collector, TokenHistogram | ReadValue):
+            labels = collector._labels
         else:
-            labels = ("lane",)
+            labels = LANE_LABELS if isinstance(collector, FleetMetrics) else ("lane",)
         for family in collector.describe():  # type: ignore[attr-defined]
             yield family, labels
 
