@@ -25,7 +25,7 @@ TEXT = "Hello, world!"
 
 
 async def paused(router: ScriptedRouter) -> None:
-    assert await asyncio.to_thread(router.paused.wait, 10)
+    assert await asyncio.to_thread(router.paused.wait, 30)
 
 
 async def test_a_completion_comes_whole(start_router: StartRouter) -> None:

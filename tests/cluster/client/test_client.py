@@ -89,7 +89,7 @@ def test_another_router_takes_over_when_one_dies_in_the_middle(start_router: Sta
     with Client([router.address for router in routers]) as client, client.stream("Hi") as stream:
         assert isinstance(next(stream), Accepted)
         dying, other = routers if routers[0].calls else routers[::-1]
-        dying.paused.wait(10)
+        assert dying.paused.wait(30)
         other.go_on.set()
         dying.stop()
         completion = stream.result()
@@ -105,7 +105,7 @@ def test_a_router_that_comes_back_on_its_address_is_found_again(start_router: St
 
     with Client(first.address) as client, client.stream("Hi") as stream:
         assert isinstance(next(stream), Accepted)
-        first.paused.wait(10)
+        assert first.paused.wait(30)
         first.stop()
         second = start_router(cluster, port=port)
         completion = stream.result()
@@ -208,7 +208,7 @@ def test_cancelling_a_stream_ends_its_request(start_router: StartRouter) -> None
 
     with Client(router.address) as client, client.stream("Hi") as stream:
         next(stream)
-        router.paused.wait(10)
+        assert router.paused.wait(30)
         stream.cancel()
         with pytest.raises(RequestCancelledError) as raised:
             stream.result()
@@ -241,7 +241,7 @@ def test_closing_wakes_a_reader_in_another_thread(start_router: StartRouter) -> 
 
     reader = threading.Thread(target=read)
     reader.start()
-    router.paused.wait(10)
+    assert router.paused.wait(30)
     stream.close()
     reader.join(10)
     client.close()
