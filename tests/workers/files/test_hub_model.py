@@ -268,3 +268,14 @@ def test_without_the_hubs_library_the_package_is_named(
         host.resolved("hf:org/tiny")
 
     assert host.resolved("hf:org/tiny", offline=True).path.read_bytes() == LARGE
+
+
+def test_where_nobody_looks_a_long_download_is_told_in_lines(
+    hub: HubServer, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shardline_workers.files.hub_client._REPORT_EVERY_BYTES", 400_000)
+
+    host.resolved("hf:org/tiny")
+
+    told = [line for line in host.lines if line.startswith("tiny-Q4_0.gguf: ")]
+    assert told == ["tiny-Q4_0.gguf: 400.0 kB of 1.0 MB", "tiny-Q4_0.gguf: 800.0 kB of 1.0 MB"]
