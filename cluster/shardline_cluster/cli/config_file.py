@@ -4,6 +4,9 @@
     grpc-port: 50051
     enable-prefix-caching: false
     endpoint: [10.0.0.1:50051, 10.0.0.2:50051]      # a flag that may be repeated
+    models:                                         # where the command knows such a list, see FileList
+      - model: smollm2:135m
+        replicas: 2
 
 Every mistake is told with file, line and key. What stands in the file goes behind the environment and the command line.
 """
@@ -11,7 +14,7 @@ Every mistake is told with file, line and key. What stands in the file goes behi
 import argparse
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,19 @@ class ConfigEntry:
     key: str
     scalars: tuple[tuple[str, str], ...]  # (text, type: str, int, float, bool, null or another one)
     is_list: bool
+    entries: "tuple[tuple[ConfigEntry, ...], ...]" = ()  # keys of each element, where the value is a list of such
 
     def refusal(self, reason: str) -> ConfigurationError:
         """The error that tells where."""
         return ConfigurationError(f"{self.file}:{self.line}: {self.key}: {reason}")
+
+
+@dataclass(frozen=True, slots=True)
+class FileList:
+    """A list that only a file can hold, as the default of a command's argument: each element sets some flags anew."""
+
+    flags: frozenset[str]  # that an element may set, without dashes
+    elements: tuple[Mapping[str, Any], ...] = ()  # argument → value
 
 
 def add_config_flag(parser: argparse.ArgumentParser) -> None:
@@ -77,9 +89,7 @@ def read_config(path: Path) -> list[ConfigEntry]:
         return []
     if not isinstance(root, yaml.MappingNode):
         raise ConfigurationError(f"{path}:{root.start_mark.line + 1}: expected lines of `flag: value`")
-    entries = [_entry(path, key, value) for key, value in root.value]
-    _refuse_repeats(entries)
-    return entries
+    return list(_keys(path, root))
 
 
 def apply_config(
@@ -93,11 +103,16 @@ def apply_config(
     # argparse has no public way to list a parser's flags.
     actions = {_name_of(action): action for action in parser._actions}
     known = {name: action for name, action in actions.items() if name not in ("help", "config")}
+    file_lists = {name: value for name, value in parser._defaults.items() if isinstance(value, FileList)}
     lists: list[argparse.Action] = []
     for entry in entries:
+        if entry.key in file_lists:
+            elements = _elements(entry, file_lists[entry.key], known, command)
+            parser.set_defaults(**{entry.key: replace(file_lists[entry.key], elements=elements)})
+            continue
         action = known.get(entry.key)
         if action is None:
-            raise _unknown(entry, list(known), command)
+            raise _unknown(entry, [*known, *file_lists], command)
         action.default = _value_of(action, entry)
         action.required = False
         if isinstance(action, argparse._AppendAction):
@@ -105,10 +120,34 @@ def apply_config(
     return lists
 
 
+def _elements(
+    entry: ConfigEntry, file_list: FileList, known: Mapping[str, argparse.Action], command: str
+) -> tuple[Mapping[str, Any], ...]:
+    if not entry.entries:
+        raise entry.refusal("it takes a list whose elements are lines of `flag: value`")
+    allowed = {name: action for name, action in known.items() if name in file_list.flags}
+    elements = []
+    for keys in entry.entries:
+        values = {}
+        for key in keys:
+            if key.key not in allowed:
+                raise _unknown(key, list(allowed), command, inside=f" inside {entry.key}")
+            values[allowed[key.key].dest] = _value_of(allowed[key.key], key)
+        elements.append(values)
+    return tuple(elements)
+
+
 def _name_of(action: argparse.Action) -> str:
     """The long flag without its dashes; of a positional argument its name."""
     long = next((option for option in action.option_strings if option.startswith("--")), "")
     return long.removeprefix("--") or action.dest
+
+
+def _keys(path: Path, node: Any) -> tuple[ConfigEntry, ...]:
+    """Those of one mapping."""
+    entries = tuple(_entry(path, key, value) for key, value in node.value)
+    _refuse_repeats(entries)
+    return entries
 
 
 def _entry(path: Path, key: Any, value: Any) -> ConfigEntry:
@@ -119,8 +158,10 @@ def _entry(path: Path, key: Any, value: Any) -> ConfigEntry:
         raise ConfigurationError(f"{path}:{line}: a key is no name: expected lines of `flag: value`")
     name = key.value.replace("_", "-")
     nodes = value.value if isinstance(value, yaml.SequenceNode) else [value]
+    if isinstance(value, yaml.SequenceNode) and nodes and all(isinstance(node, yaml.MappingNode) for node in nodes):
+        return ConfigEntry(path, line, name, (), is_list=True, entries=tuple(_keys(path, node) for node in nodes))
     scalars = tuple((node.value, node.tag.rpartition(":")[2]) for node in nodes if isinstance(node, yaml.ScalarNode))
-    entry = ConfigEntry(path, line, name, scalars, isinstance(value, yaml.SequenceNode))
+    entry = ConfigEntry(path, line, name, scalars, is_list=isinstance(value, yaml.SequenceNode))
     if len(scalars) < len(nodes):
         raise entry.refusal("the value is more than a word, a number, true or false, or a list of them")
     return entry
@@ -134,13 +175,15 @@ def _refuse_repeats(entries: Sequence[ConfigEntry]) -> None:
         lines[entry.key] = entry.line
 
 
-def _unknown(entry: ConfigEntry, known: Sequence[str], command: str) -> ConfigurationError:
+def _unknown(entry: ConfigEntry, known: Sequence[str], command: str, *, inside: str = "") -> ConfigurationError:
     near = difflib.get_close_matches(entry.key, known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"the keys are the flags that `shardline {command} --help` lists"
-    return entry.refusal(f"`shardline {command}` has no such flag: {hint}")
+    return entry.refusal(f"`shardline {command}` has no such flag{inside}: {hint}")
 
 
 def _value_of(action: argparse.Action, entry: ConfigEntry) -> Any:
+    if entry.entries:
+        raise entry.refusal("it takes no list of `flag: value`")
     if action.nargs == 0 or isinstance(action, argparse.BooleanOptionalAction):
         return _switch(entry)
     takes_list = isinstance(action, argparse._AppendAction) or action.nargs in ("*", "+")

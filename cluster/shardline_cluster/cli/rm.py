@@ -5,6 +5,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from shardline_cluster.cli.cached_choice import choose_cached
 from shardline_cluster.cli.run_file import RunFile, live_run_files
 from shardline_cluster.errors import ConfigurationError, ShardlineError
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
+from shardline_cluster.processes.mapped_files import pids_that_map
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.files.cached_models import CachedModel, delete_cached
@@ -23,6 +25,8 @@ _DESCRIPTION = """\
 Deletes a model from the cache, with the packed weights that were made of it; also the part of one that was not fetched
 to its end. A model that a server on this machine serves stays. Models that lie elsewhere are never touched.
 """
+
+PACKED_FOLDER = "packed"  # of the cache, where replicas keep weights in their kernels' layout
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -43,14 +47,15 @@ def run(arguments: argparse.Namespace) -> int:
     """
     cache_folder = default_cache_folder()
     model = choose_cached(arguments.model, cache_folder)
-    _refuse_used(model, os.environ)
+    digest = _digest(model, cache_folder)
+    _refuse_served(model, os.environ)
+    _refuse_mapped(model, digest, cache_folder)
     if not arguments.yes and not _agreed(model):
         print("nothing was deleted", file=sys.stderr)
         return 1
     try:
-        packed = _packed_weights(model, cache_folder)
         delete_cached(model)
-        for path in packed:
+        for path in _packed_weights(digest, cache_folder):
             path.unlink(missing_ok=True)
     except (ModelFileError, OSError) as error:
         raise ConfigurationError(f"{model.name} cannot be deleted: {error}") from error
@@ -70,7 +75,17 @@ def _agreed(model: CachedModel) -> bool:
     return (answer or "").strip().lower() in ("y", "yes")
 
 
-def _refuse_used(model: CachedModel, environment: Mapping[str, str]) -> None:
+def _refuse_mapped(model: CachedModel, digest: str | None, cache_folder: Path) -> None:
+    """A replica that another host's controller wants maps the file, or the packed weights that were made of it."""
+    files = [f"{model.folder.resolve()}/"]
+    if digest is not None:
+        files.append(f"{(cache_folder / PACKED_FOLDER).resolve()}/{digest}-")
+    if pids := pids_that_map(files):
+        told = ", ".join(map(str, pids))
+        raise ConfigurationError(f"{model.name} is in use by process {told} on this machine: stop it first")
+
+
+def _refuse_served(model: CachedModel, environment: Mapping[str, str]) -> None:
     for run_file in live_run_files(environment):
         if _serves(run_file, model):
             raise ConfigurationError(
@@ -110,10 +125,16 @@ def _is_same(source: str, model: CachedModel) -> bool:
     return Path(source).is_absolute() and Path(source).is_relative_to(model.folder.resolve())
 
 
-def _packed_weights(model: CachedModel, cache_folder: Path) -> list[Path]:
-    """Files that were made of this model alone: they begin with its digest."""
+def _digest(model: CachedModel, cache_folder: Path) -> str | None:
+    """That of the weights; None for a part, or where the files cannot be read any more."""
     if model.path is None:
-        return []
+        return None
     kind = ModelKind.GGUF if model.path.is_file() else ModelKind.FOLDER
-    digest = model_digest(kind, model.path, cache_folder)
-    return sorted((cache_folder / "packed").glob(f"{digest}-*.packed"))
+    with suppress(ModelFileError):
+        return model_digest(kind, model.path, cache_folder)
+    return None
+
+
+def _packed_weights(digest: str | None, cache_folder: Path) -> list[Path]:
+    """Files that were made of this model alone: they begin with its digest."""
+    return [] if digest is None else sorted((cache_folder / PACKED_FOLDER).glob(f"{digest}-*.packed"))

@@ -40,7 +40,7 @@ def checked_redis_url(arguments: argparse.Namespace) -> str:
             "SHARDLINE_REDIS_URL"
         )
     try:
-        asyncio.run(check_server(url, arguments.durability))
+        asyncio.run(check_server(url, arguments.durability, prefix=arguments.redis_prefix))
     except QueueUnavailableError as error:
         print(f"shardline: {error}; going on, it may come", file=sys.stderr)
     return url

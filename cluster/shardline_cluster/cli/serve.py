@@ -4,14 +4,14 @@ import argparse
 import asyncio
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from shardline_cluster.cli.access_flags import access_rules
-from shardline_cluster.cli.config_file import add_config_flag
+from shardline_cluster.cli.config_file import FileList, add_config_flag
 from shardline_cluster.cli.engine_flags import engine_options
 from shardline_cluster.cli.redis_flags import redis_url
 from shardline_cluster.cli.run_file import (
@@ -23,9 +23,11 @@ from shardline_cluster.cli.run_file import (
     write_run_file,
 )
 from shardline_cluster.cli.serve_flags import TERMS, add_serve_flags
+from shardline_cluster.cli.served_models import MODEL_FLAGS, model_arguments, refuse_equal_names
 from shardline_cluster.cli.telemetry_flags import telemetry_of
 from shardline_cluster.cli.tls_flags import tls_files
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_plan import plan_deployment, served_name
 from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_cluster.processes.process_identity import ProcessIdentity
@@ -34,7 +36,7 @@ from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import port_of, reserve_shared_port
-from shardline_cluster.serve.serve_options import ServeOptions, choose_launcher
+from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions, choose_launcher
 from shardline_cluster.serve.serving import serve
 from shardline_cluster.serve.start_times import StartPhase, StartTimes, process_age_s
 from shardline_cluster.telemetry.log_output import teller
@@ -47,7 +49,8 @@ _EPILOG = """\
 examples:
   shardline serve smollm2:135m
   shardline serve ./my-model.gguf --name mine --grpc-port 0     (then: shardline chat --name mine)
-  shardline serve ~/models/Llama-3.2-1B-Instruct --replicas 2 --max-model-len 4096
+  shardline serve hf:HuggingFaceTB/SmolLM2-135M-Instruct --replicas 2 --max-model-len 4096
+  shardline serve --config serve.yaml        (with lines such as `model: smollm2:135m`; docs/command-line.md tells more)
 
 Models that were downloaded lie in $XDG_CACHE_HOME/shardline/models, else in ~/.cache/shardline/models.
 """
@@ -81,6 +84,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add_serve_flags(parser)
     add_config_flag(parser)
+    parser.set_defaults(models=FileList(MODEL_FLAGS))
     return parser
 
 
@@ -88,31 +92,42 @@ def run(arguments: argparse.Namespace) -> int:
     """Serves until it is told to end."""
     times = StartTimes(age_s=process_age_s())
     times.ended("imports", began_s=0.0)
-    options = _options(arguments, os.environ)
+    say = teller(LogFormat(arguments.log_format), "serve", write)
+    launcher, note = choose_launcher(arguments.launcher, ray_address=arguments.ray_address)
+    if note:
+        say(note)
+    options, *others = [_options(each, launcher, os.environ) for each in model_arguments(arguments)]
+    refuse_equal_names([options, *others])
+    for each in (options, *others):
+        check_device(each)
     _check(options)
-    say = teller(options.telemetry.log_format, "serve", write)
     if options.tls is not None:
         say(options.tls.load().told)
     with reserve_shared_port(options.host, options.grpc_port) as port:
-        with times.phase("model"):
-            deployment = plan_deployment(options.wanted_model, cache_folder=Path(options.cache_folder), say=say)
-        with times.phase("kernels"):
-            prepare_native_kernels(deployment.options, environment=os.environ, say=say)
-        source = "" if deployment.model == deployment.name else f" from {deployment.model}"
-        say(f"serving {deployment.name}{source}: prompt and output together at most {deployment.max_model_len} tokens")
+        deployments = [_planned(each, times, say) for each in (options, *others)]
         announcer = _RunFileAnnouncer(options)
         try:
             asyncio.run(
-                serve(options, deployment, port=port_of(port), say=say, announcer=announcer, times=times),
+                serve(options, deployments, port=port_of(port), say=say, announcer=announcer, times=times),
             )
         finally:
             remove_run_file(options.name, os.getpid())
     return 0
 
 
+def _planned(options: ServeOptions, times: StartTimes, say: Callable[[str], None]) -> Deployment:
+    """What is to be deployed, with all that its replicas need in the cache."""
+    with times.phase("model"):
+        deployment = plan_deployment(options.wanted_model, cache_folder=Path(options.cache_folder), say=say)
+    with times.phase("kernels"):
+        prepare_native_kernels(deployment.options, environment=os.environ, say=say)
+    source = "" if deployment.model == deployment.name else f" from {deployment.model}"
+    say(f"serving {deployment.name}{source}: prompt and output together at most {deployment.max_model_len} tokens")
+    return deployment
+
+
 def _check(options: ServeOptions) -> None:
     """Everything that is wrong with the flags themselves comes first: it is to be mended in any case."""
-    check_device(options)
     if options.redis_url is not None:
         RedisAddress.parse(options.redis_url)
     _refuse_second(options.name)
@@ -154,11 +169,8 @@ class _RunFileAnnouncer:
         write_run_file(self.written)
 
 
-def _options(arguments: argparse.Namespace, environment: Mapping[str, str]) -> ServeOptions:
+def _options(arguments: argparse.Namespace, launcher: LauncherKind, environment: Mapping[str, str]) -> ServeOptions:
     """The flags as checked options."""
-    launcher, note = choose_launcher(arguments.launcher, ray_address=arguments.ray_address)
-    if note:
-        teller(LogFormat(arguments.log_format), "serve", write)(note)
     model = arguments.model or _model_of(arguments.engine)
     return ServeOptions(
         model=model,

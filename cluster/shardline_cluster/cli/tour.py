@@ -15,7 +15,7 @@ Serve large language models on many machines; a request that was accepted is nev
   shardline generate "Once upon a time"      or let it continue a text
 {groups}
 `shardline COMMAND --help` tells the flags of a command. Every flag can also be set in the environment: --max-tokens 64
-is SHARDLINE_MAX_TOKENS=64; a flag on the command line goes first.
+is SHARDLINE_MAX_TOKENS=64; a flag on the command line goes first. Flags may stand in a file, too: --config FILE.yaml.
 """
 
 

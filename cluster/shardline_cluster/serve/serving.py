@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Protocol
 
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError, ShardlineError
@@ -49,9 +50,15 @@ class Announcer(Protocol):
 
 
 async def serve(
-    options: ServeOptions, deployment: Deployment, *, port: int, say: Say, announcer: Announcer, times: StartTimes
+    options: ServeOptions,
+    deployments: Sequence[Deployment],
+    *,
+    port: int,
+    say: Say,
+    announcer: Announcer,
+    times: StartTimes,
 ) -> None:
-    """Serves `deployment` on the reserved `port` until SIGTERM, SIGINT or SIGHUP.
+    """Serves `deployments`, of which there is at least one, on the reserved `port` until SIGTERM, SIGINT or SIGHUP.
 
     `say` gets a line a step; `announcer` hears when routers serve and when all is ready; `times` goes on from what came
     before. A second signal ends this process at once: everything that it started dies with it.
@@ -63,7 +70,7 @@ async def serve(
     folder = PrivateFolder()
     cluster = LocalCluster(options, folder=folder, port=port, say=say, times=times)
     try:
-        serving = _Serving(options, deployment, cluster=cluster, say=say, announcer=announcer, times=times)
+        serving = _Serving(options, deployments, cluster=cluster, say=say, announcer=announcer, times=times)
         await _first_end(stop.wait(), serving.run())
         say("stopping: routers, replicas, Redis")
     finally:
@@ -77,7 +84,7 @@ class _Serving:
     def __init__(
         self,
         options: ServeOptions,
-        deployment: Deployment,
+        deployments: Sequence[Deployment],
         *,
         cluster: LocalCluster,
         say: Say,
@@ -85,7 +92,7 @@ class _Serving:
         times: StartTimes,
     ) -> None:
         self._options = options
-        self._deployment = deployment
+        self._deployments = tuple(deployments)
         self._cluster = cluster
         self._say = say
         self._announcer = announcer
@@ -112,26 +119,28 @@ class _Serving:
             await records.close()
 
     async def _deploy(self, records: DeploymentRecords) -> None:
-        """Begins the lane's hold as early as can be, so that it is over when replicas are up, and deploys."""
-        async with self._lane() as lane:
-            opening = lane.open_on_new_server if self._cluster.has_new_redis else lane.open
-            await answered_within(opening, within_s=DEPLOY_WITHIN_S)
-
-        async def put() -> None:
-            await records.change(self._deployment.name, lambda before: self._decided(records, before))
-
-        await answered_within(put, within_s=DEPLOY_WITHIN_S)
+        """Begins the lanes' holds as early as can be, so that they are over when replicas are up, and deploys."""
+        async with self._lanes() as lanes:
+            for lane in lanes:
+                opening = lane.open_on_new_server if self._cluster.has_new_redis else lane.open
+                await answered_within(opening, within_s=DEPLOY_WITHIN_S)
+        for deployment in self._deployments:
+            await answered_within(partial(self._put, records, deployment), within_s=DEPLOY_WITHIN_S)
         self._tell_of_others(records)
 
-    def _decided(self, records: DeploymentRecords, before: Deployment | None) -> Deployment:
-        check_cluster_is_the_same(before, self._deployment)
-        check_lane_is_free(self._deployment, records.values.values())
-        return redeployed(before, self._deployment, now_ms=wall_clock_ms())
+    async def _put(self, records: DeploymentRecords, deployment: Deployment) -> None:
+        await records.change(deployment.name, lambda before: self._decided(records, deployment, before))
+
+    def _decided(self, records: DeploymentRecords, deployment: Deployment, before: Deployment | None) -> Deployment:
+        check_cluster_is_the_same(before, deployment)
+        check_lane_is_free(deployment, records.values.values())
+        return redeployed(before, deployment, now_ms=wall_clock_ms())
 
     def _tell_of_others(self, records: DeploymentRecords) -> None:
         """Deployments of this cluster that an earlier `serve` left in an external Redis are served, too."""
+        asked_for = {deployment.name for deployment in self._deployments}
         for name, other in records.values.items():
-            if other.cluster == self._deployment.cluster and name != self._deployment.name:
+            if other.cluster == self._options.name and name not in asked_for:
                 self._say(f"serving {name}, too, deployed earlier: `shardline undeploy {name}` takes it away")
 
     async def _remember(self, records: DeploymentRecords) -> None:
@@ -142,62 +151,67 @@ class _Serving:
             await asyncio.sleep(REMEMBERING_PERIOD_S)
 
     @asynccontextmanager
-    async def _lane(self) -> AsyncIterator[RedisRequestQueue]:
-        url, prefix = self._cluster.redis_url, self._options.redis_prefix
-        lane = RedisRequestQueue(url, self._deployment.lane, prefix=prefix, terms=self._options.terms)
+    async def _lanes(self) -> AsyncIterator[Sequence[RedisRequestQueue]]:
+        """Those of all deployments, in their order."""
+        url, prefix, terms = self._cluster.redis_url, self._options.redis_prefix, self._options.terms
+        lanes = [RedisRequestQueue(url, each.lane, prefix=prefix, terms=terms) for each in self._deployments]
         try:
-            yield lane
+            yield lanes
         finally:
-            await lane.close()
+            for lane in lanes:
+                await lane.close()
 
     async def _watch(self) -> None:
         reports = RedisFleetReportStore(self._cluster.redis_url, prefix=self._options.redis_prefix)
         try:
-            async with self._lane() as lane:
-                await self._watch_start(reports, lane)
+            async with self._lanes() as lanes:
+                await self._watch_start(reports, lanes)
             while True:
                 with suppress(QueueUnavailableError):  # whoever keeps Redis says so
-                    await self._report(reports)
+                    await self._reports(reports)
                 await asyncio.sleep(WATCH_PERIOD_S)
         finally:
             await reports.close()
 
-    async def _watch_start(self, reports: RedisFleetReportStore, lane: RedisRequestQueue) -> None:
+    async def _watch_start(self, store: RedisFleetReportStore, lanes: Sequence[RedisRequestQueue]) -> None:
         """Until everything is ready for the first time.
 
         During a hold requests are accepted, but those with an idempotency key wait for its end: that is not ready yet.
+        The phases are those of the first model's replicas.
         """
         watch = StartWatch(self._times, controller_began_s=self._cluster.controller_began_s)
         while True:
             with suppress(QueueUnavailableError):
-                report, view = await self._report(reports), await lane.view()
-                if report is not None:
-                    watch.saw(report, _statuses(view.value))
-                    self._refuse_hopeless(report)
-                    if is_up(report) and not view.in_hold:
-                        watch.ready()
-                        self._tell_ready(report)
-                        return
+                reports, views = await self._reports(store), [await lane.view() for lane in lanes]
+                if reports[0] is not None:
+                    watch.saw(reports[0], _statuses(views[0].value))
+                known = [report for report in reports if report is not None]
+                self._refuse_hopeless(known)
+                if len(known) == len(lanes) and all(map(is_up, known)) and not any(view.in_hold for view in views):
+                    watch.ready()
+                    self._tell_ready(known)
+                    return
             await asyncio.sleep(START_WATCH_PERIOD_S)
 
-    async def _report(self, reports: RedisFleetReportStore) -> DeploymentReport | None:
-        """Tells the news of this cluster's fleet; the report on the model with which it began."""
-        fleets = await reports.all()
-        if (ours := fleets.get(self._deployment.cluster)) is not None:
+    async def _reports(self, store: RedisFleetReportStore) -> list[DeploymentReport | None]:
+        """Tells the news of this cluster's fleet; the reports on the models with which it began, in their order."""
+        fleets = await store.all()
+        if (ours := fleets.get(self._options.name)) is not None:
             for line in self._news.of(ours):
                 self._say(line)
-        return report_on_lane(fleets, self._deployment)
+        return [report_on_lane(fleets, deployment) for deployment in self._deployments]
 
-    def _refuse_hopeless(self, report: DeploymentReport) -> None:
-        if reason := hopeless(report):
-            raise ConfigurationError(f"{self._deployment.name} cannot be served: {reason}")
+    def _refuse_hopeless(self, reports: Sequence[DeploymentReport]) -> None:
+        for report in reports:
+            if reason := hopeless(report):
+                raise ConfigurationError(f"{report.name} cannot be served: {reason}")
 
-    def _tell_ready(self, report: DeploymentReport) -> None:
+    def _tell_ready(self, reports: Sequence[DeploymentReport]) -> None:
         """How to reach it, and how long everything took."""
         self._say(self._times.line())
         self._announcer.ready(self._times.phases)
-        part = "" if report.num_ready == len(report.places) else f" with {report.num_ready} replicas so far"
-        self._say(f"ready: grpc://{self._cluster.endpoint} serves {self._deployment.name}{part}")
+        names = ", ".join(f"{report.name}{_part(report)}" for report in reports)
+        self._say(f"ready: grpc://{self._cluster.endpoint} serves {names}")
         if address := self._cluster.metrics_address:
             self._say(f"metrics: http://{address}/metrics of the controller, http://{address}/targets lists all others")
         self._say(f"logs: {self._cluster.log_folder}, until this ends")
@@ -205,6 +219,10 @@ class _Serving:
         if self._options.access.keys_required:
             self._say("callers show a key, in SHARDLINE_API_KEY for instance (docs/security.md)")
         self._say(f"in another terminal: shardline chat {where}; Ctrl-C here stops everything")
+
+
+def _part(report: DeploymentReport) -> str:
+    return "" if report.num_ready == len(report.places) else f" with {report.num_ready} replicas so far"
 
 
 def _statuses(view: LaneView) -> list[ReplicaStatus]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import mmap
 import os
 import time
 from collections.abc import Iterator
@@ -228,3 +229,13 @@ def test_where_nobody_knows_whether_a_server_uses_it_it_stays(capsys: pytest.Cap
     assert main(["rm", "hf:org/tiny", "--yes"]) == 1
 
     assert "nobody knows whether the server named 'mine'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("pulled")
+def test_a_model_that_a_process_has_mapped_stays(cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (path,) = cache.rglob("tiny-Q4_0.gguf/tiny-Q4_0.gguf")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ):
+        refused = main(["rm", "hf:org/tiny", "--yes"])
+
+    assert (refused, path.exists()) == (1, True)
+    assert f"is in use by process {os.getpid()} on this machine" in capsys.readouterr().err

@@ -30,10 +30,14 @@ class _Served:
 
     def __init__(self) -> None:
         self.options: ServeOptions | None = None
-        self.deployment: Deployment | None = None
+        self.deployments: list[Deployment] = []
 
-    async def __call__(self, options: ServeOptions, deployment: Deployment, **_: object) -> None:
-        self.options, self.deployment = options, deployment
+    @property
+    def deployment(self) -> Deployment | None:
+        return self.deployments[0] if self.deployments else None
+
+    async def __call__(self, options: ServeOptions, deployments: list[Deployment], **_: object) -> None:
+        self.options, self.deployments = options, deployments
 
 
 @pytest.fixture(autouse=True)
@@ -237,3 +241,57 @@ def test_a_full_disk_under_the_log_stops_nothing(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sys.stdout", Full())
 
     serve_command.write("ready")
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "serve.yaml"
+
+
+TWO_MODELS = """\
+engine: simulated
+launcher: local
+grpc-port: 0
+max-model-len: 300
+models:
+  - served-model-name: small
+    replicas: 2
+  - served-model-name: large
+    max-model-len: 900
+"""
+
+
+def test_a_file_may_list_several_models_which_share_what_stands_beside_the_list(served: _Served, file: Path) -> None:
+    file.write_text(TWO_MODELS)
+
+    code = _run("--config", str(file), "--max-num-seqs", "5")
+
+    assert code == 0
+    told = [(each.name, each.num_replicas, each.max_model_len) for each in served.deployments]
+    assert told == [("small", 2, 300), ("large", 1, 900)]
+    assert {each.options.max_num_seqs for each in served.deployments} == {5}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("large", "small"), "2 of the `models` are called 'small'"),
+        (("    replicas: 2", "    grpc-port: 2"), ":7: grpc-port: `shardline serve` has no such flag inside models"),
+        (("    replicas: 2", "    replica: 2"), ":7: replica: .*inside models: did you mean replicas?"),
+        (("replicas: 2", "replicas: two"), ":7: replicas: it is 'two'"),
+        (("  - served-model-name: small\n    replicas: 2", "  - small"), ":5: models: the value is more than a word"),
+        (("max-model-len: 300", "max-model-len: [{a: b}]"), ":4: max-model-len: it takes no list of"),
+        (("max-model-len: 300", "served-model-name: x"), "--served-model-name is 'x', but the file lists `models`"),
+        (("max-model-len: 300", "model: x"), "MODEL is 'x', but the file lists `models`"),
+        (("engine: simulated\n", ""), "no MODEL was given"),
+    ],
+)
+def test_what_is_wrong_with_a_list_of_models_is_told(
+    change: tuple[str, str], told: str, served: _Served, file: Path
+) -> None:
+    file.write_text(TWO_MODELS.replace(*change))
+
+    with pytest.raises(ConfigurationError, match=told):
+        _run("--config", str(file))
+
+    assert served.deployments == []

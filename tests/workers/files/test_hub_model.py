@@ -1,7 +1,9 @@
 """Against a hub of our own on this machine, through the real library."""
 
+import errno
 import json
 import shutil
+import threading
 from collections import namedtuple
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +14,9 @@ import pytest
 from huggingface_hub import file_download
 from safetensors.numpy import save
 
+from shardline_workers.files.hub_cache import HubCache
 from shardline_workers.files.hub_client import HuggingFaceHub
+from shardline_workers.files.hub_source import parse_hub_source
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import Fetching, ModelFiles, ModelKind, resolve_model
 from tests.workers.files.hub_server import COMMIT, HubServer, running
@@ -268,3 +272,56 @@ def test_without_the_hubs_library_the_package_is_named(
         host.resolved("hf:org/tiny")
 
     assert host.resolved("hf:org/tiny", offline=True).path.read_bytes() == LARGE
+
+
+def test_where_nobody_looks_a_long_download_is_told_in_lines(
+    hub: HubServer, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shardline_workers.files.hub_client._REPORT_EVERY_BYTES", 400_000)
+
+    host.resolved("hf:org/tiny")
+
+    told = [line for line in host.lines if line.startswith("tiny-Q4_0.gguf: ")]
+    assert told == ["tiny-Q4_0.gguf: 400.0 kB of 1.0 MB", "tiny-Q4_0.gguf: 800.0 kB of 1.0 MB"]
+
+
+def test_a_disk_that_fills_meanwhile_is_told(hub: HubServer, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(file_download, "http_get", full)
+
+    with pytest.raises(ModelFileError, match=r"the disk is full.*XDG_CACHE_HOME"):
+        host.resolved("hf:org/tiny")
+
+
+def test_who_comes_second_waits_for_the_first(hub: HubServer, host: Host) -> None:
+    waits = threading.Event()
+
+    class Lines(list[str]):
+        def append(self, line: str) -> None:
+            if line.startswith("another process fetches it"):
+                waits.set()
+
+    host.lines = Lines()
+    second = threading.Thread(target=host.resolved, args=("hf:org/tiny",))
+    cache = HubCache.of(parse_hub_source("hf:org/tiny"), host.cache)
+    with cache.lock(COMMIT, "tiny-Q4_0.gguf", report=lambda _: None):
+        second.start()
+
+        assert waits.wait(20)
+        assert hub.fetched("tiny-Q4_0.gguf") == []
+
+    second.join()
+    assert hub.fetched("tiny-Q4_0.gguf") == [""]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"source": {}, "licence": "", "files": []}', '{"main": 7}'])
+def test_notes_that_are_broken_cost_another_download_and_nothing_else(content: str, hub: HubServer, host: Host) -> None:
+    host.resolved("hf:org/tiny")
+    for note in [*host.cache.rglob(".shardline.json"), *host.cache.rglob("revisions.json")]:
+        note.write_text(content)
+
+    assert host.resolved("hf:org/tiny").path.read_bytes() == LARGE
+
+    assert len(hub.fetched("tiny-Q4_0.gguf")) == 2

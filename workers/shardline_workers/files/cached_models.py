@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote
 
 from shardline_workers.files.hub_cache import (
     PARTIAL,
@@ -34,6 +35,7 @@ class CachedModel:
     alias: str = ""
     folder: Path
     path: Path | None  # the .gguf file, or the folder; None for a part
+    hub_source: HubSource | None = None  # pinned, of a model of the hub
     num_bytes: int
     used_at: float  # seconds since 1970
     licence: str = ""
@@ -120,21 +122,30 @@ def _hub_model(folder: Path, repository: str, commit: str) -> CachedModel:
     if record is None:
         selection = folder.name.removesuffix(PARTIAL)
         pinned = HubSource(repository=repository, revision=commit, selection=_selection(selection))
-        return _cached(folder, None, source=str(pinned))
+        return _cached(folder, None, source=str(pinned), hub_source=pinned)
     path = folder / record.source.selection if record.source.selection else folder
-    return _cached(folder, path, source=str(record.source), licence=record.licence)
+    return _cached(folder, path, source=str(record.source), hub_source=record.source, licence=record.licence)
 
 
 def _selection(name: str) -> str:
-    return name if name.lower().endswith(".gguf") else ""
+    return unquote(name) if name.lower().endswith(".gguf") else ""
 
 
-def _cached(folder: Path, path: Path | None, *, source: str, alias: str = "", licence: str = "") -> CachedModel:
+def _cached(
+    folder: Path,
+    path: Path | None,
+    *,
+    source: str,
+    alias: str = "",
+    hub_source: HubSource | None = None,
+    licence: str = "",
+) -> CachedModel:
     return CachedModel(
         source=source,
         alias=alias,
         folder=folder,
         path=path,
+        hub_source=hub_source,
         num_bytes=sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
         used_at=folder.stat().st_mtime,
         licence=licence,
@@ -142,9 +153,9 @@ def _cached(folder: Path, path: Path | None, *, source: str, alias: str = "", li
 
 
 def _is_meant(source: HubSource, model: CachedModel, cache_folder: Path) -> bool:
-    if not model.source.startswith(HUB_PREFIX):
+    own = model.hub_source
+    if own is None:
         return False
-    own = parse_hub_source(model.source)
     known = HubCache.of(source, cache_folder).known_commit(source.revision)
     is_revision = source.revision == DEFAULT_REVISION or own.revision == known or _begins(own.revision, source.revision)
     is_selection = source.selection in ("", own.selection) or has_tag(own.selection, source.selection)

@@ -12,7 +12,7 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from urllib.parse import quote, unquote
 from shardline_workers.files.hub_choice import HubFile
 from shardline_workers.files.hub_source import HubSource
 from shardline_workers.files.model_facts import ModelFacts
+from shardline_workers.files.model_file_error import ModelFileError
 
 FOLDER_NAME = "safetensors"
 PARTIAL = ".partial"
@@ -55,12 +56,13 @@ class HubCache:
 
     def known_commit(self, revision: str) -> str | None:
         """What the revision meant when it was last asked for."""
-        return ModelFacts.read_json(self.folder / _REVISIONS_NAME).text(revision)
+        known = _read(self.folder / _REVISIONS_NAME).get(revision)
+        return known if isinstance(known, str) else None
 
     def remember_commit(self, revision: str, commit: str) -> None:
         """For a time when the hub cannot be asked."""
         path = self.folder / _REVISIONS_NAME
-        known = dict(ModelFacts.read_json(path).values)
+        known = _read(path)
         if known.get(revision) != commit:
             _write(path, known | {revision: commit})
 
@@ -70,12 +72,16 @@ class HubCache:
         return [record for folder in folders if (record := read_record(folder)) is not None]
 
     @contextmanager
-    def lock(self, commit: str, selection: str) -> Iterator[None]:
+    def lock(self, commit: str, selection: str, *, report: Callable[[str], None]) -> Iterator[None]:
         """Only one process brings a model; another one waits and finds it. The lock falls with its process."""
         folder = self.model_folder(commit, selection)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with folder.with_name(f"{folder.name}.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                report("another process fetches it: waiting for that one")
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
 
@@ -102,15 +108,18 @@ def read_record(folder: Path) -> HubRecord | None:
     """What was written there; None where the folder is no whole model, or a file of it is gone or cut."""
     if folder.name.endswith(PARTIAL):
         return None
-    match ModelFacts.read_json(folder / RECORD_NAME).values:
-        case {"source": dict(source), "licence": str(licence), "files": [*files]}:
-            pass
+    match _read(folder / RECORD_NAME):
+        case {
+            "source": {"repository": str(repository), "revision": str(revision), "selection": str(selection)},
+            "licence": str(licence),
+            "files": [*entries],
+        }:
+            files = [_file(entry) for entry in entries]
         case _:
             return None
-    record = HubRecord(source=HubSource(**source), licence=licence, files=tuple(_file(entry) for entry in files))
-    sizes = {file.name: file.num_bytes for file in record.files}
-    is_whole = all(_has_size(folder / name, num_bytes) for name, num_bytes in sizes.items())
-    return record if is_whole else None
+    whole = [file for file in files if file is not None and _has_size(folder / file.name, file.num_bytes)]
+    source = HubSource(repository=repository, revision=revision, selection=selection)
+    return HubRecord(source=source, files=tuple(whole), licence=licence) if len(whole) == len(files) else None
 
 
 def repository_of(folder: Path) -> str:
@@ -124,13 +133,19 @@ def touch(folder: Path) -> None:
         os.utime(folder)
 
 
-def _file(entry: Any) -> HubFile:
-    return HubFile(
-        name=str(entry["name"]),
-        num_bytes=int(entry["bytes"]),
-        sha256=entry.get("sha256"),
-        git_sha1=entry.get("git_sha1"),
-    )
+def _file(entry: object) -> HubFile | None:
+    match entry:
+        case {"name": str(name), "bytes": int(num_bytes), "sha256": sha256, "git_sha1": git_sha1}:
+            return HubFile(name=name, num_bytes=num_bytes, sha256=sha256, git_sha1=git_sha1)
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What we wrote there; nothing where it is gone or broken: then it is found out anew."""
+    try:
+        return dict(ModelFacts.read_json(path).values)
+    except ModelFileError:
+        return {}
 
 
 def _has_size(path: Path, num_bytes: int) -> bool:

@@ -94,7 +94,7 @@ def _brought(
     pinned = source.pinned(listing.commit, selection=choice.selection)
     final = cache.model_folder(listing.commit, choice.selection)
     try:
-        with cache.lock(listing.commit, choice.selection):
+        with cache.lock(listing.commit, choice.selection, report=report):
             if not source.is_pinned:
                 cache.remember_commit(source.revision, listing.commit)
             if read_record(final) is None:
