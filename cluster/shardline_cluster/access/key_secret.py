@@ -15,7 +15,7 @@ NUM_RANDOM_BYTES = 32  # 43 characters
 MIN_CHARACTERS = 16  # of a key that a user brings; whoever takes fewer has typed a password, not drawn a key
 MAX_CHARACTERS = 512  # proxies cut off long headers
 _ID_ALPHABET = string.ascii_lowercase + string.digits
-_PRINTABLE = re.compile(r"[!-~]*")
+_PRINTABLE = re.compile(r"[!-+\--~]*")  # without the comma, which separates the keys of SHARDLINE_API_KEY
 
 
 def new_key_id() -> str:
@@ -37,7 +37,7 @@ def check_secret(secret: str, *, where: str) -> str:
     """Returns a key that a user has brought, if it will do. `where` says which one it is.
 
     Raises:
-        ConfigurationError: it is short, long, or holds characters that cannot be shown in a header.
+        ConfigurationError: it is short, long, or holds characters that a header or a list cannot carry.
     """
     if not MIN_CHARACTERS <= len(secret) <= MAX_CHARACTERS:
         raise ConfigurationError(
@@ -46,7 +46,7 @@ def check_secret(secret: str, *, where: str) -> str:
         )
     if not _PRINTABLE.fullmatch(secret):
         raise ConfigurationError(
-            f"{where} holds a space or a character that is not printable ASCII, which headers cannot carry: "
-            "draw one of letters and digits, with `openssl rand -hex 32` for instance"
+            f"{where} holds a space, a comma or a character that is not printable ASCII, which headers and lists of "
+            "keys cannot carry: draw one of letters and digits, with `openssl rand -hex 32` for instance"
         )
     return secret

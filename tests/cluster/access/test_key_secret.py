@@ -37,6 +37,7 @@ def test_the_digest_is_that_of_the_whole_key_and_anything_at_all_has_one() -> No
         ("sesame-15-chars", "has 15 characters, but a key must have 16 to 512"),
         ("sesame" * 100, "has 600 characters"),
         ("sesame sesame sesame", "holds a space"),
+        ("sesame,sesame,sesame", "a comma"),
         ("sesame-sésame-sesame", "not printable ASCII"),
         ("sesame-sesame-sesame\n", "not printable ASCII"),
     ],
