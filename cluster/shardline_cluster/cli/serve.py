@@ -35,8 +35,8 @@ from shardline_cluster.queue.redis_connection import RedisAddress
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
-from shardline_cluster.serve.ports import port_of, reserve_shared_port
 from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions, choose_launcher
+from shardline_cluster.serve.ports import METRICS_FLAGS, check_can_listen, port_of, reserve_shared_port
 from shardline_cluster.serve.serving import serve
 from shardline_cluster.serve.start_times import StartPhase, StartTimes, process_age_s
 from shardline_cluster.telemetry.log_output import teller
@@ -130,6 +130,8 @@ def _check(options: ServeOptions) -> None:
     """Everything that is wrong with the flags themselves comes first: it is to be mended in any case."""
     if options.redis_url is not None:
         RedisAddress.parse(options.redis_url)
+    if options.ray_address is None:
+        check_can_listen(options.telemetry.metrics_host, options.telemetry.metrics_port, METRICS_FLAGS)
     _refuse_second(options.name)
 
 

@@ -5,7 +5,7 @@ import socket
 import pytest
 
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.serve.ports import free_port, port_of, reserve_shared_port
+from shardline_cluster.serve.ports import METRICS_FLAGS, check_can_listen, free_port, port_of, reserve_shared_port
 
 
 def _router(port: int) -> socket.socket:
@@ -61,3 +61,13 @@ def test_an_address_of_another_machine_is_refused() -> None:
 def test_a_free_port_can_be_had() -> None:
     with reserve_shared_port("127.0.0.1", free_port("127.0.0.1")) as reserved:
         assert port_of(reserved) > 0
+
+
+def test_a_port_for_metrics_that_is_taken_is_told_by_its_own_flag() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(ConfigurationError, match="--metrics-port"):
+        check_can_listen("127.0.0.1", other.getsockname()[1], METRICS_FLAGS)
+
+
+def test_a_host_for_metrics_that_is_another_machine_s_is_told_by_its_own_flag() -> None:
+    with pytest.raises(ConfigurationError, match=r"--metrics-host 192\.0\.2\.1 is no address of this machine"):
+        check_can_listen("192.0.2.1", 0, METRICS_FLAGS)
