@@ -6,6 +6,7 @@ The spans are siblings under the router's: a replica that is killed leaves those
 goes on with the request adds its own prefill and decode to the same trace.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,6 +24,8 @@ from shardline_cluster.replica.replica_metrics import REPLICA_LABELS, ReplicaMet
 from shardline_cluster.telemetry.tracing import Attributes, NoTracer, Span, SpanKind, Tracer
 from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.engine import EngineLoad
+
+log = logging.getLogger(__name__)
 
 QUEUE, PREFILL, DECODE = "shardline.queue", "shardline.prefill", "shardline.decode"
 _ENDS = {state.value: state for state in RequestState if state.terminal}
@@ -64,6 +67,7 @@ class LeaderTelemetry:
         """A claim brought these. `now_ms`: the server's clock when it granted them."""
         for request in started:
             self.metrics.claimed.inc()
+            log.debug("request %s is claimed", request.id, extra={"request_id": request.id})
             if request.grant.epoch > 1:
                 self.metrics.redelivered.inc()
             else:

@@ -73,8 +73,8 @@ class Generation:
             if not isinstance(answer, Accepted | Duplicate):
                 await self._charges.take_back(caller, submission)
                 raise refusal(answer)
-            watch.accepted(answer, served.deployment.name)
             log_as_about(answer.info.id)
+            watch.accepted(answer, served.deployment.name)
             try:
                 yield accepted_event(answer)
                 if isinstance(answer, Accepted):

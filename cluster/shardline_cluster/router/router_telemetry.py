@@ -1,5 +1,6 @@
 """What a router tells of each request: metrics and a span, from the arrival of the call to its end."""
 
+import logging
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -12,6 +13,8 @@ from shardline_cluster.router.router_metrics import RouterMetrics, StreamMeter, 
 from shardline_cluster.router.stream_reader import StreamUpdate
 from shardline_cluster.telemetry.tracing import NoTracer, Span, SpanKind, Tracer
 from shardline_protos import generation_pb2 as pb
+
+log = logging.getLogger(__name__)
 
 RESUME = "shardline.resume"
 
@@ -70,6 +73,7 @@ class RequestWatch:
         else:
             self._began_s = None
         self._span.event("accepted")
+        log.debug("accepted", extra={"model": model})
         tokens = answer.info.submission.prompt_tokens
         self._span.set({"shardline.request.id": answer.info.id, "gen_ai.usage.input_tokens": tokens})
 
@@ -105,7 +109,9 @@ class RequestWatch:
             self._span.set(
                 {"gen_ai.response.finish_reasons": [self._finish], "gen_ai.usage.output_tokens": self._num_tokens}
             )
-        self._span.end(error=_reason(failure))
+        reason = _reason(failure)
+        log.debug("the call ends: %s", reason or self._finish or ("its client left" if self._meter else "no stream"))
+        self._span.end(error=reason)
 
 
 def _reason(failure: Exception | None) -> str:
