@@ -35,8 +35,8 @@ from shardline_cluster.queue.redis_connection import RedisAddress
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
-from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions, choose_launcher
 from shardline_cluster.serve.ports import METRICS_FLAGS, check_can_listen, port_of, reserve_shared_port
+from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions, choose_launcher
 from shardline_cluster.serve.serving import serve
 from shardline_cluster.serve.start_times import StartPhase, StartTimes, process_age_s
 from shardline_cluster.telemetry.log_output import teller
