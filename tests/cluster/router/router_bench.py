@@ -23,6 +23,7 @@ from shardline_cluster.fleet.deployment_plan import plan_deployment
 from shardline_cluster.fleet.kept_records import KeptRecords
 from shardline_cluster.fleet.memory_fleet_report import MemoryFleetReportStore
 from shardline_cluster.fleet.memory_record_store import MemoryRecordStore
+from shardline_cluster.queue.answers import CommitCode
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.administration import Administration
@@ -44,6 +45,8 @@ from tests.cluster.router.scripted_leader import ScriptedLeader
 LANE = "bytes-1"
 MODEL = "bytes"
 CONTEXT = 4096
+# On the wall clock: a scripted leader, which renews nothing by itself, is not taken for dead because a machine is slow.
+TERMS = dataclasses.replace(QueueTerms.short(), lease_ms=60_000)
 
 
 @dataclass(slots=True)
@@ -147,7 +150,9 @@ class RouterBench:
 
     async def say(self, request_id: str, text: str | bytes, **changes: Any) -> None:
         """Commits a text byte by byte, in one step."""
-        await self.leader.commit(request_id, tuple(text.encode() if isinstance(text, str) else text), **changes)
+        ids = tuple(text.encode() if isinstance(text, str) else text)
+        code = await self.leader.commit(request_id, ids, **changes)
+        assert code in (CommitCode.OK, CommitCode.HELD), code
 
 
 def deployment(name: str = MODEL, lane: str = LANE, **changes: Any) -> Deployment:
@@ -166,7 +171,7 @@ def deployment(name: str = MODEL, lane: str = LANE, **changes: Any) -> Deploymen
 @asynccontextmanager
 async def open_bench(terms: QueueTerms | None = None) -> AsyncIterator[RouterBench]:
     """A bench with one deployed model, past the hold; all routers stop at its end."""
-    bench = RouterBench(terms or QueueTerms.short())
+    bench = RouterBench(terms or TERMS)
     await bench.deploy()
     await bench.past_the_hold()
     try:
