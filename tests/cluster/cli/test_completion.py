@@ -89,7 +89,7 @@ def completed(script: str, *words: str) -> list[str]:
     ("words", "expected"),
     [
         (["shardline", "ser"], ["serve"]),
-        (["shardline", "co"], ["completion"]),
+        (["shardline", "com"], ["completion"]),
         (["shardline", "serve", "--max-num-b"], ["--max-num-batched-tokens"]),
         (["shardline", "serve", "some.gguf", "--launcher", ""], ["ray", "local"]),
         (["shardline", "serve", "--launcher", "l"], ["local"]),
