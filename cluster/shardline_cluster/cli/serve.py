@@ -26,7 +26,7 @@ from shardline_cluster.cli.serve_flags import TERMS, add_serve_flags
 from shardline_cluster.cli.telemetry_flags import telemetry_of
 from shardline_cluster.cli.tls_flags import tls_files
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.fleet.deployment_plan import plan_deployment, served_name
+from shardline_cluster.fleet.deployment_plan import plan_deployment, refuse_missing_model, served_name
 from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.queue.redis_connection import RedisAddress
@@ -115,6 +115,7 @@ def _check(options: ServeOptions) -> None:
     check_device(options)
     if options.redis_url is not None:
         RedisAddress.parse(options.redis_url)
+    refuse_missing_model(options.model)
     _refuse_second(options.name)
 
 
