@@ -36,6 +36,7 @@ SAID = [
     Row("no model", "serve", "MODEL", "no MODEL was given", ".gguf file", "smollm2:135m"),
     Row("no such model", "serve {folder}/nothing --launcher local", "{folder}/nothing", "neither file nor folder", ".gguf file", "Check the spelling"),
     Row("a folder without weights", "serve {folder}/empty --launcher local", "{folder}/empty", "nothing in it", "config.json and model.safetensors", "Check the spelling"),
+    Row("a quantised checkpoint", "serve {quantised} --launcher local --grpc-port 0", "quantization_config (AWQ)", "'awq'", "not quantised", "a GGUF file"),
     Row("a file that is no model", "serve {folder}/notes.txt --launcher local", "notes.txt", "'.txt'", ".gguf file", "Check the spelling"),
     Row("a path that loops", "serve {folder}/loop.gguf --launcher local", "loop.gguf", "neither file nor folder", ".gguf file", "Check the spelling"),
     Row("a path that is far too long", "serve {long} --launcher local", "no such model", "File name too long", ".gguf file", "Check the spelling"),

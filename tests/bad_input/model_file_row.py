@@ -119,6 +119,19 @@ def safetensors(header: Any, *, data: bytes = b"", length: int | None = None) ->
     return folder_with({"model.safetensors": content})
 
 
+def sparse_safetensors(length: int, *, file_bytes: int) -> Make:
+    """The tiny model with weights whose header is said to have this length, in a file that is mostly a hole."""
+
+    def make(folder: Path) -> Path:
+        write_tiny_model(folder)
+        with (folder / "model.safetensors").open("wb") as file:
+            file.write(struct.pack("<Q", length))
+            file.truncate(file_bytes)
+        return folder
+
+    return make
+
+
 def tensor(begin: int, end: int, *, dtype: str = "F32", shape: Sequence[Any] = (2,)) -> dict[str, Any]:
     """What a header says of one tensor."""
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}

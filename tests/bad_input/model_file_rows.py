@@ -19,6 +19,7 @@ from tests.bad_input.model_file_row import (
     lying_pair,
     quantised,
     safetensors,
+    sparse_safetensors,
     tensor,
 )
 from tests.workers.files.gguf_bytes import TensorInfo, pair
@@ -77,6 +78,7 @@ SAFETENSORS = [
     Row("an empty file of weights", folder_with({"model.safetensors": b""}), "cannot be read", "empty", "not empty", "fetch the file again"),
     Row("a header past the end", safetensors({}, length=10**6), "length of the header", "1000000", "at most 2 bytes", _AGAIN),
     Row("a header of exabytes", safetensors({}, length=2**63), "length of the header", str(2**63), "at most 2 bytes", _AGAIN),
+    Row("a header above 100 MB", sparse_safetensors(100_000_001, file_bytes=100_000_100), "length of the header", "100000001", "at most 100000000 bytes", _AGAIN),
     Row("a header that is no JSON", safetensors(b"{"), "the header is no JSON", "Expecting", "a JSON object", _AGAIN),
     Row("a header that is a list", safetensors([]), "the header is no JSON object", "[]", "a JSON object", _AGAIN),
     Row("a header without a floor", safetensors(b"[" * 100_000), "the header is no JSON", "recursion", "a JSON object", _AGAIN),

@@ -16,6 +16,8 @@ from tests.bad_input.served_tiny_model import serve_tiny_model
 from tests.bad_input.tiny_model import write_tiny_model
 from tests.cluster.served_engine import ServedEngine
 
+_AWQ: dict[str, object] = {"quantization_config": {"quant_method": "awq"}}
+
 pytestmark = pytest.mark.process  # a template is rendered in a process; nothing else starts one
 
 
@@ -34,6 +36,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield {
             "folder": str(folder),
             "tiny": str(write_tiny_model(folder / "tiny")),
+            "quantised": str(write_tiny_model(folder / "quantised", changes=_AWQ)),
             "long": "x" * 5_000,
             "book": "z" * 300,
             "taken": str(taken.getsockname()[1]),

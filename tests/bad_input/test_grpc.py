@@ -48,6 +48,18 @@ async def test_a_wrong_request_is_refused_in_words_that_help(row: Row, served: S
     assert await served.comes_to_rest()
 
 
+@pytest.mark.asyncio(loop_scope="module")
+async def test_a_deadline_that_is_over_ends_the_call_and_gives_everything_back(served: ServedEngine) -> None:
+    long = pb.GenerateRequest(model="tiny", text="hello", sampling=pb.SamplingParams(max_tokens=100, ignore_eos=True))
+
+    for timeout_s in (0.0, 0.03):
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await read_all(served.router.stub.Generate(long, timeout=timeout_s))
+
+        assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert await served.comes_to_rest()
+
+
 def test_there_are_enough_rows_and_each_is_another() -> None:
     assert len(ROWS) >= 80
     assert len({row.what for row in ROWS}) == len(ROWS)

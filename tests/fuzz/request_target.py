@@ -23,6 +23,7 @@ from shardline_cluster.router.tokenized_request import tokenized
 from shardline_cluster.router.validation import check_against_model, check_request
 from shardline_protos import generation_pb2 as pb
 from shardline_workers.engine import EngineRequest, SequenceStart
+from shardline_workers.ranks.logit_adjustments import check_named_ids
 from shardline_workers.scheduling.scheduler import Scheduler
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.text.simulated_text import simulated_text_model
@@ -108,10 +109,11 @@ def _admission(number: int) -> Admission:
 
 
 def _schedule(submission: Submission) -> None:
-    """As a leader does it; everything that was taken is given back."""
+    """As a leader and its engine do it; everything that was taken is given back."""
     info = RequestInfo(submission=submission, submitted_ms=1, deadline_ms=None)
     granted = GrantedRequest(info, Grant(1, b"noncenon"), (SequenceLog(),) * submission.num_sequences, attempts=0)
     plan = read_plan(HeldRequest.of(granted, seen="server"), _TEXT.eos_ids)
+    check_named_ids(plan.sampling, vocab_size=_TEXT.vocab_size)  # as our engine does, before its scheduler has it
     scheduler = Scheduler(
         SchedulerLimits(
             max_model_len=CONTEXT, max_num_seqs=_MAX_NUM_SEQS, max_num_batched_tokens=64, num_blocks=64, block_size=16

@@ -28,7 +28,7 @@ from shardline_cluster.cli.telemetry_flags import telemetry_of
 from shardline_cluster.cli.tls_flags import tls_files
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment
-from shardline_cluster.fleet.deployment_plan import plan_deployment, served_name
+from shardline_cluster.fleet.deployment_plan import plan_deployment, refuse_missing_model, served_name
 from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.queue.redis_connection import RedisAddress
@@ -130,6 +130,7 @@ def _check(options: ServeOptions) -> None:
     """Everything that is wrong with the flags themselves comes first: it is to be mended in any case."""
     if options.redis_url is not None:
         RedisAddress.parse(options.redis_url)
+    refuse_missing_model(options.model)
     if options.ray_address is None:
         check_can_listen(options.telemetry.metrics_host, options.telemetry.metrics_port, METRICS_FLAGS)
     _refuse_second(options.name)

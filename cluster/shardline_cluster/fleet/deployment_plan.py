@@ -10,8 +10,10 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import DEFAULT_CLUSTER, Deployment, EngineOptions
 from shardline_cluster.fleet.engine_bounds import SIMULATED, cache_tokens
 from shardline_workers.files.hub_source import HUB_PREFIX, parse_hub_source
+from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.files.model_source import ALIASES, Fetching, resolve_model
+from shardline_workers.files.model_source import ALIASES, Fetching, ModelFiles, ModelKind, refuse_missing, resolve_model
+from shardline_workers.models.quantised_checkpoints import refuse_quantised
 from shardline_workers.text.chat_template import ChatTemplateError
 from shardline_workers.text.generation_config import GenerationConfig, told_defaults
 from shardline_workers.text.load_text_model import load_text_model
@@ -58,6 +60,19 @@ def plan_deployment(wanted: WantedModel, *, cache_folder: Path, say: Callable[[s
     )
 
 
+def refuse_missing_model(model: str) -> None:
+    """Looks whether a model that is named by its path is there, and fetches nothing.
+
+    Raises:
+        ConfigurationError: it is not; the text says what could be given.
+    """
+    try:
+        if model != SIMULATED:
+            refuse_missing(model)
+    except ModelFileError as error:
+        raise ConfigurationError(str(error)) from error
+
+
 def served_name(model: str) -> str:
     """The name for clients where none was given: the alias, the package, the repository, or the name of the file or
     folder.
@@ -97,6 +112,12 @@ def longest_request(asked: int | None, text: TextModel) -> int:
     return asked or text.max_model_len
 
 
+def _refuse_quantised(files: ModelFiles) -> None:
+    """Replicas would refuse it too, but only once everything else has been started."""
+    if files.kind is ModelKind.FOLDER:
+        refuse_quantised(ModelFacts.read_json(files.path / "config.json"))
+
+
 def _longest_kept(engine: EngineOptions, text: TextModel) -> int:
     """The same, where the KV cache that was asked for holds it."""
     longest, holds = longest_request(engine.max_model_len, text), cache_tokens(engine)
@@ -115,6 +136,7 @@ def _text_model(wanted: WantedModel, *, cache_folder: Path, say: Callable[[str],
         return SIMULATED, simulated_text_model(engine.max_model_len or DEFAULT_SIMULATED_LEN)
     fetching = Fetching(offline=wanted.offline, bars=sys.stderr is not None and sys.stderr.isatty())
     files = resolve_model(wanted.model, cache_folder=cache_folder, report=say, fetching=fetching)
+    _refuse_quantised(files)
     text = load_text_model(
         files,
         name=wanted.name,

@@ -207,6 +207,23 @@ def test_a_name_that_is_in_use_is_refused_with_the_process(served: _Served) -> N
         _run(*SIMULATED)
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ((*SIMULATED, "--kv-cache-tokens", "9", "--max-model-len", "10"), "--max-model-len is 10"),
+        ((*SIMULATED, "--redis-url", "ftp://host"), "the URL of Redis begins with 'ftp'"),
+        (("/nowhere/at/all", "--launcher", "local"), "no such model"),
+    ],
+)
+def test_a_mistake_in_the_flags_is_told_before_another_server_of_the_name(
+    given: tuple[str, ...], told: str, served: _Served
+) -> None:
+    write_run_file(RunFile(name="default", endpoints=(), redis_url="", redis_prefix="p", pid=os.getppid(), started=0.0))
+
+    with pytest.raises(ConfigurationError, match=told):
+        _run(*given)
+
+
 def test_the_run_file_tells_when_routers_serve_and_how_long_all_took_and_is_removed_at_the_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

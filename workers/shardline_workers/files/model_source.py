@@ -88,6 +88,17 @@ def resolve_model(
     return ModelFiles(source=source, kind=kind, path=path, digest=digest, pinned=pinned or str(path.resolve()))
 
 
+def refuse_missing(source: str) -> None:
+    """Looks whether a model that is named by its path is there. One that may have to be fetched is not looked for.
+
+    Raises:
+        ModelFileError: it is not; the text says what is there, and what could be.
+    """
+    meant = ALIASES.get(source, source)
+    if not meant.startswith((PACKAGE_PREFIX, HUB_PREFIX)):
+        _kind(source, _local_path(meant))
+
+
 def _found(source: str, cache_folder: Path, fetching: Fetching, report: Callable[[str], None]) -> tuple[str, Path]:
     """What names the model everywhere, and where it lies here. A path is its own name, once something is there."""
     meant = ALIASES.get(source, source)
