@@ -38,18 +38,26 @@ class _Debt:
         self.units = min(max(0, self.units + units), LIFE_MS * self.limit)
 
 
+@dataclass(frozen=True, slots=True)
+class _Reserve:
+    """What the latest attempt to submit a request was charged."""
+
+    attempt: str
+    tokens: int
+
+
 @dataclass(slots=True)
 class KeyAccount:
     """One key. `now_ms` is any clock of milliseconds; where it goes back, no time has passed."""
 
     at_ms: int
     debts: dict[Limited, _Debt] = field(default_factory=dict)
-    charges: dict[str, int] = field(default_factory=dict)  # request → tokens reserved for it; oldest first
+    reserves: dict[str, _Reserve] = field(default_factory=dict)  # by request, the oldest first
 
     def charge(self, limits: Limits, charge: Charge, now_ms: int) -> Refusal | None:
-        """Charges a request, unless that has been done or there is no room."""
+        """Charges an attempt, unless that has been done or there is no room."""
         self._bring_up_to(now_ms, limits)
-        if charge.request_id in self.charges:
+        if self._holds(charge):
             return None
         reserved = min(charge.tokens, limits.get(Limited.TOKENS, charge.tokens))
         costs = {Limited.REQUESTS: UNIT, Limited.TOKENS: UNIT * reserved}
@@ -58,22 +66,28 @@ class KeyAccount:
             return max(refusals, key=lambda refusal: refusal.retry_after_ms)
         for kind, debt in self.debts.items():
             debt.add(costs[kind])
-        self._remember(charge.request_id, reserved)
+        self._remember(charge, reserved)
         return None
 
     def settle(self, limits: Limits, request_id: str, used_tokens: int, now_ms: int) -> None:
         """Replaces what was reserved by what was used."""
         self._bring_up_to(now_ms, limits)
-        reserved = self.charges.pop(request_id, None)
-        if reserved is not None and Limited.TOKENS in self.debts:
-            self.debts[Limited.TOKENS].add(UNIT * (used_tokens - reserved))
+        reserve = self.reserves.pop(request_id, None)
+        if reserve is not None and Limited.TOKENS in self.debts:
+            self.debts[Limited.TOKENS].add(UNIT * (used_tokens - reserve.tokens))
 
-    def take_back(self, limits: Limits, request_id: str, now_ms: int) -> None:
+    def take_back(self, limits: Limits, charge: Charge, now_ms: int) -> None:
         """Makes a charge undone."""
-        was_charged = request_id in self.charges
-        self.settle(limits, request_id, 0, now_ms)
-        if was_charged and Limited.REQUESTS in self.debts:
+        self._bring_up_to(now_ms, limits)
+        if not self._holds(charge):
+            return
+        self.settle(limits, charge.request_id, 0, now_ms)
+        if Limited.REQUESTS in self.debts:
             self.debts[Limited.REQUESTS].add(-UNIT)
+
+    def _holds(self, charge: Charge) -> bool:
+        reserve = self.reserves.get(charge.request_id)
+        return reserve is not None and reserve.attempt == charge.attempt
 
     def _bring_up_to(self, now_ms: int, limits: Limits) -> None:
         elapsed_ms = min(max(0, now_ms - self.at_ms), LIFE_MS)
@@ -83,10 +97,11 @@ class KeyAccount:
             debt.under(limits[kind])
             debt.add(-elapsed_ms * debt.limit)
 
-    def _remember(self, request_id: str, reserved: int) -> None:
-        self.charges[request_id] = reserved
-        if len(self.charges) > MOST_CHARGES:
-            self.charges = dict(list(self.charges.items())[MOST_CHARGES // 2 :])
+    def _remember(self, charge: Charge, reserved: int) -> None:
+        self.reserves.pop(charge.request_id, None)  # the latest stands at the end
+        self.reserves[charge.request_id] = _Reserve(charge.attempt, reserved)
+        if len(self.reserves) > MOST_CHARGES:
+            self.reserves = dict(list(self.reserves.items())[MOST_CHARGES // 2 :])
 
 
 def _refusal(kind: Limited, debt: _Debt, cost: int) -> Refusal | None:

@@ -21,16 +21,16 @@ class MemoryRateLimiter:
         self._accounts: dict[str, KeyAccount] = {}
 
     async def charge(self, key_id: str, limits: KeyLimits, charge: Charge) -> Refusal | None:
-        """Charges a key for a request; None where that was taken, now or before."""
+        """Charges a key for an attempt; None where that was taken, now or before."""
         return self._account(key_id).charge(counted_limits(limits), charge, self._now_ms())
 
     async def settle(self, key_id: str, limits: KeyLimits, request_id: str, *, used_tokens: int) -> None:
         """A request has ended and has used so many tokens in all."""
         self._account(key_id).settle(counted_limits(limits), request_id, used_tokens, self._now_ms())
 
-    async def take_back(self, key_id: str, limits: KeyLimits, request_id: str) -> None:
-        """A request was not accepted after all."""
-        self._account(key_id).take_back(counted_limits(limits), request_id, self._now_ms())
+    async def take_back(self, key_id: str, limits: KeyLimits, charge: Charge) -> None:
+        """An attempt led to no new request."""
+        self._account(key_id).take_back(counted_limits(limits), charge, self._now_ms())
 
     async def close(self) -> None:
         """Nothing to close."""

@@ -7,12 +7,13 @@ a key is let in for at most limit × (T + one minute), and what was given back: 
 - One request, and its prompt and all that it may generate, are charged before it is submitted. More tokens than a whole
   minute's worth count as a minute's worth: such a request runs while the key runs nothing else.
 - At the end the charge is settled: what was reserved and not used is given back, what was used beyond is owed as well.
-- The same request is charged once and settled once, however often it is sent. That is remembered of the latest
-  `MOST_CHARGES` charges of a key, and for `LIFE_MS` after its last one.
+- One attempt to submit a request is charged once, however often the charge is sent, and settled once. Another attempt
+  is charged again: it comes only where the request is not there, and nobody can tell whether it has run meanwhile and
+  was deleted. That is remembered of the latest `MOST_CHARGES` charges of a key, and for `LIFE_MS` after its last one.
 - Limits that change count at once, and what is owed keeps its share of the limit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
 
@@ -36,6 +37,7 @@ class Charge:
 
     request_id: str
     tokens: int  # of the prompt and of everything that it may generate
+    attempt: str = field(kw_only=True)  # to submit it: drawn anew for each one, hexadecimal
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,15 +57,17 @@ class RateLimiter(Protocol):
     """
 
     async def charge(self, key_id: str, limits: KeyLimits, charge: Charge) -> Refusal | None:
-        """Charges a key for a request; None where that was taken, now or before."""
+        """Charges a key for an attempt; None where that was taken, now or before."""
         ...
 
     async def settle(self, key_id: str, limits: KeyLimits, request_id: str, *, used_tokens: int) -> None:
-        """A request has ended and has used so many tokens in all. Does nothing where that was told before."""
+        """A request has ended and has used so many tokens in all: its latest charge is replaced by that. Does nothing
+        where that was told before.
+        """
         ...
 
-    async def take_back(self, key_id: str, limits: KeyLimits, request_id: str) -> None:
-        """A request was not accepted after all: it costs nothing."""
+    async def take_back(self, key_id: str, limits: KeyLimits, charge: Charge) -> None:
+        """An attempt led to no new request: it costs nothing. Does nothing where a later one was charged."""
         ...
 
     async def close(self) -> None:

@@ -15,6 +15,7 @@ from shardline_cluster.queue.lane_scripts import server_prelude
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections
 
 NUM_CONNECTIONS = 2
+ANY_ATTEMPT = ""  # an end is that of the latest
 
 
 class RedisRateLimiter:
@@ -28,8 +29,8 @@ class RedisRateLimiter:
         self._sha = hashlib.sha1(self._script.encode(), usedforsecurity=False).hexdigest()
 
     async def charge(self, key_id: str, limits: KeyLimits, charge: Charge) -> Refusal | None:
-        """Charges a key for a request; None where that was taken, now or before."""
-        refusal = await self._call("charge", key_id, limits, charge.request_id, charge.tokens)
+        """Charges a key for an attempt; None where that was taken, now or before."""
+        refusal = await self._call("charge", key_id, limits, charge)
         if not refusal:
             return None
         kind, limit, used, wait_ms = refusal
@@ -37,21 +38,22 @@ class RedisRateLimiter:
 
     async def settle(self, key_id: str, limits: KeyLimits, request_id: str, *, used_tokens: int) -> None:
         """A request has ended and has used so many tokens in all."""
-        await self._call("settle", key_id, limits, request_id, used_tokens)
+        await self._call("settle", key_id, limits, Charge(request_id, used_tokens, attempt=ANY_ATTEMPT))
 
-    async def take_back(self, key_id: str, limits: KeyLimits, request_id: str) -> None:
-        """A request was not accepted after all."""
-        await self._call("take_back", key_id, limits, request_id, 0)
+    async def take_back(self, key_id: str, limits: KeyLimits, charge: Charge) -> None:
+        """An attempt led to no new request."""
+        await self._call("take_back", key_id, limits, charge)
 
     async def close(self) -> None:
         """Closes connections."""
         await self._connections.close()
 
-    async def _call(self, name: str, key_id: str, limits: KeyLimits, request_id: str, tokens: int) -> Any:
+    async def _call(self, name: str, key_id: str, limits: KeyLimits, what: Charge) -> Any:
         counted = counted_limits(limits)
         bounds = [counted.get(kind, 0) for kind in Limited]
         key = limit_key(self._prefix, key_id)
-        call: tuple[str | int, ...] = (1, key, name, *bounds, request_id, tokens, MOST_CHARGES, LIFE_MS)
+        told = (what.request_id, what.tokens, what.attempt)
+        call: tuple[str | int, ...] = (1, key, name, *bounds, *told, MOST_CHARGES, LIFE_MS)
         try:
             try:
                 return await self._connections.execute("EVALSHA", self._sha, *call)

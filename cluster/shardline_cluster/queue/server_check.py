@@ -64,6 +64,7 @@ async def missing_rights(connections: RedisConnections, prefix: str) -> str | No
         sha = await connections.execute("SCRIPT", "LOAD", _LIKE_OURS)
         await connections.execute("EVALSHA", sha, 1, name)
         await connections.execute("EVAL", _LIKE_OURS, 1, name)
+        await connections.execute("SCAN", "0", "MATCH", name, "COUNT", 1)
         await connections.execute("SSUBSCRIBE", name)
     except ResponseError as error:
         return str(error)

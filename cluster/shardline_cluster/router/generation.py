@@ -9,6 +9,7 @@ from functools import partial
 
 from shardline_cluster.access.caller import Caller
 from shardline_cluster.access.memory_rate_limiter import MemoryRateLimiter
+from shardline_cluster.errors import ShardlineError
 from shardline_cluster.queue.answers import Accepted, Duplicate
 from shardline_cluster.queue.records import RequestInfo, SequenceLog, Submission
 from shardline_cluster.router.admission import Admission, refusal, submission_of
@@ -28,6 +29,7 @@ from shardline_cluster.router.router_telemetry import RequestWatch, RouterTeleme
 from shardline_cluster.router.sampling_validation import ModelLimits
 from shardline_cluster.router.text_assembly import STATES, TextAssembly
 from shardline_cluster.router.text_threads import TextThreads
+from shardline_cluster.router.token_streams import TokenStreams
 from shardline_cluster.router.tokenized_request import tokenized
 from shardline_cluster.router.validation import check_against_model, check_request
 from shardline_cluster.telemetry.log_fields import log_as_about
@@ -66,13 +68,7 @@ class Generation:
         served = self._directory.find(request.model)
         with self._telemetry.generate(request, served.deployment.name, caller.traceparent) as watch:
             submission = await self._admit(request, served, caller, traceparent=watch.traceparent)
-            streams = served.lane.streams
-            is_known = partial(streams.knows, submission.id, submission.tenant)
-            await self._charges.charge(caller, submission, is_known=is_known)
-            answer, stream = await streams.submit(submission)
-            if not isinstance(answer, Accepted | Duplicate):
-                await self._charges.take_back(caller, submission)
-                raise refusal(answer)
+            answer, stream = await self._submit(submission, served.lane.streams, caller)
             log_as_about(answer.info.id)
             watch.accepted(answer, served.deployment.name)
             try:
@@ -169,6 +165,34 @@ class Generation:
             traceparent=traceparent,
         )
         return submission_of(request, request_tokens, admission)
+
+    async def _submit(
+        self, submission: Submission, streams: TokenStreams, caller: Caller
+    ) -> tuple[Accepted | Duplicate, ClientStream | None]:
+        """Every new request is paid for, and nothing else."""
+        is_known = partial(streams.knows, submission.id, submission.tenant)
+        charge = await self._charges.charge(caller, submission, is_known=is_known)
+        answer, stream = await streams.submit(submission)
+        try:
+            if not isinstance(answer, Accepted):
+                await self._charges.take_back(caller, charge)
+            elif charge is None:  # it was there a moment ago, and somebody has deleted it since
+                await self._charge_late(submission, streams, caller)
+        except BaseException:
+            if stream is not None:
+                stream.leave()
+            raise
+        if not isinstance(answer, Accepted | Duplicate):
+            raise refusal(answer)
+        return answer, stream
+
+    async def _charge_late(self, submission: Submission, streams: TokenStreams, caller: Caller) -> None:
+        """Charges for a request that was accepted, and ends it where there is no room for it."""
+        try:
+            await self._charges.charge_new(caller, submission)
+        except ShardlineError:
+            await streams.cancel(submission.id, submission.tenant)
+            raise
 
     async def _events(
         self, stream: ClientStream, lane: ServedLane, caller: Caller, watch: RequestWatch, *, resumed: bool = False

@@ -1,12 +1,14 @@
 """What a request costs the key behind it: charged before it is submitted, settled where its end is told.
 
 Knows nothing of where keys' debts are counted. Keys without limits cost no call. A request that exists already, found
-again by its idempotency key or resumed, is not charged. An end that no router tells its client (a background request
-that nobody asks for, a client that went away) settles nothing: then what was reserved counts as used.
+again by its idempotency key or resumed, is not charged; one that was deleted and is sent again is. An end that no
+router tells its client (a background request that nobody asks for, a client that went away) settles nothing: then what
+was reserved counts as used.
 """
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -34,27 +36,39 @@ class KeyCharges:
         self._patience_s = patience_s
         self._tasks = BackgroundTasks("the limits of keys")
 
-    async def charge(self, caller: Caller, submission: Submission, *, is_known: Callable[[], Awaitable[bool]]) -> None:
+    async def charge(
+        self, caller: Caller, submission: Submission, *, is_known: Callable[[], Awaitable[bool]]
+    ) -> Charge | None:
         """Charges the caller's key for a request that is about to be submitted, unless `is_known` finds it.
+
+        Raises as `charge_new`.
+        """
+        if caller.limits == UNLIMITED or (submission.idempotency_key is not None and await is_known()):
+            return None
+        return await self.charge_new(caller, submission)
+
+    async def charge_new(self, caller: Caller, submission: Submission) -> Charge | None:
+        """Charges the caller's key for a request that is sure to be a new one; None where the key has no limits.
 
         Raises:
             RateLimitedError: the key has no room for it now.
             OverLimitError: it never will.
             QueueUnavailableError: nobody can say.
         """
-        if caller.limits == UNLIMITED or (submission.idempotency_key is not None and await is_known()):
-            return
+        if caller.limits == UNLIMITED:
+            return None
         _check_prompt(caller, submission)
         tokens = submission.prompt_tokens + num_outputs(submission) * submission.max_tokens
-        charge = Charge(submission.id, tokens)
+        charge = Charge(submission.id, tokens, attempt=secrets.token_hex(8))
         refusal = await self._patiently(lambda: self._limiter.charge(caller.key_id, caller.limits, charge))
         if refusal is not None:
             raise _refused(caller, refusal)
+        return charge
 
-    async def take_back(self, caller: Caller, submission: Submission) -> None:
-        """The queue did not accept the request. Returns before the client hears of it, who may come again at once."""
-        if caller.limits != UNLIMITED:
-            await self._try(lambda: self._limiter.take_back(caller.key_id, caller.limits, submission.id))
+    async def take_back(self, caller: Caller, charge: Charge | None) -> None:
+        """What was charged led to no new request. Returns before the client hears of it, who may come again at once."""
+        if charge is not None:
+            await self._try(lambda: self._limiter.take_back(caller.key_id, caller.limits, charge))
 
     def settle(self, caller: Caller, submission: Submission, end: RequestEnd) -> None:
         """The request's end is told to this caller. Does nothing where another key was charged for it."""

@@ -36,7 +36,12 @@ REQUESTS = KeyLimits(requests_per_minute=6)  # one in ten seconds
 
 async def charge(harness: LimiterHarness, name: str, tokens: int = 1, limits: KeyLimits = TOKENS) -> Refusal | None:
     """One request."""
-    return await harness.limiter.charge(KEY, limits, Charge(name, tokens))
+    return await harness.limiter.charge(KEY, limits, attempt(name, tokens))
+
+
+def attempt(name: str, tokens: int = 1, number: int = 1) -> Charge:
+    """What one attempt to submit a request costs."""
+    return Charge(name, tokens, attempt=f"{number:x}")
 
 
 async def settle(harness: LimiterHarness, name: str, used_tokens: int, limits: KeyLimits = TOKENS) -> None:
@@ -48,7 +53,7 @@ async def room(harness: LimiterHarness, limits: KeyLimits = TOKENS) -> int:
     """Tokens for which there is room now."""
     refusal = await charge(harness, "a probe", LARGEST_LIMIT, limits)
     if refusal is None:
-        await harness.limiter.take_back(KEY, limits, "a probe")
+        await harness.limiter.take_back(KEY, limits, attempt("a probe"))
         return limits.tokens_per_minute or 0
     return (limits.tokens_per_minute or 0) - refusal.used
 
@@ -86,7 +91,7 @@ async def test_keys_owe_separately(limits_harness: LimiterHarness) -> None:
             "SET", f"test:{limits_harness.prefix}:v1:{{limit:other}}:clock", limits_harness.now_ms, "EX", 60
         )
 
-    other = await limits_harness.limiter.charge("other", one, Charge("r2", 1))
+    other = await limits_harness.limiter.charge("other", one, attempt("r2"))
 
     assert other is None
 
@@ -154,7 +159,7 @@ async def test_a_request_that_was_not_accepted_costs_nothing(limits_harness: Lim
     await charge(limits_harness, "r1", 600, both)
 
     for _ in range(2):
-        await limits_harness.limiter.take_back(KEY, both, "r1")
+        await limits_harness.limiter.take_back(KEY, both, attempt("r1"))
 
     assert await charge(limits_harness, "r2", 600, both) is None
 
@@ -187,13 +192,40 @@ async def test_the_longer_wait_is_told(limits_harness: LimiterHarness) -> None:
 # --- the same request again --------------------------------------------------------------------------------------
 
 
-async def test_a_request_that_is_sent_again_is_charged_once(limits_harness: LimiterHarness) -> None:
+async def test_an_attempt_that_is_sent_again_is_charged_once(limits_harness: LimiterHarness) -> None:
     both = KeyLimits(requests_per_minute=2, tokens_per_minute=600)
 
     answers = [await charge(limits_harness, "r1", 300, both) for _ in range(5)]
     other = await charge(limits_harness, "r2", 300, both)
 
     assert [*answers, other] == [None] * 6
+
+
+async def test_another_attempt_is_charged_anew_and_taken_back_by_itself(limits_harness: LimiterHarness) -> None:
+    both = KeyLimits(requests_per_minute=3, tokens_per_minute=600)
+    limiter = limits_harness.limiter
+    for number in (1, 2):
+        await limiter.charge(KEY, both, attempt("r1", 200, number))
+
+    await limiter.take_back(KEY, both, attempt("r1", 200, 1))
+    after_the_first = await charge(limits_harness, "r2", 201, both)
+    await limiter.take_back(KEY, both, attempt("r1", 200, 2))
+    after_the_second = await charge(limits_harness, "r2", 400, both)
+    third = await charge(limits_harness, "r3", 1, both)
+
+    assert after_the_first == Refusal(Limited.TOKENS, 600, 400, 100)
+    assert after_the_second is None
+    assert third == Refusal(Limited.TOKENS, 600, 600, 100)
+
+
+async def test_an_end_settles_the_latest_attempt(limits_harness: LimiterHarness) -> None:
+    for number in (1, 2):
+        await limits_harness.limiter.charge(KEY, TOKENS, attempt("r1", 200, number))
+
+    for _ in range(2):
+        await settle(limits_harness, "r1", 50)
+
+    assert await room(limits_harness) == 600 - 200 - 50
 
 
 async def test_only_the_latest_charges_are_remembered(
@@ -216,7 +248,7 @@ async def test_what_redis_keeps_of_a_key_is_bounded_and_runs_out(kind: str, redi
     harness = RedisLimiterHarness(redis_servers.url(kind))
     await harness.advance(0)
     for i in range(MOST_CHARGES + 1):
-        await harness.limiter.charge(KEY, KeyLimits(tokens_per_minute=10**9), Charge(f"lane-{i:032x}", 1))
+        await harness.limiter.charge(KEY, KeyLimits(tokens_per_minute=10**9), attempt(f"lane-{i:032x}", number=2**60))
 
     fields = await harness.raw.execute("HLEN", harness.key)
     size = await harness.raw.execute("MEMORY", "USAGE", harness.key, "SAMPLES", 0)
@@ -292,11 +324,12 @@ async def _live_through(
     for number, (what, ms, which, tokens) in enumerate(steps):
         await harness.advance(ms)
         if what == "charge":
-            answers.append(await charge(harness, f"r{which}", tokens, now))
+            again = attempt(f"r{which}", tokens, number=tokens % 2)
+            answers.append(await harness.limiter.charge(KEY, now, again))
         elif what == "settle":
             await settle(harness, f"r{which}", tokens, now)
         elif what == "take back":
-            await harness.limiter.take_back(KEY, now, f"r{which}")
+            await harness.limiter.take_back(KEY, now, attempt(f"r{which}", number=tokens % 2))
         else:
             now = limits[number % len(limits)]
     return answers
@@ -340,7 +373,7 @@ def test_in_no_window_more_is_let_in_than_its_share_and_a_minutes_worth(
 
     for number, (ms, tokens) in enumerate(asked):
         now_ms += ms
-        if account.charge(limits, Charge(f"r{number}", tokens), now_ms) is None:
+        if account.charge(limits, attempt(f"r{number}", tokens), now_ms) is None:
             let_in.append((now_ms, min(tokens, limit)))
 
     for first in range(len(let_in)):
@@ -360,7 +393,7 @@ def test_what_is_used_in_the_long_run_stays_within_the_limit(steps: list[tuple[i
 
     for number, (what, ms, tokens) in enumerate(steps):
         now_ms += ms
-        if what and account.charge(limits, Charge(f"r{number}", tokens), now_ms) is None:
+        if what and account.charge(limits, attempt(f"r{number}", tokens), now_ms) is None:
             running[f"r{number}"] = min(tokens, limit)
         elif not what and running:
             request_id, reserved = running.popitem()
@@ -380,7 +413,7 @@ def test_the_told_wait_is_right_to_the_millisecond(limits: KeyLimits, asked: lis
     account, counted, now_ms = KeyAccount(0), counted_limits(limits), 0
     for number, (ms, tokens) in enumerate(asked):
         now_ms += ms
-        charged = Charge(f"r{number}", tokens)
+        charged = attempt(f"r{number}", tokens)
         refused = account.charge(counted, charged, now_ms)
         if refused is None:
             continue

@@ -63,7 +63,8 @@ def guarded_redis(folder: Path) -> Iterator[GuardedRedis]:
         f"user default off\n{documented_user()}\nuser stranger on >{PASSWORD} ~other:* &* +@all\n"
         f"user mute on >{PASSWORD} ~* resetchannels +@all\nuser reader on >{PASSWORD} %R~* &* +@all\n"
         f"user unscripted on >{PASSWORD} ~* &* +@all -evalsha\n"
-        f'user deaf on >{PASSWORD} ~* &* +@all -ssubscribe\nsave ""\n'
+        f"user deaf on >{PASSWORD} ~* &* +@all -ssubscribe\nuser blind on >{PASSWORD} ~* &* +@all -scan\n"
+        'save ""\n'
         f"appendonly yes\ndir {folder}\n"
     )
     with (folder / "redis.log").open("wb") as log:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
+from shardline_cluster.queue.counted_lanes import CountedLanes
 from shardline_cluster.queue.durability import Durability
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections
 from shardline_cluster.queue.redis_tls import with_tls_files
@@ -34,7 +35,7 @@ async def test_the_documented_user_passes_the_check_of_serve(redis: GuardedRedis
     await check_server(redis.url(), Durability.RELAXED)
 
 
-@pytest.mark.parametrize("user", ["mute", "reader", "unscripted", "deaf", "stranger"])
+@pytest.mark.parametrize("user", ["mute", "reader", "unscripted", "deaf", "blind", "stranger"])
 async def test_a_user_that_may_not_do_enough_is_refused_by_the_check(redis: GuardedRedis, user: str) -> None:
     with pytest.raises(ConfigurationError, match=r"its user may not do what Shardline needs \(.*security\.md"):
         await check_server(redis.url(user=user), Durability.RELAXED)
@@ -43,6 +44,16 @@ async def test_a_user_that_may_not_do_enough_is_refused_by_the_check(redis: Guar
 async def test_a_prefix_of_somebody_elses_is_refused_by_the_check(redis: GuardedRedis) -> None:
     with pytest.raises(ConfigurationError, match="its user may not do what Shardline needs"):
         await check_server(redis.url(), Durability.RELAXED, prefix="another")
+
+
+async def test_the_documented_user_finds_the_lanes_in_which_something_was_used(redis: GuardedRedis) -> None:
+    await _set(redis.url(), "shardline:v1:{lane-1}:usage")
+    counted = CountedLanes(redis.url(), prefix="shardline", call_timeout_s=20.0)
+
+    names = await counted.names()
+    await counted.close()
+
+    assert names == ("lane-1",)
 
 
 async def test_the_documented_user_has_the_keys_of_the_prefix_and_no_others(redis: GuardedRedis) -> None:

@@ -16,6 +16,7 @@ from shardline_cluster.access.rate_limiter import Charge, RateLimiter, Refusal
 from shardline_cluster.access.redis_rate_limiter import RedisRateLimiter
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.queue.calls import LaneBounds
+from shardline_cluster.router.token_streams import TokenStreams
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.status_details_pb2 import RetryInfo, Status
 from tests.cluster.queue.redis_servers import RedisServers, server_binaries
@@ -144,6 +145,73 @@ async def test_a_retry_with_the_same_idempotency_key_and_a_resume_are_not_charge
     assert new.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
+async def run_and_forget(bench: LimitsBench, router: RunningRouter, *, idempotency_key: str) -> None:
+    """A request from its acceptance to its deletion."""
+    stream = await accepted(router, idempotency_key=idempotency_key)
+    request_id = await bench.routers.claim()
+    await bench.routers.say(request_id, "yes", finish=STOP)
+    await read_all(stream)
+    await router.stub.Forget(pb.ForgetRequest(request_id=request_id), metadata=showing("alice"))
+
+
+async def test_a_request_that_was_forgotten_and_is_sent_again_is_charged_again(bench: LimitsBench) -> None:
+    bench.gate.limits = {"alice": KeyLimits(requests_per_minute=2)}
+    router = await bench.start()
+
+    for _ in range(2):
+        await run_and_forget(bench, router, idempotency_key="k")
+
+    error = await refused(generate(router, idempotency_key="k"))
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_request_that_is_forgotten_just_before_it_is_sent_again_is_charged_or_ended(
+    bench: LimitsBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.gate.limits = {"alice": KeyLimits(requests_per_minute=1)}
+    router = await bench.start()
+    stream = await accepted(router, idempotency_key="k")
+    request_id = await bench.routers.claim()
+    await bench.routers.say(request_id, "yes", finish=STOP)
+    await read_all(stream)
+    knows = TokenStreams.knows
+
+    async def knows_and_loses(streams: TokenStreams, request_id: str, tenant: str) -> bool:
+        known = await knows(streams, request_id, tenant)
+        await streams.forget(request_id, tenant)
+        return known
+
+    monkeypatch.setattr(TokenStreams, "knows", knows_and_loses)
+    error = await refused(generate(router, idempotency_key="k"))
+    bench.now_ms += 60_000
+    monkeypatch.setattr(TokenStreams, "knows", knows)
+    status = await router.stub.GetRequest(pb.GetRequestRequest(request_id=request_id), metadata=showing("alice"))
+
+    assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert status.state == pb.REQUEST_STATE_CANCELLED
+    monkeypatch.setattr(TokenStreams, "knows", knows_and_loses)
+    await accepted(router, idempotency_key="k")
+    assert (await refused(generate(router))).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_an_attempt_that_finds_a_duplicate_after_all_costs_nothing(
+    bench: LimitsBench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.gate.limits = {"alice": KeyLimits(requests_per_minute=2)}
+    router = await bench.start()
+    await accepted(router, idempotency_key="k")
+
+    async def knows_nothing(*_: Any) -> bool:
+        return False
+
+    monkeypatch.setattr(TokenStreams, "knows", knows_nothing)
+    for _ in range(3):
+        await accepted(router, idempotency_key="k")
+
+    await accepted(router)
+    assert (await refused(generate(router))).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
 async def test_limits_that_change_count_at_once(bench: LimitsBench) -> None:
     bench.gate.limits = {"alice": KeyLimits(requests_per_minute=1)}
     router = await bench.start()
@@ -270,8 +338,8 @@ class ForgetfulAnswers:
         await self._inner.settle(key_id, limits, request_id, used_tokens=used_tokens)
         self._lose()
 
-    async def take_back(self, key_id: str, limits: KeyLimits, request_id: str) -> None:
-        await self._inner.take_back(key_id, limits, request_id)
+    async def take_back(self, key_id: str, limits: KeyLimits, charge: Charge) -> None:
+        await self._inner.take_back(key_id, limits, charge)
         self._lose()
 
     async def close(self) -> None:

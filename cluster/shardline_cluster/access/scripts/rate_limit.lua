@@ -2,15 +2,16 @@
 --
 -- KEYS  1 hash of the key: at (instant of the last call); requests, requests_limit, tokens, tokens_limit (debts in
 --         1/60000 of one, and the limits under which they were incurred; 0: none); next (number of the next charge);
---         `charge:ID` (number and reserved tokens)
+--         `charge:ID` (number, reserved tokens, attempt)
 -- ARGV  1 charge, settle or take_back · 2 limit of requests a minute (0: none) · 3 limit of tokens · 4 request
---       5 tokens: to reserve, or used · 6 most charges that are remembered · 7 milliseconds after which all is forgotten
+--       5 tokens: to reserve, or used · 6 attempt to submit it · 7 most charges that are remembered
+--       8 milliseconds after which all is forgotten
 -- Reply nothing, or the refusal: requests or tokens, limit, used, milliseconds to wait
 
 local UNIT = 60000
 local FIXED_FIELDS = 6
-local CALL, ID, TOKENS = ARGV[1], ARGV[4], tonumber(ARGV[5])
-local MOST_CHARGES, LIFE_MS = tonumber(ARGV[6]), tonumber(ARGV[7])
+local CALL, ID, TOKENS, ATTEMPT = ARGV[1], ARGV[4], tonumber(ARGV[5]), ARGV[6]
+local MOST_CHARGES, LIFE_MS = tonumber(ARGV[7]), tonumber(ARGV[8])
 local NOW = now_ms()
 
 local known = redis.call('HMGET', KEYS[1], 'at', 'next', 'requests', 'requests_limit', 'tokens', 'tokens_limit',
@@ -84,7 +85,7 @@ local function charge()
   end
   add(REQUESTS, UNIT)
   add(OWED, UNIT * reserved)
-  redis.call('HSET', KEYS[1], 'charge:' .. ID, text(next_number) .. ' ' .. text(reserved))
+  redis.call('HSET', KEYS[1], 'charge:' .. ID, table.concat({ text(next_number), text(reserved), ATTEMPT }, ' '))
   next_number = next_number + 1
   return {}
 end
@@ -95,12 +96,15 @@ local function settle(used)
   redis.call('HDEL', KEYS[1], 'charge:' .. ID)
 end
 
+local is_this_attempt = known[7] and known[7]:match('%S+$') == ATTEMPT
 local answer = {}
 if CALL == 'charge' then
-  answer = known[7] and {} or charge()
-elseif known[7] then
-  settle(CALL == 'settle' and TOKENS or 0)
-  add(REQUESTS, CALL == 'settle' and 0 or -UNIT)
+  answer = is_this_attempt and {} or charge()
+elseif CALL == 'settle' and known[7] then
+  settle(TOKENS)
+elseif CALL == 'take_back' and is_this_attempt then
+  settle(0)
+  add(REQUESTS, -UNIT)
 end
 save()
 if redis.call('HLEN', KEYS[1]) - FIXED_FIELDS > MOST_CHARGES then
