@@ -52,10 +52,11 @@ class _Roles:
             self._command(arguments), env=self._environment, capture_output=True, text=True, timeout=40, check=False
         )
 
-    def router(self) -> str:
-        """Starts a router; returns its address once it listens."""
-        told = self.until(self.start("router", "--grpc-port", "0"), lambda line: line.startswith('{"host"'))
-        return f"127.0.0.1:{json.loads(told)['port']}"
+    def routers(self, number: int) -> list[str]:
+        """Starts routers; returns their addresses once they listen."""
+        logs = [self.start("router", "--grpc-port", "0") for _ in range(number)]
+        told = [self.until(log, lambda line: line.startswith('{"host"')) for log in logs]
+        return [f"127.0.0.1:{json.loads(line)['port']}" for line in told]
 
     def until(self, log: Path, found: Callable[[str], bool]) -> str:
         """The first printed line of this kind."""
@@ -66,13 +67,6 @@ class _Roles:
                     return line
             assert time.monotonic() < deadline, log.read_text(errors="replace")
             time.sleep(0.02)
-
-    def until_status(self, words: str) -> str:
-        """What `status` prints once these words are in it."""
-        deadline = time.monotonic() + 40
-        while words not in (told := self.run("status").stdout):
-            assert time.monotonic() < deadline, told
-        return told
 
     def _command(self, arguments: tuple[str, ...]) -> list[str]:
         return [sys.executable, "-m", "shardline_cluster.cli.main", *arguments]
@@ -91,18 +85,19 @@ def roles(tmp_path: Path) -> Iterator[_Roles]:
 
 
 async def test_commands_on_one_redis_are_a_cluster_and_each_ends_when_it_is_told(roles: _Roles) -> None:
-    first, second = roles.router(), roles.router()
     roles.start("controller", "--launcher", "local")
-    deployed = roles.run(*DEPLOY, "--endpoint", first)
-    alone = roles.run("controller", "--launcher", "local")
+    endpoints = roles.routers(2)
+    deployed = roles.run(*DEPLOY, "--endpoint", endpoints[0])
     roles.start("replica", "tiny")
-    listed = roles.until_status(" 2/1 ")
+    alone = roles.run("controller", "--launcher", "local")
 
     answers = []
-    for endpoint in (first, second):
+    for endpoint in endpoints:
         async with AsyncClient(endpoint) as client:
+            await _two_ready(client)
             answers.append(await client.generate("hello", model="tiny", max_tokens=5))
-    ends = [await asyncio.to_thread(_end, process) for process in reversed(roles.running)]
+    listed = roles.run("status").stdout
+    ends = await asyncio.gather(*(asyncio.to_thread(_end, process) for process in roles.running))
 
     assert deployed.returncode == 0, deployed.stderr
     assert "ready: shardline generate --model tiny" in deployed.stderr
@@ -112,6 +107,13 @@ async def test_commands_on_one_redis_are_a_cluster_and_each_ends_when_it_is_told
     assert len([line for line in listed.splitlines() if line.startswith("tiny-")]) == 2
     assert [code for code, _ in ends] == [0, 0, 0, 0]
     assert max(took_s for _, took_s in ends) < ENDS_WITHIN_S
+
+
+async def _two_ready(client: AsyncClient) -> None:
+    deadline = time.monotonic() + 40
+    while [model.ready_replicas for model in await client.models()] != [2]:
+        assert time.monotonic() < deadline, "two replicas were not ready in time"
+        await asyncio.sleep(0.05)
 
 
 def _end(process: "subprocess.Popen[bytes]") -> tuple[int, float]:
