@@ -23,7 +23,7 @@ from shardline_cluster.replica.held_request import HeldRequest
 from shardline_cluster.replica.leader_telemetry import LeaderTelemetry
 from shardline_cluster.router.client_events import events_of
 from shardline_cluster.router.router_metrics import RouterMetrics, StreamMeter
-from shardline_cluster.router.stream_reader import SequenceUpdate, StreamUpdate
+from shardline_cluster.router.streams.stream_reader import SequenceUpdate, StreamUpdate
 from shardline_cluster.router.text_assembly import TextAssembly
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload

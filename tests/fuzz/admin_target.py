@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 from shardline_cluster.errors import InvalidRequestError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.json_encoding import from_json, to_json
-from shardline_cluster.router.deployment_messages import wanted_model
+from shardline_cluster.router.admin.deployment_messages import wanted_model
 from shardline_protos import admin_pb2 as pb
 from tests.fuzz.bytes_mutation import mutated
 from tests.fuzz.message_mutation import mutate_message

@@ -10,10 +10,10 @@ from typing import Any
 from google.protobuf.message import DecodeError
 
 from shardline_cluster.errors import InvalidRequestError, UnknownModelError
-from shardline_cluster.router.open_inference_request import TranslatedRequest, translated
-from shardline_cluster.router.open_inference_tensors import pack_texts
+from shardline_cluster.router.admission.validation import check_request
+from shardline_cluster.router.open_inference.request import TranslatedRequest, translated
+from shardline_cluster.router.open_inference.tensors import pack_texts
 from shardline_cluster.router.status_details import status_message, status_metadata
-from shardline_cluster.router.validation import check_request
 from shardline_protos import open_inference_pb2 as pb
 from tests.fuzz.bytes_mutation import mutated
 from tests.fuzz.json_mutation import json_bytes, mutated_json

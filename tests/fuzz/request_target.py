@@ -17,10 +17,10 @@ from shardline_cluster.queue.records import Grant, RequestInfo, SequenceLog, Sub
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.held_request import HeldRequest
 from shardline_cluster.replica.request_plan import read_plan
-from shardline_cluster.router.admission import Admission, submission_of
-from shardline_cluster.router.sampling_validation import ModelLimits
-from shardline_cluster.router.tokenized_request import tokenized
-from shardline_cluster.router.validation import check_against_model, check_request
+from shardline_cluster.router.admission.admission import Admission, submission_of
+from shardline_cluster.router.admission.sampling_validation import ModelLimits
+from shardline_cluster.router.admission.tokenized_request import tokenized
+from shardline_cluster.router.admission.validation import check_against_model, check_request
 from shardline_protos import generation_pb2 as pb
 from shardline_workers.engine import EngineRequest, SequenceStart
 from shardline_workers.ranks.logit_adjustments import check_named_ids

@@ -12,12 +12,12 @@ from shardline_cluster.queue.log_encoding import pack_ids, pack_logprobs
 from shardline_cluster.queue.records import RequestEnd, RequestInfo, RequestState, SequenceFinish, SequenceLog
 from shardline_cluster.queue.request_ids import lane_of
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.router.admission import Admission, submission_of
+from shardline_cluster.router.admission.admission import Admission, submission_of
+from shardline_cluster.router.admission.tokenized_request import tokenized
 from shardline_cluster.router.client_events import events_of, payload_of
-from shardline_cluster.router.open_stream import OpenStream
-from shardline_cluster.router.stream_reader import StreamReader
+from shardline_cluster.router.streams.open_stream import OpenStream
+from shardline_cluster.router.streams.stream_reader import StreamReader
 from shardline_cluster.router.text_assembly import TextAssembly
-from shardline_cluster.router.tokenized_request import tokenized
 from shardline_protos import generation_pb2 as pb
 from shardline_workers.text.simulated_text import simulated_text_model
 from tests.fuzz.bytes_mutation import mutated

@@ -15,10 +15,10 @@ from typing import Any, Protocol, cast
 
 from shardline.errors import ShardlineError as ClientError
 from shardline_cluster.cli.command_parser import WRONG_USAGE
-from shardline_cluster.cli.environment import parse_arguments
-from shardline_cluster.cli.flag_names import in_flags
+from shardline_cluster.cli.flags.environment import parse_arguments
+from shardline_cluster.cli.flags.flag_names import in_flags
+from shardline_cluster.cli.flags.secret_arguments import redacted, take_out_of_sight
 from shardline_cluster.cli.help_format import make_readable
-from shardline_cluster.cli.secret_arguments import redacted, take_out_of_sight
 from shardline_cluster.cli.tour import TourParser
 from shardline_cluster.errors import ConfigurationError, ShardlineError
 
@@ -133,7 +133,7 @@ def command_line(names: Sequence[str] = COMMANDS) -> CommandLine:
 def _load(name: str) -> Command:
     """The command's module, or a stand-in where a package that it needs is not installed: the others work without."""
     try:
-        return cast("Command", importlib.import_module(f"shardline_cluster.cli.{name}"))
+        return cast("Command", importlib.import_module(f"shardline_cluster.cli.commands.{name}"))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.startswith("shardline"):
             raise

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from shardline_cluster.cli.secret_arguments import DiscreetParser
+from shardline_cluster.cli.flags.secret_arguments import DiscreetParser
 
 _TOUR = """\
 usage: shardline COMMAND ...

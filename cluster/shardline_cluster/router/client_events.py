@@ -9,7 +9,7 @@ from shardline_cluster.queue.answers import Accepted, Duplicate, Snapshot
 from shardline_cluster.queue.cursor import Cursor, encode_cursor
 from shardline_cluster.queue.log_encoding import ID_BYTES, unpack_ids
 from shardline_cluster.queue.records import RequestInfo, SequenceLog
-from shardline_cluster.router.stream_reader import StreamUpdate
+from shardline_cluster.router.streams.stream_reader import StreamUpdate
 from shardline_cluster.router.text_assembly import STATES, TextAssembly, finished
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload

@@ -12,7 +12,12 @@ from shardline_cluster.access.memory_rate_limiter import MemoryRateLimiter
 from shardline_cluster.errors import ShardlineError
 from shardline_cluster.queue.answers import Accepted, Duplicate
 from shardline_cluster.queue.records import RequestInfo, SequenceLog, Submission
-from shardline_cluster.router.admission import Admission, refusal, submission_of
+from shardline_cluster.router.admission.admission import Admission, refusal, submission_of
+from shardline_cluster.router.admission.field_checks import check_no_unknown_fields
+from shardline_cluster.router.admission.key_charges import KeyCharges
+from shardline_cluster.router.admission.sampling_validation import ModelLimits
+from shardline_cluster.router.admission.tokenized_request import tokenized
+from shardline_cluster.router.admission.validation import check_against_model, check_request
 from shardline_cluster.router.client_events import (
     accepted_event,
     events_of,
@@ -21,17 +26,12 @@ from shardline_cluster.router.client_events import (
     readable_logs,
     status_of,
 )
-from shardline_cluster.router.client_stream import ClientStream
-from shardline_cluster.router.field_checks import check_no_unknown_fields
-from shardline_cluster.router.key_charges import KeyCharges
 from shardline_cluster.router.model_directory import ModelDirectory, ServedLane, ServedModel
 from shardline_cluster.router.router_telemetry import RequestWatch, RouterTelemetry
-from shardline_cluster.router.sampling_validation import ModelLimits
+from shardline_cluster.router.streams.client_stream import ClientStream
+from shardline_cluster.router.streams.token_streams import TokenStreams
 from shardline_cluster.router.text_assembly import STATES, TextAssembly
 from shardline_cluster.router.text_threads import TextThreads
-from shardline_cluster.router.token_streams import TokenStreams
-from shardline_cluster.router.tokenized_request import tokenized
-from shardline_cluster.router.validation import check_against_model, check_request
 from shardline_cluster.telemetry.log_fields import log_as_about
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload

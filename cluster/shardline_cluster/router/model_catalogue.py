@@ -5,11 +5,16 @@ import asyncio
 from shardline_cluster.errors import InvalidRequestError
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.ready_leaders import ready_leaders
-from shardline_cluster.router.field_checks import check_count, check_no_unknown_fields, check_token_ids, invalid
+from shardline_cluster.router.admission.field_checks import (
+    check_count,
+    check_no_unknown_fields,
+    check_token_ids,
+    invalid,
+)
+from shardline_cluster.router.admission.prompt import chat_ids, text_ids
+from shardline_cluster.router.admission.validation import check_messages
 from shardline_cluster.router.model_directory import ModelDirectory
-from shardline_cluster.router.prompt import chat_ids, text_ids
 from shardline_cluster.router.text_threads import TextThreads
-from shardline_cluster.router.validation import check_messages
 from shardline_protos import generation_pb2 as pb
 from shardline_workers.text.detokenizer import text_of
 from shardline_workers.text.generation_config import told_defaults

@@ -19,8 +19,8 @@ from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_records import DeploymentRecords
 from shardline_cluster.queue.request_ids import lane_of
 from shardline_cluster.queue.request_queue import RequestQueue
-from shardline_cluster.router.lane_streams import unknown_request
-from shardline_cluster.router.token_streams import TokenStreams
+from shardline_cluster.router.streams.lane_streams import unknown_request
+from shardline_cluster.router.streams.token_streams import TokenStreams
 from shardline_workers.text.text_model import TextModel
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from shardline_cluster.errors import ShardlineError
 from shardline_cluster.queue.log_encoding import ID_BYTES
 from shardline_cluster.queue.records import RequestEnd, RequestState
-from shardline_cluster.router.stream_reader import StreamUpdate
+from shardline_cluster.router.streams.stream_reader import StreamUpdate
 from shardline_cluster.telemetry.instruments import PREFIX, Instruments
 from shardline_cluster.telemetry.token_histogram import TokenSeries
 

@@ -21,16 +21,16 @@ from shardline_cluster.fleet.redis_record_store import RedisRecordStore
 from shardline_cluster.queue.counted_lanes import CountedLanes
 from shardline_cluster.queue.lane_names import keys_key
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
-from shardline_cluster.router.administration import Administration
-from shardline_cluster.router.deployment_administration import DeploymentAdministration
-from shardline_cluster.router.key_administration import KeyAdministration
+from shardline_cluster.router.admin.administration import Administration
+from shardline_cluster.router.admin.deployment_administration import DeploymentAdministration
+from shardline_cluster.router.admin.key_administration import KeyAdministration
+from shardline_cluster.router.admin.usage_administration import UsageAdministration
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_metrics import LaneReadings, RouterMetrics
 from shardline_cluster.router.router_server import RouterServer
 from shardline_cluster.router.router_telemetry import RouterTelemetry
 from shardline_cluster.router.text_loading import load_deployed_text
-from shardline_cluster.router.usage_administration import UsageAdministration
 from shardline_cluster.telemetry.tracer_choice import open_tracer
 
 STOP_LIMIT_S = 9.0  # of the ten that are promised

@@ -14,17 +14,17 @@ from shardline_cluster.access.gate import Gate
 from shardline_cluster.access.memory_rate_limiter import MemoryRateLimiter
 from shardline_cluster.access.rate_limiter import RateLimiter
 from shardline_cluster.errors import ConfigurationError, ShuttingDownError
-from shardline_cluster.router.admin_service import AdminService
-from shardline_cluster.router.administration import Administration
+from shardline_cluster.router.admin.admin_service import AdminService
+from shardline_cluster.router.admin.administration import Administration
+from shardline_cluster.router.admission.key_charges import KeyCharges
 from shardline_cluster.router.generation import Generation
 from shardline_cluster.router.generation_service import GenerationService
-from shardline_cluster.router.key_charges import KeyCharges
 from shardline_cluster.router.malformed_requests import MAX_REQUEST_BYTES, MalformedRequests
 from shardline_cluster.router.model_catalogue import ModelCatalogue
 from shardline_cluster.router.model_directory import ModelDirectory
-from shardline_cluster.router.open_inference_generation import OpenInferenceGeneration
-from shardline_cluster.router.open_inference_models import OpenInferenceModels
-from shardline_cluster.router.open_inference_service import OpenInferenceService
+from shardline_cluster.router.open_inference.generation import OpenInferenceGeneration
+from shardline_cluster.router.open_inference.models import OpenInferenceModels
+from shardline_cluster.router.open_inference.service import OpenInferenceService
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_health import RouterHealth
 from shardline_cluster.router.router_telemetry import RouterTelemetry

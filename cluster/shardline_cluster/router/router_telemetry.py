@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from shardline_cluster.errors import ShardlineError
 from shardline_cluster.queue.answers import Accepted, Duplicate
 from shardline_cluster.router.router_metrics import RouterMetrics, StreamMeter, finished_reason
-from shardline_cluster.router.stream_reader import StreamUpdate
+from shardline_cluster.router.streams.stream_reader import StreamUpdate
 from shardline_cluster.telemetry.tracing import NoTracer, Span, SpanKind, Tracer
 from shardline_protos import generation_pb2 as pb
 

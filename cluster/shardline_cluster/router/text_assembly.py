@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
 from shardline_cluster.queue.log_encoding import unpack_ids, unpack_logprobs
 from shardline_cluster.queue.records import RequestEnd, RequestState, SequenceFinish, SequenceLog
-from shardline_cluster.router.stream_reader import SequenceUpdate
+from shardline_cluster.router.streams.stream_reader import SequenceUpdate
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.engine import FinishReason

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from shardline_cluster.cli import models, standard_input
+from shardline_cluster.cli import standard_input
+from shardline_cluster.cli.commands import models
 from shardline_cluster.cli.main import main
 from shardline_cluster.cli.run_file import RunFile, write_run_file
 from shardline_cluster.fleet.deployment import Deployment

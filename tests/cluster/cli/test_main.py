@@ -106,7 +106,7 @@ def test_interrupts_and_readers_that_leave_are_no_tracebacks(
     def fail(_: object) -> int:
         raise error
 
-    monkeypatch.setattr("shardline_cluster.cli.version.run", fail)
+    monkeypatch.setattr("shardline_cluster.cli.commands.version.run", fail)
 
     assert main(["version"]) == code
 
@@ -117,7 +117,7 @@ def test_a_command_whose_packages_are_missing_says_which_and_the_others_work(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def import_module(name: str) -> object:
-        if name == "shardline_cluster.cli.serve":
+        if name == "shardline_cluster.cli.commands.serve":
             raise ModuleNotFoundError("No module named 'redis.asyncio'", name="redis.asyncio")
         return importlib.import_module(name)
 

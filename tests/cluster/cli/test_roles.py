@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from shardline_cluster.cli import controller, router
+from shardline_cluster.cli.commands import controller, router
 from shardline_cluster.cli.main import main
 from shardline_cluster.serve.role_folder import controller_folder
 

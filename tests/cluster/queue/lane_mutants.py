@@ -20,9 +20,9 @@ from shardline_cluster.queue.memory_members import MemoryLeader
 from shardline_cluster.queue.memory_record import MemoryRecord
 from shardline_cluster.queue.records import Grant, RequestEnd
 from shardline_cluster.replica.held_requests import HeldRequests
-from shardline_cluster.router.lane_calls import LaneCall
-from shardline_cluster.router.lane_streams import LaneStreams
-from shardline_cluster.router.recent_requests import RecentRequests
+from shardline_cluster.router.streams.lane_calls import LaneCall
+from shardline_cluster.router.streams.lane_streams import LaneStreams
+from shardline_cluster.router.streams.recent_requests import RecentRequests
 
 Mutant = Callable[[pytest.MonkeyPatch], None]
 

@@ -13,9 +13,9 @@ from shardline_cluster.queue.published import Published, QueueMessage
 from shardline_cluster.queue.records import RequestEnd, RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.router.lane_calls import AttachStream, DetachStream, LaneCall
-from shardline_cluster.router.lane_streams import LaneStreams
-from shardline_cluster.router.stream_reader import StreamReader, StreamUpdate
+from shardline_cluster.router.streams.lane_calls import AttachStream, DetachStream, LaneCall
+from shardline_cluster.router.streams.lane_streams import LaneStreams
+from shardline_cluster.router.streams.stream_reader import StreamReader, StreamUpdate
 from tests.cluster.queue.lane_wire import Call, Clock, Wire
 
 

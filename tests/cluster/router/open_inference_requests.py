@@ -5,7 +5,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-from shardline_cluster.router.open_inference_tensors import pack_texts, unpack_texts
+from shardline_cluster.router.open_inference.tensors import pack_texts, unpack_texts
 from shardline_protos import open_inference_pb2 as oip
 
 FORMATS = {"UINT32": "I", "FP32": "f"}

@@ -26,15 +26,15 @@ from shardline_cluster.fleet.memory_record_store import MemoryRecordStore
 from shardline_cluster.queue.answers import CommitCode
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.router.administration import Administration
-from shardline_cluster.router.deployment_administration import DeploymentAdministration
-from shardline_cluster.router.key_administration import KeyAdministration
+from shardline_cluster.router.admin.administration import Administration
+from shardline_cluster.router.admin.deployment_administration import DeploymentAdministration
+from shardline_cluster.router.admin.key_administration import KeyAdministration
+from shardline_cluster.router.admin.usage_administration import UsageAdministration
 from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.router.router_server import RouterServer
 from shardline_cluster.router.router_telemetry import RouterTelemetry
-from shardline_cluster.router.token_streams import TokenStreams
-from shardline_cluster.router.usage_administration import UsageAdministration
+from shardline_cluster.router.streams.token_streams import TokenStreams
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
 from shardline_workers.text.simulated_text import simulated_text_model

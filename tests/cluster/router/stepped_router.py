@@ -14,9 +14,9 @@ from shardline_cluster.queue.published import Published, Subscribed
 from shardline_cluster.queue.records import RequestInfo, Submission
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.router.lane_calls import AttachStream, LaneCall, RestoreRequest
-from shardline_cluster.router.lane_streams import LaneStreams
-from shardline_cluster.router.stream_reader import StreamReader
+from shardline_cluster.router.streams.lane_calls import AttachStream, LaneCall, RestoreRequest
+from shardline_cluster.router.streams.lane_streams import LaneStreams
+from shardline_cluster.router.streams.stream_reader import StreamReader
 from tests.cluster.queue.lane_calls import a_submission
 
 LANE = "lane"

@@ -12,7 +12,7 @@ from shardline_cluster.queue.log_encoding import pack_ids
 from shardline_cluster.queue.records import RequestEnd, RequestState, SequenceFinish
 from shardline_cluster.router.router_metrics import RouterMetrics, StreamMeter, finished_reason
 from shardline_cluster.router.router_telemetry import RouterTelemetry
-from shardline_cluster.router.stream_reader import SequenceUpdate, StreamUpdate
+from shardline_cluster.router.streams.stream_reader import SequenceUpdate, StreamUpdate
 from shardline_protos import generation_pb2 as pb
 from tests.cluster.router.router_bench import (
     MODEL,

@@ -21,9 +21,9 @@ from shardline_cluster.fleet.memory_record_store import MemoryRecordStore
 from shardline_cluster.fleet.versioned_records import Versioned
 from shardline_cluster.queue.answers import Snapshot
 from shardline_cluster.queue.records import RequestState
-from shardline_cluster.router.admin_service import AdminService
+from shardline_cluster.router.admin.admin_service import AdminService
 from shardline_cluster.router.generation_service import GenerationService
-from shardline_cluster.router.open_inference_service import OpenInferenceService
+from shardline_cluster.router.open_inference.service import OpenInferenceService
 from shardline_protos import admin_pb2
 from shardline_protos import generation_pb2 as pb
 from shardline_protos import open_inference_pb2 as oip

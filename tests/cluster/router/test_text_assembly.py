@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from shardline_cluster.queue.cursor import decode_cursor
 from shardline_cluster.queue.log_encoding import pack_ids
 from shardline_cluster.queue.records import RequestEnd, RequestState, SequenceFinish, SequenceLog
-from shardline_cluster.router.stream_reader import SequenceUpdate
+from shardline_cluster.router.streams.stream_reader import SequenceUpdate
 from shardline_cluster.router.text_assembly import TextAssembly, finished
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload

@@ -1,0 +1,1 @@
+"""What `shardline doctor` looks at."""

@@ -1,0 +1,1 @@
+"""A conversation at a terminal: what is typed, said, kept and shown."""

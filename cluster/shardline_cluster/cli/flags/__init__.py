@@ -1,0 +1,1 @@
+"""Flags that commands share, and where else their values come from."""

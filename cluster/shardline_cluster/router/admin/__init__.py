@@ -1,0 +1,1 @@
+"""What operators ask a router: deployments, replicas, keys, usage."""
