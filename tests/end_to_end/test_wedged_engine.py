@@ -12,6 +12,7 @@ from shardline_cluster.fleet.memory_exporters import MemoryExporterList
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.queue.answers import Snapshot
 from shardline_cluster.queue.records import RequestState
+from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.replica.engine_choice import LoadedModel
 from shardline_cluster.replica.replica_process import run_replica
 from shardline_workers.engine import StepResult
@@ -60,7 +61,7 @@ async def _look(bench: RouterBench, request_id: str) -> Snapshot:
 
 async def test_a_step_over_its_limit_takes_the_model_out_of_service_and_gives_its_request_back() -> None:
     engine = HangingEngine()
-    async with open_bench() as bench:
+    async with open_bench(QueueTerms.short()) as bench:  # the lease that its request waits for is short
         router = await bench.start_router()
         stub: Any = HealthStub(router.channel)
         watch = stub.Watch(health_pb2.HealthCheckRequest(service=MODEL))
