@@ -137,6 +137,24 @@ async def test_health_and_reflection_ask_for_no_key(world: _World) -> None:
     assert "shardline.v1.Admin" in {service.name for service in listed.list_services_response.service}
 
 
+@pytest.mark.parametrize("request_", [b"\xff\xff", b"\x0a\x80\x80\x04" + b"x" * 65_536], ids=["malformed", "long"])
+async def test_strangers_cannot_fill_log_or_memory_through_health_and_reflection(
+    world: _World, request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel: Any = world.router.channel
+    calls: list[Any] = [
+        channel.unary_unary("/grpc.health.v1.Health/Check")(request_),
+        channel.unary_stream("/grpc.health.v1.Health/Watch")(request_),
+        channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")(iter([request_])),
+    ]
+
+    errors = [await _error(call) for call in calls]
+
+    assert [error.code() for error in errors] == [grpc.StatusCode.INVALID_ARGUMENT] * 3
+    assert "at most 4096 are allowed" in str(errors[0].details()) or "malformed" in str(errors[0].details())
+    assert caplog.text == ""
+
+
 async def test_a_key_does_what_its_scopes_allow_and_no_more(world: _World) -> None:
     tenant = await _error(world.admin.ListKeys(admin_pb2.ListKeysRequest(), metadata=_shown("a")))
     operator = await _error(world.router.stub.Generate(request(), metadata=_shown("ops")))
