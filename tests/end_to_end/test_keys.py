@@ -1,4 +1,4 @@
-"""Keys and two tenants on a whole cluster: wrong, expired, revoked in mid-stream, forgotten by Redis."""
+"""Keys and two tenants on a whole cluster with TLS: wrong, expired, revoked in mid-stream, forgotten by Redis."""
 
 import asyncio
 import json
@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from shardline import AsyncClient
-from shardline.errors import UnauthenticatedError, UnknownRequestError
+from shardline import AsyncClient, TlsOptions
+from shardline.errors import TlsError, UnauthenticatedError, UnknownRequestError
 from shardline.results import RequestState
 from shardline_cluster.queue.lane_names import keys_key
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections
+from tests.certificates import ROUTER_NAME, Authority
 from tests.end_to_end.served_cluster import ROUTER, ServedCluster, served_cluster
 from tests.end_to_end.streams import Heard, hear
 
@@ -33,9 +34,10 @@ KNOWN_WITHIN_S = 10.0  # two seconds are promised; a loaded machine takes longer
 class _World:
     cluster: ServedCluster
     keys_file: Path
+    tls: TlsOptions
 
     def client(self, secret: str | None) -> AsyncClient:
-        return AsyncClient(self.cluster.endpoint, api_key=secret)
+        return AsyncClient(self.cluster.endpoint, api_key=secret, tls=self.tls)
 
     def keys(self, *arguments: str) -> str:
         """`shardline keys …`, which finds the operator's key in its environment; what it prints."""
@@ -51,11 +53,13 @@ class _World:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[_World]:
-    keys_file = tmp_path_factory.mktemp("keys") / "keys.jsonl"
+    folder = tmp_path_factory.mktemp("keys")
+    keys_file, authority = folder / "keys.jsonl", Authority(folder)
     _write(keys_file, FILED)
-    environment = {"SHARDLINE_API_KEY": OPERATOR}
-    with served_cluster(*SERVE, "--api-keys-file", str(keys_file), environment=environment) as cluster:
-        yield _World(cluster, keys_file)
+    own = authority.pair()
+    files = ("--api-keys-file", keys_file, "--tls-cert", own.cert, "--tls-key", own.key)
+    with served_cluster(*SERVE, *map(str, files), environment={"SHARDLINE_API_KEY": OPERATOR}) as cluster:
+        yield _World(cluster, keys_file, TlsOptions(ca=authority.file, server_name=ROUTER_NAME))
 
 
 def _write(keys_file: Path, secret: str) -> None:
@@ -94,6 +98,9 @@ async def _refusal(world: _World, secret: str | None) -> str:
 
 async def test_nobody_comes_in_without_a_good_key_and_no_process_but_serve_holds_a_secret(world: _World) -> None:
     told = [await _refusal(world, secret) for secret in (None, "sesame-of-a-stranger")]
+    async with AsyncClient(world.cluster.endpoint, api_key=FILED) as in_plain_text:
+        with pytest.raises(TlsError, match="it speaks TLS there, and this client plain text"):
+            await in_plain_text.generate("hi", max_tokens=3)
     async with world.client(FILED) as client:
         completion = await client.generate("hi", max_tokens=3)
 

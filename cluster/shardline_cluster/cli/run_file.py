@@ -35,7 +35,7 @@ class RunFile:
     endpoints: tuple[str, ...]  # of the routers, `host:port` each
     tls: bool = False  # whether TLS is spoken there
     local_endpoints: tuple[str, ...] = ()  # of the same routers, `unix:path` each, where they speak TLS elsewhere
-    redis_url: str
+    redis_url: str = field(repr=False)  # may hold a password
     redis_prefix: str  # what the names of all its keys begin with
     pid: int
     started: float  # seconds since 1970

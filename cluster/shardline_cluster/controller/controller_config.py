@@ -12,7 +12,7 @@ from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 class ControllerConfig:
     """Which Redis, which cluster's deployments, and how often to look."""
 
-    redis_url: str
+    redis_url: str = field(repr=False)  # may hold a password
     prefix: str = "shardline"
     terms: QueueTerms = field(default_factory=QueueTerms)
     cluster: str = DEFAULT_CLUSTER  # it keeps the replicas of this cluster's deployments

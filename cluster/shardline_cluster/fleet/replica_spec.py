@@ -14,7 +14,7 @@ class ReplicaSpec:
     deployment: Deployment
     replica: str
     incarnation: str
-    redis_url: str
+    redis_url: str = field(repr=False)  # may hold a password
     prefix: str
     terms: QueueTerms
     replicas_on_host: int = 1  # threads are divided by it

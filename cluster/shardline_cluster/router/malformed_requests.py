@@ -4,7 +4,8 @@ grpc.aio calls a request that it cannot parse UNKNOWN and logs a traceback: clie
 stranger could fill the log. One that is too long it calls RESOURCE_EXHAUSTED, as if it could be sent again later.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,15 +29,17 @@ class Malformed:
 
 
 class MalformedRequests(grpc.aio.ServerInterceptor):
-    """Answers INVALID_ARGUMENT in the place of the methods of some services, given by their full names.
+    """Answers INVALID_ARGUMENT in the place of the methods of some services.
 
     A method that reads a stream of requests gets an InvalidRequestError from it instead, which `ServiceShell` answers.
     """
 
-    def __init__(self, *services: str, on_refused: Callable[[], None] = lambda: None) -> None:
-        """`on_refused` hears of each request that no service gets to see."""
+    def __init__(self, services: Mapping[str, int], *, on_refused: Callable[[], None] = lambda: None) -> None:
+        """`services`: their full names, and how many bytes a request may have. `on_refused` hears of each request that
+        no service gets to see.
+        """
+        self._services = services
         self._on_refused = on_refused
-        self._prefixes = tuple(f"/{service}/" for service in services)
 
     async def intercept_service(
         self,
@@ -45,22 +48,21 @@ class MalformedRequests(grpc.aio.ServerInterceptor):
     ) -> Any:
         """The method's handler, behind a look at the bytes."""
         handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(self._prefixes):
+        most_bytes = self._services.get(handler_call_details.method.lstrip("/").partition("/")[0])
+        if handler is None or most_bytes is None:
             return handler
         make, behaviour = _kind_of(handler, self._on_refused)
         return make(
             behaviour,
-            request_deserializer=_parsing(handler.request_deserializer),
+            request_deserializer=_parsing(handler.request_deserializer, most_bytes),
             response_serializer=handler.response_serializer,
         )
 
 
-def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def _parsing(parse: Callable[[bytes], Any], most_bytes: int) -> Callable[[bytes], Any]:
     def parse_or_say_why(message: bytes) -> Any:
-        if len(message) > MAX_REQUEST_BYTES:
-            return Malformed(
-                f"the request has {len(message)} bytes, but at most {MAX_REQUEST_BYTES} are allowed: shorten it"
-            )
+        if len(message) > most_bytes:
+            return Malformed(f"the request has {len(message)} bytes, but at most {most_bytes} are allowed: shorten it")
         try:
             return parse(message)
         except DecodeError as error:
@@ -71,11 +73,13 @@ def _parsing(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return parse_or_say_why
 
 
-def _kind_of(handler: Any, on_refused: Callable[[], None]) -> tuple[Callable[..., Any], Behaviour]:
+def _kind_of(handler: Any, on_refused: Callable[[], None]) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """How a handler like this one is made, and what it does, without malformed requests."""
     if handler.request_streaming:
         assert handler.response_streaming, "no service has a method that answers a stream of requests with one message"
-        return grpc.stream_stream_rpc_method_handler, _reading(handler.stream_stream)
+        generates = inspect.isasyncgenfunction(handler.stream_stream)
+        reading = _generating(handler.stream_stream, on_refused) if generates else _reading(handler.stream_stream)
+        return grpc.stream_stream_rpc_method_handler, reading
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler, _refusing(handler.unary_stream, on_refused)
     return grpc.unary_unary_rpc_method_handler, _refusing(handler.unary_unary, on_refused)
@@ -94,6 +98,22 @@ def _refusing(behaviour: Behaviour, on_refused: Callable[[], None]) -> Behaviour
 def _reading(behaviour: Behaviour) -> Behaviour:
     async def behave(requests: AsyncIterator[Any], context: Context) -> Any:
         return await behaviour(_well_formed(requests), context)
+
+    return behave
+
+
+def _generating(
+    behaviour: Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]], on_refused: Callable[[], None]
+) -> Callable[[AsyncIterator[Any], Context], AsyncIterator[Any]]:
+    """A method that gives its answers away, such as reflection's: nobody around it tells an error."""
+
+    async def behave(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        try:
+            async for answer in behaviour(_well_formed(requests), context):
+                yield answer
+        except InvalidRequestError as error:
+            on_refused()
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     return behave
 

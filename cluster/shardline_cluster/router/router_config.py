@@ -16,7 +16,7 @@ class RouterConfig:
 
     host: str = "127.0.0.1"
     port: int = 50051  # 0: any free one; it is told on standard output
-    redis_url: str
+    redis_url: str = field(repr=False)  # may hold a password
     prefix: str = "shardline"
     terms: QueueTerms
     reuse_port: bool = False  # several routers share the port

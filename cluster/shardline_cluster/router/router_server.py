@@ -43,8 +43,13 @@ log = logging.getLogger(__name__)
 GENERATION_SERVICE = pb.DESCRIPTOR.services_by_name["Generation"].full_name
 ADMIN_SERVICE = admin_pb2.DESCRIPTOR.services_by_name["Admin"].full_name
 OPEN_INFERENCE_SERVICE = open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+HEALTH_SERVICE = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 SERVICES = (GENERATION_SERVICE, ADMIN_SERVICE, OPEN_INFERENCE_SERVICE)
 SERVED_NAMES = ("", *SERVICES)  # the empty name is the whole server
+MAX_NAME_BYTES = 4096  # of a question that needs no key: all of them only name something
+REQUEST_BYTES = dict.fromkeys(SERVICES, MAX_REQUEST_BYTES) | dict.fromkeys(
+    (HEALTH_SERVICE, reflection.SERVICE_NAME), MAX_NAME_BYTES
+)
 MAX_MESSAGE_BYTES = 16 << 20
 STOP_GRACE_S = 2.0  # for handlers to tell their clients where to go
 PING_AFTER_MS = 60_000  # without a word of a client
@@ -94,7 +99,7 @@ class RouterServer:
         self._health = RouterHealth(directory, SERVED_NAMES, self._telemetry.metrics)
         self._server = grpc.aio.server(
             options=[*_OPTIONS, ("grpc.so_reuseport", int(config.reuse_port))],
-            interceptors=[MalformedRequests(*SERVICES, on_refused=self._telemetry.metrics.malformed)],
+            interceptors=[MalformedRequests(REQUEST_BYTES, on_refused=self._telemetry.metrics.malformed)],
         )
         self._add_services()
         self._config = config
@@ -114,8 +119,7 @@ class RouterServer:
             add_AdminServicer_to_server(admin, self._server)  # type: ignore[no-untyped-call]
         add_HealthServicer_to_server(self._health.servicer, self._server)
         names = [name for name in SERVICES if name != ADMIN_SERVICE or self._administration is not None]
-        names.append(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-        reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), self._server)
+        reflection.enable_server_reflection((*names, HEALTH_SERVICE, reflection.SERVICE_NAME), self._server)
 
     async def start(self) -> int:
         """Listens; returns the port.

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, NoReturn, TypeVar
@@ -12,8 +12,8 @@ import grpc.aio
 
 from shardline_cluster.access.api_key import Scope
 from shardline_cluster.access.caller import Caller
-from shardline_cluster.access.gate import Gate
-from shardline_cluster.errors import PermissionDeniedError, ShardlineError
+from shardline_cluster.access.gate import AUTHORIZATION, Gate
+from shardline_cluster.errors import PermissionDeniedError, ShardlineError, UnauthenticatedError
 from shardline_cluster.router.router_telemetry import RouterTelemetry
 from shardline_cluster.router.status_details import status_message, status_metadata
 from shardline_cluster.telemetry.tracing import checked_traceparent
@@ -34,7 +34,7 @@ class ServiceShell:
     async def answer(self, context: Context, scope: Scope, work: Callable[[Caller], Awaitable[R]]) -> R:
         """The answer of a call, or its abort. A caller who is shut out meanwhile gets none: it may take minutes."""
         try:
-            caller = self._caller(context, scope)
+            caller = self.caller(context, scope)
             with self._gate.watch(caller) as shut_out:
                 return await _unless(shut_out, work(caller))
         except ShardlineError as error:
@@ -50,7 +50,7 @@ class ServiceShell:
         A caller whose key is revoked or expires in between gets an UNAUTHENTICATED end at once.
         """
         try:
-            caller = self._caller(context, scope)
+            caller = self.caller(context, scope)
             with self._gate.watch(caller) as shut_out:
                 await _unless(shut_out, _write_all(events(caller), context))
         except ShardlineError as error:
@@ -65,8 +65,15 @@ class ServiceShell:
         """Counts an error that is told within an answer, after which the call goes on."""
         self._metrics.failed(error)
 
-    def _caller(self, context: Context, scope: Scope) -> Caller:
-        metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    def caller(self, context: Context, scope: Scope) -> Caller:
+        """Who calls, as of now. A call that takes several requests asks for each: limits and scopes change meanwhile.
+
+        Raises:
+            UnauthenticatedError: he shows no good key where one is needed.
+            PermissionDeniedError: his key lacks the scope.
+            QueueUnavailableError: the keys are not known yet.
+        """
+        metadata = _metadata_of(context)
         caller = self._gate.admit(metadata, time_remaining_s=context.time_remaining())
         if scope not in caller.scopes:
             who = f"the key {caller.key_id}" if caller.key_id else "a caller without a key"
@@ -74,6 +81,15 @@ class ServiceShell:
                 f"{who} lacks the scope {scope.value!r}, which this call needs: use a key that has it"
             )
         return replace(caller, traceparent=checked_traceparent(metadata.get("traceparent", "")))
+
+
+def _metadata_of(context: Context) -> Mapping[str, str]:
+    """By name. Of a name that comes twice the last counts, but for a key: a proxy may have looked at the first one."""
+    told = [(name, value) for name, value in context.invocation_metadata() or () if isinstance(value, str)]
+    num_keys = sum(1 for name, _ in told if name == AUTHORIZATION)
+    if num_keys > 1:
+        raise UnauthenticatedError(f"the metadata `{AUTHORIZATION}` is there {num_keys} times: show one key")
+    return dict(told)
 
 
 async def _write_all(events: AsyncGenerator[R, None], context: Context) -> None:

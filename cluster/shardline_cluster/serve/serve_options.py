@@ -37,7 +37,7 @@ class ServeOptions:
     num_routers: int = 1
     num_replicas: int = 1
     engine: EngineOptions = field(default_factory=EngineOptions)
-    redis_url: str | None = None  # None: an embedded server
+    redis_url: str | None = field(default=None, repr=False)  # None: an embedded server
     redis_prefix: str = "shardline"
     ray_address: str | None = None  # None: a Ray cluster of its own
     durability: Durability = Durability.RELAXED

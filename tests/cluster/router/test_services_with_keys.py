@@ -137,6 +137,24 @@ async def test_health_and_reflection_ask_for_no_key(world: _World) -> None:
     assert "shardline.v1.Admin" in {service.name for service in listed.list_services_response.service}
 
 
+@pytest.mark.parametrize("request_", [b"\xff\xff", b"\x0a\x80\x80\x04" + b"x" * 65_536], ids=["malformed", "long"])
+async def test_strangers_cannot_fill_log_or_memory_through_health_and_reflection(
+    world: _World, request_: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    channel: Any = world.router.channel
+    calls: list[Any] = [
+        channel.unary_unary("/grpc.health.v1.Health/Check")(request_),
+        channel.unary_stream("/grpc.health.v1.Health/Watch")(request_),
+        channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")(iter([request_])),
+    ]
+
+    errors = [await _error(call) for call in calls]
+
+    assert [error.code() for error in errors] == [grpc.StatusCode.INVALID_ARGUMENT] * 3
+    assert "at most 4096 are allowed" in str(errors[0].details()) or "malformed" in str(errors[0].details())
+    assert caplog.text == ""
+
+
 async def test_a_key_does_what_its_scopes_allow_and_no_more(world: _World) -> None:
     tenant = await _error(world.admin.ListKeys(admin_pb2.ListKeysRequest(), metadata=_shown("a")))
     operator = await _error(world.router.stub.Generate(request(), metadata=_shown("ops")))
@@ -144,6 +162,13 @@ async def test_a_key_does_what_its_scopes_allow_and_no_more(world: _World) -> No
     assert (tenant.code(), operator.code()) == (grpc.StatusCode.PERMISSION_DENIED, grpc.StatusCode.PERMISSION_DENIED)
     assert "the key a lacks the scope 'admin'" in str(tenant.details())
     assert "the key ops lacks the scope 'generate'" in str(operator.details())
+
+
+async def test_of_two_keys_none_counts(world: _World) -> None:
+    refused = await _error(world.admin.ListKeys(admin_pb2.ListKeysRequest(), metadata=(*_shown("a"), *_shown("ops"))))
+
+    assert refused.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert "`authorization` is there 2 times: show one key" in str(refused.details())
 
 
 async def test_callers_without_a_key_may_generate_and_no_more_where_they_are_allowed() -> None:
@@ -246,6 +271,26 @@ async def test_a_revoked_key_ends_streams_and_answers_of_the_open_inference_prot
     assert first.infer_response.outputs
     assert [error.code() for error in refusals] == [grpc.StatusCode.UNAUTHENTICATED] * 2
     assert all("the key a was revoked" in str(error.details()) for error in refusals)
+
+
+async def test_each_request_of_an_open_stream_has_the_limits_that_its_key_has_by_then(world: _World) -> None:
+    stub: Any = GRPCInferenceServiceStub(world.router.channel)  # type: ignore[no-untyped-call]
+    stream = stub.ModelStreamInfer(metadata=_shown("a"))
+    for _ in range(2):
+        await stream.write(infer_request("one"))
+        await world.bench.say(await _claimed(world), "1", finish=LENGTH)
+        assert not (await stream.read()).error_message
+
+    limits = admin_pb2.Limits(requests_per_minute=1)
+    await world.admin.UpdateKey(admin_pb2.UpdateKeyRequest(id="a", limits=limits), metadata=_shown("ops"))
+    await stream.write(infer_request("one"))
+    await world.bench.say(await _claimed(world), "1", finish=LENGTH)
+    allowed = await stream.read()
+    await stream.write(infer_request("one"))
+    refused = await stream.read()
+
+    assert not allowed.error_message
+    assert "the key a may use 1 requests a minute" in refused.error_message
 
 
 async def _claimed(world: _World) -> str:

@@ -4,7 +4,7 @@ import argparse
 import asyncio
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from shardline_cluster.cli.flags.redis_flags import add_redis_flags, redis_url
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 class QueueAddress:
     """Where a cluster's keys lie."""
 
-    redis_url: str
+    redis_url: str = field(repr=False)  # may hold a password
     prefix: str
 
 

@@ -72,7 +72,7 @@ class KeyAdministration:
         return pb.ListKeysResponse(keys=[key_message(known) for known in self._keyring.table.known()])
 
     async def update(self, request: pb.UpdateKeyRequest, caller: Caller) -> pb.Key:
-        """Changes limits, label or expiry; streams that are open go on under the old limits.
+        """Changes limits, label or expiry; what was accepted before goes on under the old limits.
 
         Raises:
             InvalidRequestError: a field is wrong, or nothing is to be changed.

@@ -1,6 +1,5 @@
 """`inference.GRPCInferenceService`, the Open Inference Protocol version 2, over grpc.aio."""
 
-import dataclasses
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from shardline_cluster.access.api_key import Scope
@@ -71,14 +70,11 @@ class OpenInferenceService(GRPCInferenceServiceServicer):
     ) -> None:
         """Answers requests as they come."""
 
-        def responses(caller: Caller) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
-            return InferenceStream(lambda request: answers(request, caller), self._shell.told).responses(
-                request_iterator
-            )
+        def responses(_caller: Caller) -> AsyncGenerator[pb.ModelStreamInferResponse, None]:
+            return InferenceStream(answers, self._shell.told).responses(request_iterator)
 
-        def answers(request: pb.ModelInferRequest, caller: Caller) -> AsyncGenerator[Answer, None]:
-            now = dataclasses.replace(caller, time_remaining_s=context.time_remaining())
-            return self._generation.parts(request, now)
+        def answers(request: pb.ModelInferRequest) -> AsyncGenerator[Answer, None]:
+            return self._generation.parts(request, self._shell.caller(context, NEEDED))
 
         await self._shell.stream(context, NEEDED, responses)
 
