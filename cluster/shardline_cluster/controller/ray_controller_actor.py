@@ -46,11 +46,12 @@ class ControllerActor:
         return self._config_json
 
     def stop_replicas(self, grace_s: float) -> None:
-        """Ends the rounds, lets all replicas drain, and kills what is left after `grace_s`."""
+        """Ends the rounds, lets all replicas drain, kills what is left after `grace_s`, and gives the lease back."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
         if self._controller is not None:
             self._loop.run_until_complete(self._controller.stop_replicas(grace_s))
+            self._loop.run_until_complete(self._controller.close())
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)

@@ -31,7 +31,7 @@ def test_news_are_of_all_lanes_and_of_those_that_are_gone() -> None:
 
     assert first == ["tiny-1-0: loading the model"]
     assert second == ["tiny-1-0: ready", "other-2-0: ready"]
-    assert third == ["tiny: no longer served (tiny-1)"]
+    assert third == ["tiny: the lane tiny-1 is served no longer"]
 
 
 def test_each_state_is_told_once() -> None:
