@@ -4,9 +4,9 @@ import pytest
 
 from shardline_cluster.access.access_rules import AccessRules
 from shardline_cluster.access.api_key import ApiKey
+from shardline_cluster.cli.commands.status import QueueAddress
 from shardline_cluster.cli.router_address import RouterAddress
 from shardline_cluster.cli.run_file import RunFile
-from shardline_cluster.cli.status import QueueAddress
 from shardline_cluster.controller.controller_config import ControllerConfig
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.queue.redis_connection import RedisAddress

@@ -26,7 +26,11 @@ class FleetNews:
     def of(self, fleet: FleetReport) -> list[str]:
         """Lines for people: lanes that are served no more, then each lane's changes."""
         now = {report.lane: report for report in fleet.deployments}
-        lines = [f"{report.name}: the lane {lane} is served no longer" for lane, report in self._seen.items() if lane not in now]
+        lines = [
+            f"{report.name}: the lane {lane} is served no longer"
+            for lane, report in self._seen.items()
+            if lane not in now
+        ]
         for lane, report in now.items():
             lines.extend(changes(self._seen.get(lane), report))
         self._seen = now
