@@ -23,7 +23,7 @@ def make_apply(random: Random) -> bytes:
     options.chat_template = "{{ messages[0].content }}"
     for _ in range(random.choice((0, 1, 2, 4))):
         mutate_message(random, options if random.random() < 0.7 else request)
-    content = request.SerializeToString()
+    content = request.SerializeToString(deterministic=True)
     return mutated(random, content) if random.random() < 0.2 else content
 
 

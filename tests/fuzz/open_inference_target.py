@@ -56,7 +56,7 @@ def make_infer_request(random: Random) -> bytes:
         _send_in_fields(request)
     for _ in range(random.choice((0, 0, 0, 1, 1, 2))):
         mutate_message(random, request)
-    content = request.SerializeToString()
+    content = request.SerializeToString(deterministic=True)
     return mutated(random, content) if random.random() < 0.15 else content
 
 

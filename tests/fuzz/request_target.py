@@ -67,7 +67,7 @@ def make_request(random: Random) -> bytes:
             request.ClearField("sampling")
     for _ in range(random.choice((0, 1, 1, 2, 2, 3, 5))):
         mutate_message(random, request.sampling if random.random() < 0.5 else request)
-    content = request.SerializeToString()
+    content = request.SerializeToString(deterministic=True)
     return mutated(random, content) if random.random() < 0.15 else content
 
 

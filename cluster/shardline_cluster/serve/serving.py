@@ -108,15 +108,17 @@ class _Serving:
             await wait_until_free(url, prefix=prefix, cluster=self._options.name, say=self._say)
         records = deployments_on_redis(self._cluster.redis_url, prefix=self._options.redis_prefix)
         try:
-            await self._deploy(records)
-            starting = _together(self._cluster.start_fleet(), self._cluster.start_routers())
-            await _first_end(starting, self._cluster.watch_redis())
+            await _first_end(self._start(records), self._cluster.watch_redis())
             self._announcer.serving(
                 self._cluster.endpoint, self._cluster.redis_url, local_endpoints=self._cluster.local_endpoints
             )
             await _first_end(self._watch(), self._remember(records), self._cluster.kept())
         finally:
             await records.close()
+
+    async def _start(self, records: DeploymentRecords) -> None:
+        await self._deploy(records)
+        await _together(self._cluster.start_fleet(), self._cluster.start_routers())
 
     async def _deploy(self, records: DeploymentRecords) -> None:
         """Begins the lanes' holds as early as can be, so that they are over when replicas are up, and deploys."""
