@@ -23,6 +23,7 @@ from shardline_cluster.controller.replica_limits import ReplicaLimits
 from shardline_cluster.controller.replica_place import ReplicaPlace, places_of
 from shardline_cluster.fleet.replica_state import ReplicaState
 
+LONGEST_PLACING_S = 30.0  # where there is room
 # Which of several replicas in one place is kept: the one that is furthest.
 _FURTHEST_FIRST = (
     ReplicaState.READY,
@@ -93,9 +94,16 @@ def _outdated(fleet: FleetRound, history: FleetHistory) -> Iterator[Stop]:
         lives = {i: history.lives[i] for place in places for i in filled.get(place, [])}
         old = [i for i, life in lives.items() if life.settings != deployment.settings and not life.stop_asked]
         idle = [i for i in old if lives[i].state is not ReplicaState.READY]
-        all_ready = all(life.state is ReplicaState.READY for life in lives.values()) and len(lives) == len(places)
-        for incarnation in idle or (old[:1] if all_ready else []):
+        settled = all(_is_settled(life, history.now_s) for life in lives.values()) and len(lives) == len(places)
+        for incarnation in idle or (old[:1] if settled else []):
             yield Stop(incarnation, "its deployment has other settings now")
+
+
+def _is_settled(life: ReplicaLife, now_s: float) -> bool:
+    """Whether a replica serves, or has waited for resources so long that nobody knows when it will."""
+    return life.state is ReplicaState.READY or (
+        life.state is ReplicaState.PENDING and now_s - life.since_s > LONGEST_PLACING_S
+    )
 
 
 def _missing(fleet: FleetRound, history: FleetHistory) -> Iterator[Start]:

@@ -33,6 +33,7 @@ class PretendedReplica:
     """A replica that goes one state further with each tick, unless it hangs."""
 
     place: str
+    settings: str = ""  # of the deployment that it was built from
     state: ReplicaState = ReplicaState.PENDING
     hangs: bool = False
     drained: bool = False
@@ -62,9 +63,9 @@ class PretendedFleet:
 
     def act(self, action: Action) -> None:
         match action:
-            case Start(place=place):
+            case Start(place=place, deployment=deployment):
                 self.num_started += 1
-                self.replicas[f"inc-{self.num_started:04}"] = PretendedReplica(place.name)
+                self.replicas[f"inc-{self.num_started:04}"] = PretendedReplica(place.name, deployment.settings)
             case Stop(incarnation=incarnation) if self.replicas[incarnation].alive:
                 self.replicas[incarnation].state = ReplicaState.DRAINING
             case Kill(incarnation=incarnation) if self.replicas[incarnation].alive:
@@ -96,7 +97,9 @@ class PretendedFleet:
     def statuses(self) -> dict[str, ReplicaStatus]:
         silent = (ReplicaState.PENDING, ReplicaState.STARTING)
         return {
-            incarnation: replace(status(replica.state, replica=replica.place), details=self.details)
+            incarnation: replace(
+                status(replica.state, replica=replica.place), details=self.details, settings=replica.settings
+            )
             for incarnation, replica in self.replicas.items()
             if replica.alive and replica.state not in silent
         }
@@ -121,7 +124,7 @@ class PretendedLauncher:
         if self.refusal:
             raise ConfigurationError(self.refusal)
         self.specs.append(spec)
-        self.fleet.replicas[spec.incarnation] = PretendedReplica(spec.replica)
+        self.fleet.replicas[spec.incarnation] = PretendedReplica(spec.replica, spec.deployment.settings)
 
     def observe(self) -> Sequence[ReplicaObservation]:
         self._wait()

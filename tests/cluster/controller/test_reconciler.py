@@ -1,5 +1,7 @@
 """The reconciler's rules by table, and the promise that they always end where they should, by random schedules."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -8,7 +10,7 @@ from shardline_cluster.controller.fleet_history import FleetHistory, FleetRound
 from shardline_cluster.controller.reconciler import Reconciliation, reconcile
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
 from shardline_cluster.controller.replica_limits import ReplicaLimits
-from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from tests.cluster.controller.fleets import PretendedFleet, deployment, status
 
@@ -220,18 +222,34 @@ def test_an_outage_of_the_controller_is_not_counted_as_silence() -> None:
     assert first_after_the_outage == ()
 
 
+def test_a_replica_without_room_holds_the_change_of_others_up_for_a_while_only() -> None:
+    rounds = _Rounds(deployment(2))
+    seen = (_seen("a"), _seen("b", place="tiny-1a2b-1", placed=False))
+    rounds.play(0.0, *seen, statuses=_ready("a"))
+    rounds.desired = (replace(deployment(2), options=EngineOptions(engine="simulated", max_num_seqs=2)),)
+
+    first = rounds.play(0.5, *seen, statuses=_ready("a"))
+    seen = (_seen("a"), _seen("c", place="tiny-1a2b-1", placed=False))
+    soon = rounds.play(1.0, *seen, statuses=_ready("a"))
+    later = rounds.play(40.0, *seen, statuses=_ready("a"))
+
+    assert [action.incarnation for action in first if isinstance(action, Stop)] == ["b"]
+    assert soon == ()
+    assert [action.incarnation for action in later if isinstance(action, Stop)] == ["a"]
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 def test_whatever_happens_the_fleet_becomes_what_is_wanted(data: st.DataObject) -> None:
     fleet, history, now_s = PretendedFleet(), FleetHistory(), 0.0
-    num_replicas = 0
+    wanted = deployment(0)
 
     def play_round(*, lose: bool) -> None:
         nonlocal history, now_s
         now_s += 0.5
         fleet.tick()
         seen = FleetRound(
-            desired=(deployment(num_replicas),),
+            desired=(wanted,),
             observed=fleet.observed(),
             statuses=fleet.statuses(),
             now_s=now_s,
@@ -243,10 +261,13 @@ def test_whatever_happens_the_fleet_becomes_what_is_wanted(data: st.DataObject) 
                 fleet.act(action)
 
     for _ in range(data.draw(st.integers(1, 30))):
-        what = data.draw(st.sampled_from(["scale", "die", "hang", "restart", "rest"]))
+        what = data.draw(st.sampled_from(["scale", "redeploy", "die", "hang", "restart", "rest"]))
         living = sorted(incarnation for incarnation, replica in fleet.replicas.items() if replica.alive)
         if what == "scale":
-            num_replicas = data.draw(st.integers(0, 4))
+            wanted = replace(wanted, num_replicas=data.draw(st.integers(0, 4)))
+        elif what == "redeploy":
+            options = replace(wanted.options, max_num_seqs=data.draw(st.integers(1, 3)))
+            wanted = replace(wanted, options=options)
         elif what == "restart":
             history = FleetHistory()
         elif what in ("die", "hang") and living:
@@ -259,9 +280,10 @@ def test_whatever_happens_the_fleet_becomes_what_is_wanted(data: st.DataObject) 
         play_round(lose=False)
 
     assert sorted(replica.place for replica in fleet.replicas.values()) == [
-        f"tiny-1a2b-{i}" for i in range(num_replicas)
+        f"tiny-1a2b-{i}" for i in range(wanted.num_replicas)
     ]
-    assert all(replica.state is ReplicaState.READY or replica.hangs for replica in fleet.replicas.values())
+    for replica in fleet.replicas.values():
+        assert replica.hangs or (replica.state, replica.settings) == (ReplicaState.READY, wanted.settings)
     calm = fleet.num_started
     play_round(lose=False)
     assert fleet.num_started == calm
