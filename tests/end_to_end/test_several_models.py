@@ -15,8 +15,8 @@ from shardline.errors import UnknownModelError
 from shardline.results import RequestState
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
-from shardline_cluster.fleet.kept_records import wall_clock_ms
 from shardline_cluster.fleet.redeployment import redeployed
+from shardline_cluster.processes.wall_clock import wall_clock_ms
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections
 from shardline_protos import admin_pb2 as pb
 from shardline_protos.admin_pb2_grpc import AdminStub

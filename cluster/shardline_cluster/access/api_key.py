@@ -24,9 +24,8 @@ class ApiKey:
     """One key. It is found by `digest`; the secret itself is told once, when it is made, and kept nowhere."""
 
     id: str  # short and public: it stands in logs, lists and metrics
-    digest: str = field(
-        repr=False
-    )  # SHA-256 of the whole key in hexadecimal; keys are long and random, so no salt and no slow hash
+    # SHA-256 of the whole key in hexadecimal; keys are long and random, so no salt and no slow hash.
+    digest: str = field(repr=False)
     tenant: str
     scopes: frozenset[Scope] = field(default_factory=lambda: frozenset({Scope.GENERATE}))
     limits: KeyLimits = field(default_factory=KeyLimits)

@@ -9,8 +9,9 @@ from shardline_cluster.access.key_gate import KeyGate
 from shardline_cluster.access.key_table import KeySource, KeyTable
 from shardline_cluster.access.key_watch import KeyWatch
 from shardline_cluster.access.keys_file_watch import KeysFileWatch
-from shardline_cluster.fleet.kept_records import KeptRecords, wall_clock_ms
+from shardline_cluster.fleet.kept_records import KeptRecords
 from shardline_cluster.fleet.versioned_records import RecordStore
+from shardline_cluster.processes.wall_clock import wall_clock_ms
 
 
 class Keyring:

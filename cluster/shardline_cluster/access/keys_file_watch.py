@@ -16,11 +16,11 @@ MAX_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What of a file differs once somebody has written it or put another one in its place."""
+    """What of a file differs once somebody has written it, put another one in its place, or let us read it."""
 
     inode: int
     size_bytes: int
-    modified_ns: int
+    changed_ns: int  # content, owner or mode: one that could not be read may be readable now
 
 
 class KeysFileWatch:
@@ -82,7 +82,7 @@ class KeysFileWatch:
                 f"--api-keys-file {self._path} has {found.st_size} bytes, but at most {MAX_BYTES} are read: is it the "
                 "right file?"
             )
-        return _Version(found.st_ino, found.st_size, found.st_mtime_ns)
+        return _Version(found.st_ino, found.st_size, found.st_ctime_ns)
 
     def _keys(self) -> tuple[ApiKey, ...]:
         try:
@@ -95,6 +95,8 @@ class KeysFileWatch:
         keys = parse_keys_file(text, str(self._path))
         if mode & stat.S_IROTH and holds_secrets(text):
             log.warning("every user of this machine can read the keys in %s: chmod o-r it", self._path)
+        if mode & stat.S_IWOTH:
+            log.warning("every user of this machine can write keys of his own into %s: chmod o-w it", self._path)
         return keys
 
 

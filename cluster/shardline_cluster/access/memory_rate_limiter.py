@@ -1,16 +1,11 @@
 """What keys owe, in this process's memory: for tests, and for demonstrations with a single router."""
 
-import time
 from collections.abc import Callable
 
 from shardline_cluster.access.api_key import KeyLimits
 from shardline_cluster.access.key_account import KeyAccount, counted_limits
 from shardline_cluster.access.rate_limiter import LIFE_MS, Charge, Refusal
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
+from shardline_cluster.processes.wall_clock import wall_clock_ms
 
 
 class MemoryRateLimiter:

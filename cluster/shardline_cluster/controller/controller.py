@@ -36,8 +36,8 @@ from shardline_cluster.fleet.controller_lease import RENEWAL_S, ControllerLease,
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_records import DeploymentRecords
 from shardline_cluster.fleet.fleet_report import FleetReportStore
-from shardline_cluster.fleet.kept_records import wall_clock_ms
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.processes.wall_clock import wall_clock_ms
 from shardline_cluster.queue.calls import DeadMember, LaneBounds
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.telemetry.metrics_server import Health

@@ -1,21 +1,16 @@
 """Versioned records with their keeper: read, remembered, put back into a store that forgot them, and changed."""
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from shardline_cluster.errors import ChangedMeanwhileError
 from shardline_cluster.fleet.remembered_records import RememberedRecords
 from shardline_cluster.fleet.versioned_records import RecordStore, Versioned, next_revision
+from shardline_cluster.processes.wall_clock import wall_clock_ms
 
 T = TypeVar("T")
 
 TRIES = 5  # of a change that others get ahead of
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class KeptRecords(Generic[T]):

@@ -1,12 +1,12 @@
 """Versioned records in memory: for tests and one-process experiments."""
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Generic, TypeVar
 
 from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.fleet.remembered_records import is_forgotten
 from shardline_cluster.fleet.versioned_records import Versioned
+from shardline_cluster.processes.wall_clock import wall_clock_ms
 
 T = TypeVar("T")
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 class MemoryRecordStore(Generic[T]):
     """A `RecordStore` that forgets with its process. Share one instance to share its records."""
 
-    def __init__(self, *, now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000) -> None:
+    def __init__(self, *, now_ms: Callable[[], int] = wall_clock_ms) -> None:
         """Begins empty.
 
         Args:

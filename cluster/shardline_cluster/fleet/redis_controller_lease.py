@@ -1,13 +1,8 @@
 """The lease of a cluster's controller in Redis: one key with a time to live, whose value is the holder."""
 
-from typing import Any
-
-from redis.exceptions import ResponseError
-
-from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.fleet.controller_lease import LEASE_S, NotInChargeError
 from shardline_cluster.queue.lane_names import controller_lease_key
-from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections
+from shardline_cluster.queue.redis_key import RedisKey
 
 CALL_TIMEOUT_S = 1.0  # a lease outlives a few renewals that are not answered
 
@@ -25,32 +20,25 @@ class RedisControllerLease:
     """A `ControllerLease` over one key. Belongs to one event loop."""
 
     def __init__(self, url: str, *, prefix: str, cluster: str, holder: str, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        self._key = controller_lease_key(prefix, cluster)
+        self._key = RedisKey(url, controller_lease_key(prefix, cluster), timeout_s=timeout_s)
         self._cluster = cluster
         self._holder = holder
-        self._connections = RedisConnections(RedisAddress.parse(url), size=1, timeout_s=timeout_s)
 
     async def renew(self) -> None:
         """See `ControllerLease`."""
-        answer = await self._execute("EVAL", _RENEW, 1, self._key, self._holder, round(LEASE_S * 1000))
+        answer = await self._key.evaluate(_RENEW, self._holder, round(LEASE_S * 1000))
         if answer.decode() != self._holder:
             raise NotInChargeError(self._cluster, answer.decode())
 
     async def holder(self) -> str:
         """See `ControllerLease`."""
-        answer = await self._execute("GET", self._key)
+        answer = await self._key.execute("GET")
         return answer.decode() if answer is not None else ""
 
     async def release(self) -> None:
         """See `ControllerLease`."""
-        await self._execute("EVAL", _RELEASE, 1, self._key, self._holder)
+        await self._key.evaluate(_RELEASE, self._holder)
 
     async def close(self) -> None:
         """See `ControllerLease`."""
-        await self._connections.close()
-
-    async def _execute(self, *command: str | int) -> Any:
-        try:
-            return await self._connections.execute(*command)
-        except ResponseError as error:
-            raise QueueUnavailableError(f"Redis refused to handle {self._key} ({error}): try again") from error
+        await self._key.close()

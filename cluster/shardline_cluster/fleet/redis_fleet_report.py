@@ -2,13 +2,10 @@
 
 from collections.abc import Mapping
 
-from redis.exceptions import ResponseError
-
-from shardline_cluster.errors import QueueUnavailableError
 from shardline_cluster.fleet.fleet_report import FleetReport
 from shardline_cluster.fleet.json_encoding import from_json, to_json
 from shardline_cluster.queue.lane_names import fleet_reports_key
-from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections
+from shardline_cluster.queue.redis_key import RedisKey
 
 CALL_TIMEOUT_S = 2.0
 
@@ -17,15 +14,11 @@ class RedisFleetReportStore:
     """A `FleetReportStore` over one Redis server. Belongs to one event loop."""
 
     def __init__(self, url: str, *, prefix: str, timeout_s: float = CALL_TIMEOUT_S) -> None:
-        self._key = fleet_reports_key(prefix)
-        self._connections = RedisConnections(RedisAddress.parse(url), size=1, timeout_s=timeout_s)
+        self._key = RedisKey(url, fleet_reports_key(prefix), timeout_s=timeout_s)
 
     async def put(self, report: FleetReport) -> None:
         """See FleetReportStore."""
-        try:
-            await self._connections.execute("HSET", self._key, report.cluster, to_json(report))
-        except ResponseError as error:  # such as a full server
-            raise QueueUnavailableError(f"Redis refused to take the fleet's report ({error}): try again") from error
+        await self._key.execute("HSET", report.cluster, to_json(report))
 
     async def all(self) -> Mapping[str, FleetReport]:
         """See FleetReportStore.
@@ -33,9 +26,9 @@ class RedisFleetReportStore:
         Raises:
             ConfigurationError: a report was written by another version, and cannot be read.
         """
-        flat = await self._connections.execute("HGETALL", self._key)
+        flat = await self._key.execute("HGETALL")
         return {name.decode(): from_json(FleetReport, text) for name, text in zip(flat[::2], flat[1::2], strict=True)}
 
     async def close(self) -> None:
         """See FleetReportStore."""
-        await self._connections.close()
+        await self._key.close()

@@ -1,15 +1,13 @@
 """Versioned records in Redis: one hash for each kind, name → `REVISION JSON`; the JSON of a deleted one is `null`."""
 
 from collections.abc import Mapping
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from redis.exceptions import ResponseError
-
-from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
+from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import from_json, to_json
 from shardline_cluster.fleet.remembered_records import TOMBSTONE_KEPT_MS
 from shardline_cluster.fleet.versioned_records import Versioned
-from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections
+from shardline_cluster.queue.redis_key import RedisKey
 
 T = TypeVar("T")
 
@@ -48,10 +46,9 @@ class RedisRecordStore(Generic[T]):
             kind: the dataclass of a record's value.
             call_timeout_s: after which a call counts as not answered.
         """
-        self._key = key
+        self._key = RedisKey(url, key, timeout_s=call_timeout_s, num_connections=NUM_CONNECTIONS)
         self._kind = kind
         self._last: dict[bytes, tuple[bytes, Versioned[T]]] = {}  # by name: the text that was read, and what it says
-        self._connections = RedisConnections(RedisAddress.parse(url), size=NUM_CONNECTIONS, timeout_s=call_timeout_s)
 
     async def put(self, name: str, record: Versioned[T], *, known: int | None = None) -> Versioned[T]:
         """See `RecordStore`.
@@ -61,8 +58,8 @@ class RedisRecordStore(Generic[T]):
         """
         text = DELETED.decode() if record.value is None else to_json(record.value)
         replaceable = record.revision if known is None else known
-        arguments = (name, record.revision, text, TOMBSTONE_KEPT_MS, replaceable)
-        return self._read(name, await self._execute("EVAL", _PUT, 1, self._key, *arguments))
+        stands = await self._key.evaluate(_PUT, name, record.revision, text, TOMBSTONE_KEPT_MS, replaceable)
+        return self._read(name, stands)
 
     async def all(self) -> Mapping[str, Versioned[T]]:
         """See `RecordStore`. What has not changed since the last time is not read anew: a router looks each second, and
@@ -71,13 +68,13 @@ class RedisRecordStore(Generic[T]):
         Raises:
             ConfigurationError: one was written by another version, and cannot be read.
         """
-        flat = await self._execute("HGETALL", self._key)
+        flat = await self._key.execute("HGETALL")
         self._last = {name: (text, self._known(name, text)) for name, text in zip(flat[::2], flat[1::2], strict=True)}
         return {name.decode(): record for name, (_, record) in self._last.items()}
 
     async def close(self) -> None:
         """See `RecordStore`."""
-        await self._connections.close()
+        await self._key.close()
 
     def _known(self, name: bytes, text: bytes) -> Versioned[T]:
         last_text, record = self._last.get(name, (b"", None))
@@ -87,13 +84,7 @@ class RedisRecordStore(Generic[T]):
         revision, _, body = text.partition(b" ")
         if not revision.isdigit():
             raise ConfigurationError(
-                f"the record {name!r} in {self._key} does not begin with its revision: another version, or another "
-                "program, wrote it; delete it, or use another prefix"
+                f"the record {name!r} in {self._key.name} does not begin with its revision: another version, or another"
+                " program, wrote it; delete it, or use another prefix"
             )
         return Versioned(int(revision), None if body == DELETED else from_json(self._kind, body))
-
-    async def _execute(self, *command: str | int) -> Any:
-        try:
-            return await self._connections.execute(*command)
-        except ResponseError as error:  # such as a full server
-            raise QueueUnavailableError(f"Redis refused to handle {self._key} ({error}): try again") from error

@@ -2,23 +2,18 @@
 
 import asyncio
 import pickle
-import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from typing import TypeVar
 
 from shardline_cluster.errors import QueueUnavailableError
+from shardline_cluster.processes.wall_clock import wall_clock_ms
 from shardline_cluster.queue.memory_lane import MemoryLane
 from shardline_cluster.queue.published import QueueMessage, Subscribed
 from shardline_cluster.queue.request_queue import Reply
 from shardline_cluster.queue.terms import QueueTerms
 
 T = TypeVar("T")
-
-
-def wall_clock_ms() -> int:
-    """Milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
 
 
 class MemoryServer:

@@ -20,7 +20,7 @@ _UNKNOWN_TO_GRPC = (
 )
 _KEY_BLOCK = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----(.*?)-----END", re.DOTALL)
 
-Signature = tuple[tuple[int, int, int], ...]  # changes whenever one of the files does
+Signature = tuple[tuple[int, int, int], ...]  # changes whenever one of the files does, or who may read it
 
 
 class CertificateError(ConfigurationError):
@@ -54,7 +54,7 @@ class TlsFiles:
     client_ca: str | None = None  # only clients with a certificate of these CAs get in; None: everybody does
 
     def signature(self) -> Signature:
-        """Where, how large and how old the files are.
+        """Where, how large and how long unchanged the files are.
 
         Raises:
             CertificateError: one of them is missing.
@@ -115,7 +115,7 @@ def _stamp(file: Path) -> tuple[int, int, int]:
         status = file.stat()
     except OSError as error:
         raise CertificateError(f"cannot read {file}: {error.strerror}") from None
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_ctime_ns
 
 
 def _use(what: str, load: Callable[[], None]) -> None:

@@ -13,10 +13,10 @@ from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_records import DeploymentRecords, deployments_on_redis
 from shardline_cluster.fleet.fleet_report import DeploymentReport, report_on_lane
 from shardline_cluster.fleet.json_encoding import from_json
-from shardline_cluster.fleet.kept_records import wall_clock_ms
 from shardline_cluster.fleet.redeployment import check_cluster_is_the_same, check_lane_is_free, redeployed
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaStatus
+from shardline_cluster.processes.wall_clock import wall_clock_ms
 from shardline_cluster.queue.answers import LaneView
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.serve.answered_call import answered_within

@@ -86,6 +86,25 @@ def test_a_broken_change_is_told_once_and_mended_later(file: Path, caplog: pytes
     assert "sesame" not in errors[0]
 
 
+def test_a_file_that_may_be_read_only_later_is_read_then(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watch = KeysFileWatch(file)
+    watch.read()
+    _write(file, "b")
+    read_text = Path.read_text
+
+    def guarded(path: Path, encoding: str) -> str:  # as root, who runs some tests, would not be
+        if path.stat().st_mode & 0o040 == 0:
+            raise PermissionError(13, "Permission denied")
+        return read_text(path, encoding=encoding)
+
+    monkeypatch.setattr(Path, "read_text", guarded)
+    forbidden = _looks(watch, 3)
+    file.chmod(0o640)
+
+    assert forbidden == [None] * 3
+    assert _looks(watch, 2) == [None, ["b"]]
+
+
 def test_a_file_that_is_gone_is_told_once_and_changes_nothing(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     watch = KeysFileWatch(file)
     watch.read()
@@ -126,3 +145,15 @@ def test_a_file_with_keys_that_everybody_can_read_is_warned_of(file: Path, caplo
     KeysFileWatch(file).read()
 
     assert "chmod o-r" in caplog.text
+    assert "chmod o-w" not in caplog.text
+
+
+def test_a_file_that_everybody_can_write_is_warned_of(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file.write_text(f'{{"id": "a", "sha256": "{"0" * 64}"}}\n')
+    file.chmod(0o666)
+
+    KeysFileWatch(file).read()
+
+    assert [record.getMessage() for record in caplog.records] == [
+        f"every user of this machine can write keys of his own into {file}: chmod o-w it"
+    ]

@@ -21,9 +21,9 @@ from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_plan import WantedModel
 from shardline_cluster.fleet.deployment_records import DeploymentRecords
 from shardline_cluster.fleet.fleet_report import FleetReportStore
-from shardline_cluster.fleet.kept_records import wall_clock_ms
 from shardline_cluster.fleet.redeployment import check_lane_is_free, redeployed
 from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.processes.wall_clock import wall_clock_ms
 from shardline_cluster.queue.answers import LaneView
 from shardline_cluster.queue.request_queue import RequestQueue
 from shardline_cluster.router.admin.deployment_messages import (

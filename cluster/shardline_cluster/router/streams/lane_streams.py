@@ -7,7 +7,7 @@ was seen lately is restored *before* it is attached again. Instants are millisec
 
 from collections.abc import Callable, Sequence
 
-from shardline_cluster.errors import ShardlineError, UnknownRequestError
+from shardline_cluster.errors import QueueUnavailableError, ShardlineError, UnknownRequestError
 from shardline_cluster.queue.answers import Ended, Gone, OnHold, RestoreAnswer, RestoreCode, Snapshot
 from shardline_cluster.queue.calls import RestoreCall
 from shardline_cluster.queue.published import Published
@@ -105,10 +105,11 @@ class LaneStreams:
 
         Raises:
             UnknownRequestError: the request is another tenant's.
+            QueueUnavailableError: another tenant asks for it as well, and nobody knows yet whose it is.
         """
+        if request_id in self._streams:
+            self._give_way(self._streams[request_id], tenant, info)
         stream = self._streams.get(request_id) or self._new_stream(request_id, tenant, info, now_ms)
-        if stream.tenant != tenant:
-            raise unknown_request(request_id)
         if info and stream.info and self._other_run(stream.info, info):
             stream.begin_another_run()
             stream.know(info)
@@ -140,6 +141,20 @@ class LaneStreams:
             stream.know(info)
         self._streams[request_id] = stream
         return stream
+
+    def _give_way(self, stream: OpenStream, tenant: str, info: RequestInfo | None) -> None:
+        """Ends another tenant's stream if the request turns out to be this one's: asking makes nothing his.
+
+        Raises as `open`.
+        """
+        if stream.tenant == tenant:
+            return
+        if stream.info is not None:
+            raise unknown_request(stream.request_id)
+        if info is None:
+            raise QueueUnavailableError(f"request {stream.request_id} is being looked for: try again")
+        stream.fail_all(unknown_request(stream.request_id))
+        del self._streams[stream.request_id]
 
     def _close(self, stream: OpenStream) -> Calls:
         del self._streams[stream.request_id]

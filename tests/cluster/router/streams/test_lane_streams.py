@@ -14,6 +14,7 @@ from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
 from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
 from shardline_cluster.queue.records import DisconnectAction, RequestEnd, RequestState, SequenceLog
 from shardline_cluster.router.streams.lane_calls import AttachStream, DetachStream, LaneCall, RestoreRequest
+from shardline_cluster.router.streams.stream_reader import StreamReader
 from tests.cluster.router.scripted_leader import LENGTH, STOP, ScriptedLeader
 from tests.cluster.router.stepped_router import LANE, SteppedRouter, SteppedServer, submission
 
@@ -139,6 +140,24 @@ async def test_a_request_of_another_tenant_does_not_exist(router: SteppedRouter)
 
     with pytest.raises(UnknownRequestError, match="does not exist"):
         router.lane.open(ID, "another", b"", info=None, on_change=lambda: None, now_ms=router.now_ms)
+
+
+async def test_whoever_asks_for_anothers_id_first_does_not_keep_him_from_it(router: SteppedRouter) -> None:
+    def asks(tenant: str) -> StreamReader:
+        reader, calls = router.lane.open(ID, tenant, b"", info=None, on_change=lambda: None, now_ms=router.now_ms)
+        router.calls += calls
+        return reader
+
+    stranger = asks("another")
+    with pytest.raises(QueueUnavailableError, match="is being looked for: try again"):
+        asks("default")
+    owner = await router.submit_and_open(submission(ID, _drawn(router)))
+    await router.settle()
+
+    assert isinstance(stranger.failure, UnknownRequestError)
+    assert owner.failure is None and owner.verified
+    router.leave(stranger)
+    assert router.lane.stream_of(owner).readers == [owner]
 
 
 async def test_an_id_that_never_was_is_unknown(router: SteppedRouter) -> None:
