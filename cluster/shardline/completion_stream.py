@@ -144,7 +144,9 @@ class CompletionStream:
 
     def _open_call(self) -> Any:
         self._check_open()
-        return self._attempts.call()
+        call = self._attempts.call()
+        self._check_open()  # who closed meanwhile may have found no call to end; `__next__` ends it then
+        return call
 
     def _recover(self, failure: CallFailure) -> None:
         self._check_open()

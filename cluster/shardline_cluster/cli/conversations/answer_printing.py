@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 from shardline import Completion, CompletionStream, Tokens
 from shardline.errors import ShardlineError
+from shardline_cluster.cli.conversations.ctrl_c import interrupted_between_events
 from shardline_cluster.cli.token_meter import TokenMeter
 
 
@@ -51,10 +52,11 @@ def read_answer(
 ) -> Completion:
     """Reads a stream to its end; `show` gets the text as it comes. Raises as `print_answer`."""
     try:
-        for event in stream:
-            meter.watch(event)
-            if show is not None and isinstance(event, Tokens):
-                show(event.text)
+        with interrupted_between_events(stream):
+            for event in stream:
+                meter.watch(event)
+                if show is not None and isinstance(event, Tokens):
+                    show(event.text)
     except (KeyboardInterrupt, BrokenPipeError):
         _cancel(stream)
         raise

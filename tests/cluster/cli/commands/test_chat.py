@@ -10,7 +10,7 @@ import grpc
 import pytest
 
 from shardline_cluster.cli.main import main
-from tests.cluster.cli.interrupting import interrupt_when
+from tests.cluster.cli.interrupting import interrupt_once_shown
 from tests.cluster.client.conftest import StartRouter
 from tests.cluster.client.scripted_router import Fault, ScriptedRouter
 
@@ -78,7 +78,7 @@ def test_ctrl_c_stops_the_answer_and_the_talk_goes_on_without_it(
     router = start_router(pause_after=6)
     type_lines(monkeypatch, "long story", "short one")
 
-    with interrupt_when(router.paused):
+    with interrupt_once_shown(TEXT[:3]):
         assert main(["chat", "--endpoint", router.address]) == 0
 
     output = capsys.readouterr()
@@ -133,7 +133,7 @@ def test_ctrl_c_ends_a_script(
     router = start_router(pause_after=6)
     monkeypatch.setattr("sys.stdin", io.StringIO("first\nsecond\n"))
 
-    with interrupt_when(router.paused):
+    with interrupt_once_shown(TEXT[:3]):
         assert main(["chat", "--endpoint", router.address]) == 130
 
     assert router.methods == ["Generate", "Cancel"]

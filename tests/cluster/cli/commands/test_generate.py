@@ -14,7 +14,7 @@ from shardline_cluster.cli.main import main
 from shardline_cluster.cli.run_file import RunFile, write_run_file
 from shardline_cluster.cli.token_meter import TokenMeter
 from shardline_protos import generation_pb2 as pb
-from tests.cluster.cli.interrupting import interrupt_when
+from tests.cluster.cli.interrupting import interrupt_once_shown
 from tests.cluster.client.conftest import StartRouter
 from tests.cluster.client.scripted_router import Fault, ScriptedCluster
 
@@ -216,7 +216,7 @@ def test_a_failed_request_says_so_after_its_text(start_router: StartRouter, caps
 def test_ctrl_c_cancels_the_request(start_router: StartRouter, capsys: pytest.CaptureFixture[str]) -> None:
     router = start_router(pause_after=6)
 
-    with interrupt_when(router.paused):
+    with interrupt_once_shown(TEXT[:3]):
         assert main(["generate", "Hi", "--endpoint", router.address]) == 130
 
     assert router.methods == ["Generate", "Cancel"]
