@@ -26,12 +26,12 @@ from benchmarks.surroundings import load_average, surroundings
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_workers.engine import Engine, EngineRequest, Sampling
 from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles, resolve_model
 from shardline_workers.kernels import native_api as api
 from shardline_workers.kernels.kernels import RunTimes
 from shardline_workers.kernels.native_kernels import NativeProgram
 from shardline_workers.kernels.step_buffers import StepCount
-from shardline_workers.sharded_engine import load_engine
 
 _DECODE_STEPS = 40
 _CONTEXT = 128  # tokens of each sequence before it decodes

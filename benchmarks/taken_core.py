@@ -26,9 +26,11 @@ from benchmarks.random_prompts import random_prompt
 from benchmarks.surroundings import load_average, surroundings
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_workers.engine import EngineRequest, Sampling
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles, resolve_model
 from shardline_workers.memory_budget import read_host_resources
-from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
+from shardline_workers.sharded_engine import ShardedEngine
 
 _PROMPT_TOKENS = 64
 _NUM_SLICES = 10

@@ -23,8 +23,9 @@ from benchmarks.random_prompts import random_prompt
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_cluster.replica.replica_process import prefer_steps
 from shardline_workers.engine import Engine, EngineRequest, Sampling
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles, resolve_model
-from shardline_workers.sharded_engine import EngineConfig, load_engine
 from shardline_workers.text.load_text_model import load_text_model
 
 _SLACK_TOKENS = 16  # sequences that were prefilled first decode on while the others are

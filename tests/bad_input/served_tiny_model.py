@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles, ModelKind
-from shardline_workers.sharded_engine import EngineConfig, load_engine
 from shardline_workers.text.generation_config import GenerationConfig
 from shardline_workers.text.jinja_chat_template import JinjaChatTemplate
 from shardline_workers.text.load_text_model import load_text_model

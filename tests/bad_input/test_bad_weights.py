@@ -8,9 +8,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from shardline_protos import generation_pb2 as pb
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import ModelFiles, ModelKind
-from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
+from shardline_workers.sharded_engine import ShardedEngine
 from shardline_workers.text.load_text_model import load_text_model
 from tests.bad_input.tiny_model import write_tiny_model
 from tests.cluster.router.router_bench import read_all

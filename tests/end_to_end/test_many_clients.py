@@ -15,9 +15,10 @@ import pytest
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.generation_pb2_grpc import GenerationStub
 from shardline_workers.engine import Engine
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles, ModelKind
 from shardline_workers.kernels.native_library import NativeLibrary
-from shardline_workers.sharded_engine import EngineConfig, load_engine
 from shardline_workers.text.generation_config import GenerationConfig
 from shardline_workers.text.load_text_model import load_text_model
 from tests.cluster.served_engine import DIGEST, PATIENCE_S, ServedEngine, serve_engine

@@ -6,11 +6,13 @@ import torch
 from torch import Tensor
 
 from shardline_workers.engine import EngineRequest, Sampling
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.kernels.kernels import RunTimes
 from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.scheduling.request import SequenceKey
 from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
-from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
+from shardline_workers.sharded_engine import ShardedEngine
 
 
 @dataclass

@@ -11,10 +11,10 @@ import pytest
 import torch
 from transformers import AutoTokenizer, Gemma3ForCausalLM
 
+from shardline_workers.engine_config import EngineConfig
 from shardline_workers.files.gguf_file import GgufFile
 from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.kernels.native_library import NativeLibrary
-from shardline_workers.sharded_engine import EngineConfig
 from shardline_workers.text.gguf_tokenizer import build_gguf_tokenizer
 from shardline_workers.text.gguf_tokenizer_data import GgufTokenizerData
 from shardline_workers.text.hf_tokenizer import HfTokenizer

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from shardline_workers.engine import EngineRequest, Sampling
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles
 from shardline_workers.kernels.native_library import NativeLibrary
-from shardline_workers.sharded_engine import EngineConfig, load_engine
 from tests.parity.greedy_runs import GreedyRun, run_greedily
 from tests.parity.smollm2_file import smollm2_gguf
 from tests.parity.smollm2_oracle import smollm2_tokenizer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from shardline_workers.sharded_engine import EngineConfig
+from shardline_workers.engine_config import EngineConfig
 from tests.parity.greedy_runs import compare, run_greedily
 from tests.parity.smollm2_file import smollm2_gguf
 from tests.parity.smollm2_oracle import smollm2_in_transformers, smollm2_tokenizer

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import PreTrainedModel
 
-from shardline_workers.sharded_engine import EngineConfig
+from shardline_workers.engine_config import EngineConfig
 from tests.parity.greedy_runs import compare, run_greedily
 from tests.parity.tiny_transformers import (
     capped_scores,

@@ -14,9 +14,11 @@ from shardline_workers.engine import (
     RequestTooLargeError,
     Sampling,
 )
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles
 from shardline_workers.kernels.reference_kernels import ReferenceKernels
-from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
+from shardline_workers.sharded_engine import ShardedEngine
 from tests.workers.engine_runs import ADJUSTED, DRAWN, GREEDY, PROMPT, others, request, run, steps
 from tests.workers.tiny_checkpoint import VOCAB_SIZE, tiny_tensors, write_tiny_checkpoint
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from shardline_workers.engine import EngineRequest, Sampling, SequenceStart, TokenLogprobs
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles
 from shardline_workers.kernels.native_library import NativeLibrary
-from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
+from shardline_workers.sharded_engine import ShardedEngine
 from tests.workers.engine_runs import steps
 from tests.workers.tiny_checkpoint import VOCAB_SIZE
 from tests.workers.tiny_families import (

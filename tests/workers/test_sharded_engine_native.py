@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 
 from shardline_workers.engine import EngineRequest, Sampling, SequenceStart, TokenLogprobs
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles
 from shardline_workers.kernels.native_kernels import NUMERICS_VERSION
 from shardline_workers.kernels.native_library import NativeLibrary
-from shardline_workers.sharded_engine import EngineConfig, ShardedEngine, load_engine
+from shardline_workers.sharded_engine import ShardedEngine
 from tests.workers import engine_runs
 from tests.workers.engine_runs import steps
 from tests.workers.quantised_gguf import FORMATS, write_quantised_gguf

@@ -83,7 +83,8 @@ def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
         files = resolve_model(spec.deployment.model, cache_folder=default_cache_folder(), report=report)
         _check_digest(spec, files)
     with times.phase("imports"):
-        from shardline_workers.sharded_engine import EngineConfig, load_engine
+        from shardline_workers.engine_config import EngineConfig
+        from shardline_workers.engine_loading import load_engine
         from shardline_workers.text.generation_config import GenerationConfig
         from shardline_workers.text.load_text_model import load_text_model
 

@@ -8,12 +8,13 @@ import pytest
 from gguf import GGUFWriter
 
 from shardline_workers.engine import EngineRequest, Sampling
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.kernels.operands import RotaryPairing
 from shardline_workers.models.checkpoint import Checkpoint, open_checkpoint
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.rotary_scaling import LinearScaling
-from shardline_workers.sharded_engine import EngineConfig, load_engine
 from shardline_workers.weights.tensor_names import GGUF_LLAMA, HUGGING_FACE_LLAMA
 from tests.workers import tiny_checkpoint as tiny
 
