@@ -50,11 +50,13 @@ async def run_controller(config: LocalControllerConfig) -> None:
     launcher = ProcessLauncher(Path(config.folder), owner_pid=config.owner_pid)
     registry, holder = CollectorRegistry(), f"{socket.gethostname()}:{config.folder}"
     controller = controller_on_redis(config.controller, launcher, holder=holder, registry=registry)
-    async with controller_exporting(controller, registry, config.controller):
-        await controller.run(stop)
-    if config.drain_at_exit_s is not None:
-        await controller.stop_replicas(config.drain_at_exit_s)
-    await controller.close()
+    try:
+        async with controller_exporting(controller, registry, config.controller):
+            await controller.run(stop)
+        if config.drain_at_exit_s is not None:
+            await controller.stop_replicas(config.drain_at_exit_s)
+    finally:
+        await controller.close()
 
 
 @contextmanager

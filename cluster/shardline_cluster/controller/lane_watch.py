@@ -43,10 +43,6 @@ class LaneWatch:
         reply = await self._queue.sweep(None, dead)
         return not reply.in_hold
 
-    async def drain(self, incarnation: str) -> None:
-        """Asks a leader through its inbox to hand back and exit."""
-        await self._queue.drain(incarnation)
-
     async def close(self) -> None:
         """Closes the lane's connections."""
         await self._queue.close()

@@ -94,9 +94,11 @@ class KeyCharges:
         while True:
             try:
                 return await attempt()
-            except QueueUnavailableError:
+            except QueueUnavailableError as error:
                 if loop.time() + PAUSE_S >= give_up:
-                    raise
+                    log.debug("the limits of keys cannot be counted: %s", error)
+                    # The error itself tells where Redis is, which is no client's business.
+                    raise QueueUnavailableError("nobody can say now what this key has used: try again") from error
             await asyncio.sleep(PAUSE_S)
 
 

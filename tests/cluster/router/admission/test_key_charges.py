@@ -327,7 +327,7 @@ class ForgetfulAnswers:
         self.num_calls += 1
         if self.to_lose:
             self.to_lose -= 1
-            raise QueueUnavailableError("no answer")
+            raise QueueUnavailableError("Redis at 10.0.0.7 gave no answer")
 
     async def charge(self, key_id: str, limits: KeyLimits, charge: Charge) -> Refusal | None:
         answer = await self._inner.charge(key_id, limits, charge)
@@ -368,6 +368,7 @@ async def test_where_nobody_can_say_what_a_key_has_used_it_is_told_to_come_again
     await accepted(router, "bob")
 
     assert error.code() is grpc.StatusCode.UNAVAILABLE
+    assert error.details() == "nobody can say now what this key has used: try again"
     assert retry_after_ms(error) == 1_000
     assert time.monotonic() - began < 20
     assert limiter.num_calls == calls, "a key without limits asks nobody"
