@@ -127,7 +127,6 @@ def decode_finished(finished: pb.Finished, *, request_id: str, cursor: bytes) ->
         usage=Usage(
             prompt_tokens=finished.usage.prompt_tokens,
             completion_tokens=finished.usage.completion_tokens,
-            cached_prompt_tokens=finished.usage.cached_prompt_tokens,
         ),
         error=finished.error,
     )

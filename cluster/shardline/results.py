@@ -54,7 +54,6 @@ class Usage:
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    cached_prompt_tokens: int = 0
 
 
 # --- events of a stream ------------------------------------------------------------------------------------------

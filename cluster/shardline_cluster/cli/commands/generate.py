@@ -106,7 +106,6 @@ def completion_as_json(completion: Completion, meter: TokenMeter) -> dict[str, A
         "usage": {
             "prompt_tokens": completion.usage.prompt_tokens,
             "completion_tokens": completion.usage.completion_tokens,
-            "cached_prompt_tokens": completion.usage.cached_prompt_tokens,
         },
         **_told("prompt_logprobs", completion.prompt_logprobs),
         "first_token_s": meter.first_token_s,
