@@ -34,6 +34,7 @@ COMMAND_GROUPS: Mapping[str, tuple[str, ...]] = MappingProxyType({
         "pull",
         "models",
         "show",
+        "plan",
         "rm",
     ),
     "Look after a cluster": (

@@ -2,19 +2,16 @@
 
 import argparse
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from shardline_cluster.cli.cached_choice import choose_cached
-from shardline_cluster.cli.commands.models import cached_files
 from shardline_cluster.cli.flags.number_flags import number_from
+from shardline_cluster.cli.found_model import find_model
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_workers.files.byte_size import shown_bytes
-from shardline_workers.files.hub_source import HUB_PREFIX
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.files.model_source import ALIASES, PACKAGE_PREFIX, ModelFiles, resolve_model
+from shardline_workers.files.model_source import ModelFiles
 from shardline_workers.model_summary import ModelSummary, summarise
 from shardline_workers.text.chat_template import ChatTemplateError
 from shardline_workers.text.generation_config import told_defaults
@@ -60,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     cache_folder = default_cache_folder()
     try:
-        files, licence = _find(arguments.model, cache_folder)
+        files, licence = find_model(arguments.model, cache_folder)
         summary = summarise(files)
     except ModelFileError as error:
         raise ConfigurationError(str(error)) from error
@@ -71,16 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
     for key, (_, shown) in facts.items():
         print(f"{key.removeprefix('num_').replace('_', ' '):<18} {shown}")
     return 0
-
-
-def _find(asked: str, cache_folder: Path) -> tuple[ModelFiles, str]:
-    """The model's files, and its licence where the hub told it."""
-    if not ALIASES.get(asked, asked).startswith((HUB_PREFIX, PACKAGE_PREFIX)):
-        return resolve_model(asked, cache_folder=cache_folder, report=lambda _: None), ""
-    model = choose_cached(asked, cache_folder)
-    if model.path is None:
-        raise ConfigurationError(f"{model.name} was not fetched to its end: `shardline pull {asked}` goes on with it")
-    return cached_files(model, model.path, cache_folder), model.licence
 
 
 def _facts(
