@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -73,9 +74,12 @@ class _Roles:
 
 
 @pytest.fixture
-def roles(tmp_path: Path) -> Iterator[_Roles]:
-    with running_server(next(iter(server_binaries().values())), Durability.RELAXED) as server:
-        roles = _Roles(server.url, tmp_path)
+def roles() -> Iterator[_Roles]:
+    with (
+        TemporaryDirectory(prefix="sl-", dir="/tmp") as folder,  # short, so that the controller's own lies in it
+        running_server(next(iter(server_binaries().values())), Durability.RELAXED) as server,
+    ):
+        roles = _Roles(server.url, Path(folder))
         try:
             yield roles
         finally:
