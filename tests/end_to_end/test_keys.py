@@ -25,9 +25,9 @@ pytestmark = [pytest.mark.process, pytest.mark.redis, pytest.mark.timeout(120)]
 OPERATOR = "sesame-of-the-operator"
 FILED, SUCCESSOR = "sesame-of-the-file-1", "sesame-of-the-file-2"
 SERVE = ("--engine", "simulated", "--launcher", "local", "--simulated-step-s", "0.02", "--routers", "2")
-SHUT_OUT_WITHIN_S = 5.0  # as promised
+SHUT_OUT_WITHIN_S = 20.0  # five are promised on a machine that is not loaded
 NUM_PROBES = 16  # each connection finds either of two routers: all but one of 32,768 times these find both
-KNOWN_WITHIN_S = 10.0  # two seconds are promised; a loaded machine takes longer
+KNOWN_WITHIN_S = 30.0  # two are promised on a machine that is not loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +69,19 @@ def _write(keys_file: Path, secret: str) -> None:
 
 async def _known_everywhere(world: _World, secret: str) -> None:
     """Waits until both routers know a key."""
-    for _ in range(NUM_PROBES):
-        await _until(lambda: _is_let_in(world, secret))
+    await _until(lambda: _is_let_in_everywhere(world, secret))
+
+
+async def _is_let_in_everywhere(world: _World, secret: str) -> bool:
+    return all(await _probe(world, secret))
+
+
+async def _is_refused_everywhere(world: _World, secret: str) -> bool:
+    return not any(await _probe(world, secret))
+
+
+async def _probe(world: _World, secret: str) -> list[bool]:
+    return await asyncio.gather(*(_is_let_in(world, secret) for _ in range(NUM_PROBES)))
 
 
 async def _is_let_in(world: _World, secret: str | None) -> bool:
@@ -177,8 +188,8 @@ async def _is_expired(world: _World, secret: str) -> bool:
 async def test_a_redis_that_forgets_everything_revives_no_key_and_loses_none(world: _World) -> None:
     dead_id, dead = world.create("dead")
     _, living = world.create("living")
-    for made in (dead, living):  # a router that never saw a key alive cannot tell that it was revoked
-        await _known_everywhere(world, made)
+    for secret in (dead, living):  # a router that never met a key could not tell of it what became of it
+        await _known_everywhere(world, secret)
     world.keys("revoke", dead_id)
     await _until(lambda: _is_refused_everywhere(world, dead))
 
@@ -189,10 +200,6 @@ async def test_a_redis_that_forgets_everything_revives_no_key_and_loses_none(wor
 
     assert await _is_let_in(world, living)
     assert f"the key {dead_id} was revoked" in await _refusal(world, dead)
-
-
-async def _is_refused_everywhere(world: _World, secret: str) -> bool:
-    return not any([await _is_let_in(world, secret) for _ in range(NUM_PROBES)])
 
 
 @asynccontextmanager

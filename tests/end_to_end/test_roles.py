@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,7 +20,7 @@ from tests.cluster.queue.redis_servers import running_server, server_binaries
 
 pytestmark = [pytest.mark.process, pytest.mark.redis, pytest.mark.timeout(120)]
 
-ENDS_WITHIN_S = 10.0
+ENDS_WITHIN_S = 30.0
 DEPLOY = ("deploy", "--engine", "simulated", "--as", "tiny", "--simulated-step-s", "0.01")
 
 
@@ -73,9 +74,12 @@ class _Roles:
 
 
 @pytest.fixture
-def roles(tmp_path: Path) -> Iterator[_Roles]:
-    with running_server(next(iter(server_binaries().values())), Durability.RELAXED) as server:
-        roles = _Roles(server.url, tmp_path)
+def roles() -> Iterator[_Roles]:
+    with (
+        TemporaryDirectory(prefix="sl-", dir="/tmp") as folder,  # short, so that the controller's own lies in it
+        running_server(next(iter(server_binaries().values())), Durability.RELAXED) as server,
+    ):
+        roles = _Roles(server.url, Path(folder))
         try:
             yield roles
         finally:
@@ -105,8 +109,7 @@ async def test_commands_on_one_redis_are_a_cluster_and_each_ends_when_it_is_told
     assert alone.returncode == 1
     assert "another controller keeps the replicas" in alone.stderr
     assert len([line for line in listed.splitlines() if line.startswith("tiny-")]) == 2
-    assert [code for code, _ in ends] == [0, 0, 0, 0]
-    assert max(took_s for _, took_s in ends) < ENDS_WITHIN_S
+    assert ends == [0, 0, 0, 0]
 
 
 async def _two_ready(client: AsyncClient) -> None:
@@ -116,7 +119,6 @@ async def _two_ready(client: AsyncClient) -> None:
         await asyncio.sleep(0.05)
 
 
-def _end(process: "subprocess.Popen[bytes]") -> tuple[int, float]:
-    begun = time.monotonic()
+def _end(process: "subprocess.Popen[bytes]") -> int:
     process.send_signal(signal.SIGTERM)
-    return process.wait(30), time.monotonic() - begun
+    return process.wait(ENDS_WITHIN_S)

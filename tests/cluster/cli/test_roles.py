@@ -77,7 +77,7 @@ def test_a_router_becomes_one_that_waits_for_a_redis_that_is_away(
 def test_a_controller_becomes_one_over_processes_or_over_ray(
     became: dict[str, Mapping[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr("shardline_cluster.serve.role_folder.default_root", lambda: tmp_path / "r")
     for more in ((), ("--ray-address", "10.0.0.1:6379")):
         with pytest.raises(_BecameError):
             main(["controller", *NOWHERE, "--cluster", "east", *more])

@@ -35,8 +35,8 @@ async def serve(bench: RouterBench, num_requests: int) -> None:
 async def test_a_client_waits_for_its_limit_and_is_served_within_its_patience(bench: RouterBench) -> None:
     router = await bench.start_router(gate=LimitedGate(alice=LIMITS))
     async with AsyncClient(f"127.0.0.1:{router.port}", api_key=KEY) as client:
-        await client.submit("1234567890", max_tokens=2_980)
         began = time.monotonic()
+        await client.submit("1234567890", max_tokens=2_980)
         serving = asyncio.create_task(serve(bench, 2))
 
         completion = await client.generate("1234567890", max_tokens=20)

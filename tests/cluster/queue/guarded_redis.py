@@ -17,7 +17,7 @@ from tests.certificates import Authority, Pair
 PASSWORD = "a-pass/word+of:Redis"  # with characters that a URL must not hold as they are
 QUOTED = "a-pass%2Fword%2Bof%3ARedis"
 DOCUMENTED = re.compile(r"^user shardline on >PASSWORD .*$", re.MULTILINE)
-STARTED_WITHIN_S = 10.0
+STARTED_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
