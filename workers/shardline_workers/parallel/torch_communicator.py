@@ -45,7 +45,7 @@ class _Backend(Protocol):
     def allreduce(self, tensors: list[torch.Tensor]) -> _Work: ...
     def _allgather_base(self, gathered: torch.Tensor, values: torch.Tensor) -> _Work: ...
     def _reduce_scatter_base(self, reduced: torch.Tensor, values: torch.Tensor) -> _Work: ...
-    def broadcast(self, tensors: list[torch.Tensor], root: int) -> _Work: ...
+    def broadcast(self, tensor: torch.Tensor, root: int) -> _Work: ...
     def alltoall_base(
         self, received: torch.Tensor, values: torch.Tensor, receive_rows: list[int], send_rows: list[int]
     ) -> _Work: ...
@@ -121,7 +121,7 @@ class TorchCommunicator:
         """See Communicator."""
         check_moved(self.device, values=values)
         check_rank(self.place, name="source", rank=source)
-        self._wait(lambda: self._backend.broadcast([_bits(values)], source))
+        self._wait(lambda: self._backend.broadcast(_bits(values), source))
 
     def all_to_all(
         self,
@@ -204,7 +204,7 @@ def _nccl_backend(store: Store, place: GroupPlace, limits: GroupLimits) -> _Back
 
 def _bits(tensor: torch.Tensor) -> torch.Tensor:
     """The same memory as a row of bytes: backends know few dtypes, and gloo rounds none that it only moves."""
-    return tensor.view(-1).view(torch.uint8)
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8)  # one number may have any stride
 
 
 def _sum_in_rank_order(ranked: torch.Tensor, out: torch.Tensor) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from ctypes import c_int64, c_void_p
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +21,7 @@ from shardline_workers.kernels.native_library import NativeLibrary
 SLOT_BYTES = 1024
 MS = 1_000_000
 FLOATS = {Number.FLOAT32: np.float32, Number.FLOAT64: np.float64}
-Array = npt.NDArray[np.generic]
+Array = npt.NDArray[Any]
 
 
 class Rank:
@@ -59,7 +60,9 @@ def shared_file(library: NativeLibrary, num_ranks: int) -> Iterator[int]:
 
 
 @contextmanager
-def group(library: NativeLibrary, num_ranks: int, **changed: int) -> Iterator[Callable[..., list[object]]]:
+def group(
+    library: NativeLibrary, num_ranks: int, **changed: int
+) -> Iterator[Callable[[Callable[[Rank], Any]], list[Any]]]:
     """Gives what runs a function for each rank, each in a thread of its own, and returns what they gave."""
     with shared_file(library, num_ranks) as file, ThreadPoolExecutor(num_ranks) as threads:
         wanted = [options(rank, num_ranks, **changed) for rank in range(num_ranks)]
@@ -84,7 +87,7 @@ def uneven_numbers(num_ranks: int, count: int, dtype: type = np.float32) -> Arra
 def sum_in_order(rows: Sequence[Array]) -> Array:
     total = rows[0].copy()
     for row in rows[1:]:
-        total = total + row  # type: ignore[operator]
+        total = total + row
     return total
 
 
@@ -197,7 +200,7 @@ class TestFailures:
             return (rank.all_reduce(values), rank.error()) if rank.rank == 0 else (0, "")
 
         with group(library, 2, wait_ns=50 * MS) as on_each:
-            status, text = on_each(play)[0]  # type: ignore[misc]
+            status, text = on_each(play)[0]
             later = on_each(lambda rank: rank.call("barrier"))
 
         assert status == RanksStatus.LATE

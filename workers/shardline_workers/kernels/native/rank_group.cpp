@@ -39,10 +39,11 @@ const char *failure_of(int status) {
     return "made another call, or the same with other sizes";
 }
 
+// Or -1, where the system has none or the process lies in another namespace: then only the limit finds the dead.
 #if defined(__linux__) && defined(SYS_pidfd_open)
 int open_pidfd(int process) { return (int)syscall(SYS_pidfd_open, process, 0); }
 #else
-int open_pidfd(int) { return -1; }  // then only the limit finds the dead
+int open_pidfd(int) { return -1; }
 #endif
 
 }  // namespace
@@ -77,6 +78,14 @@ int RankGroup::join(int file) {
         return refuse(SL_BAD_ARGUMENT, "rank %d is taken: process %d has joined as it", rank(), process);
     has_claimed_ = true;
 
+    // Twice: once anybody's join is over, everybody watches everybody.
+    if (const int failed = meet_to_join()) return failed;
+    for (int peer = 0; peer < num_ranks(); peer++)
+        if (peer != rank()) watched_[peer] = open_pidfd(memory_.rank(peer).process.load());
+    return meet_to_join();
+}
+
+int RankGroup::meet_to_join() {
     Call call{JOIN, 0, 0, 1};
     if (const int failed = begin_round()) return failed;
     return meet(call, options_.join_ns);
@@ -110,7 +119,6 @@ int RankGroup::compare(Call &call, int peer) {
 
 int RankGroup::wait(SharedSignal &signal, uint32_t number, int peer, int64_t limit_ns) {
     if (signal.spin(number, options_.spin_ns)) return SL_OK;
-    watch(peer);
     const int64_t end = wall_ns() + limit_ns;
     for (;;) {
         signal.sleep(number, std::min(LOOK_NS, limit_ns));
@@ -120,13 +128,7 @@ int RankGroup::wait(SharedSignal &signal, uint32_t number, int peer, int64_t lim
         if (memory_.group().broken.load()) return tell_broken();
         if (is_lost) return give_up(SL_RANK_LOST, peer);
         if (is_late) return give_up(SL_RANK_LATE, peer);
-        watch(peer);
     }
-}
-
-void RankGroup::watch(int peer) {
-    const int32_t process = memory_.rank(peer).process.load();
-    if (process && watched_[peer] < 0) watched_[peer] = open_pidfd(process);
 }
 
 bool RankGroup::is_gone(int peer) {

@@ -38,12 +38,12 @@ public:
     int give_up(int status, int peer);
 
 private:
+    int meet_to_join();
     int begin_round();
     int meet(Call &call, int64_t limit_ns);
     int compare(Call &call, int peer);
     int wait(SharedSignal &signal, uint32_t number, int peer, int64_t limit_ns);
     bool is_gone(int peer);
-    void watch(int peer);
     int tell_broken() const;
     int buffer() const { return (int)(round_ % NUM_BUFFERS); }
 
