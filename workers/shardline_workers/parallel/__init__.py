@@ -1,1 +1,1 @@
-"""How a model is dealt out to ranks: pure decisions, before there is any process."""
+"""Ranks that compute one model together: how it is dealt out to them, and how they exchange tensors."""

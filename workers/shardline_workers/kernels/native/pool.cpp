@@ -6,6 +6,8 @@
 #include <pthread.h>
 #endif
 
+#include "pause.h"
+
 namespace shardline {
 namespace {
 
@@ -16,14 +18,6 @@ int64_t clock_ns(clockid_t clock) {
     timespec now;
     clock_gettime(clock, &now);
     return (int64_t)now.tv_sec * 1'000'000'000 + now.tv_nsec;
-}
-
-void pause_briefly() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
 }
 
 #if defined(__linux__)

@@ -1,0 +1,96 @@
+"""A group of one rank: whatever is exchanged is there already."""
+
+from collections.abc import Sequence
+
+import torch
+
+from shardline_workers.parallel.communicator import GroupPlace
+from shardline_workers.parallel.errors import CommunicatorError
+from shardline_workers.parallel.tensor_checks import (
+    check_exchange,
+    check_moved,
+    check_peer,
+    check_rank,
+    check_ranked,
+    check_summed,
+)
+
+
+class OneRankCommunicator:
+    """Refuses what any other communicator refuses, so that what works alone is not wrong in a group."""
+
+    sums_in_rank_order = True
+
+    def __init__(self, device: torch.device) -> None:
+        self.place = GroupPlace(rank=0, num_ranks=1)
+        self.device = device
+        self._is_closed = False
+
+    def all_reduce_sum(self, values: torch.Tensor) -> None:
+        """Leaves them."""
+        self._check_open()
+        check_summed(self.device, values=values)
+
+    def all_gather(self, values: torch.Tensor, gathered: torch.Tensor) -> None:
+        """Copies."""
+        self._check_open()
+        check_moved(self.device, values=values, gathered=gathered)
+        check_ranked(self.place, name="gathered", ranked=gathered, shape=values.shape)
+        gathered[0].copy_(values)
+
+    def reduce_scatter_sum(self, values: torch.Tensor, reduced: torch.Tensor) -> None:
+        """Copies."""
+        self._check_open()
+        check_summed(self.device, values=values, reduced=reduced)
+        check_ranked(self.place, name="values", ranked=values, shape=reduced.shape)
+        reduced.copy_(values[0])
+
+    def broadcast(self, values: torch.Tensor, source: int) -> None:
+        """Leaves them."""
+        self._check_open()
+        check_moved(self.device, values=values)
+        check_rank(self.place, name="source", rank=source)
+
+    def all_to_all(
+        self,
+        values: torch.Tensor,
+        received: torch.Tensor,
+        *,
+        send_rows: Sequence[int],
+        receive_rows: Sequence[int],
+    ) -> None:
+        """Copies."""
+        self._check_open()
+        check_exchange(
+            self.place,
+            self.device,
+            values=values,
+            received=received,
+            send_rows=send_rows,
+            receive_rows=receive_rows,
+        )
+        received.copy_(values)
+
+    def send(self, values: torch.Tensor, destination: int) -> None:
+        """Raises ValueError: there is nobody."""
+        self._check_open()
+        check_moved(self.device, values=values)
+        check_peer(self.place, name="destination", rank=destination)
+
+    def recv(self, values: torch.Tensor, source: int) -> None:
+        """Raises ValueError: there is nobody."""
+        self._check_open()
+        check_moved(self.device, values=values)
+        check_peer(self.place, name="source", rank=source)
+
+    def barrier(self) -> None:
+        """Returns."""
+        self._check_open()
+
+    def close(self) -> None:
+        """Later calls are refused."""
+        self._is_closed = True
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise CommunicatorError("the communicator was closed")
