@@ -1,1 +1,1 @@
-"""Ranks that compute one model together: how it is dealt out to them, and how they exchange tensors."""
+"""How a model is dealt out to ranks: pure decisions, before there is any process."""

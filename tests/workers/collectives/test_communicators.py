@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from shardline_workers.parallel.communicator import Communicator
-from shardline_workers.parallel.errors import CommunicatorError, RanksDifferError
-from tests.workers.parallel.rank_processes import KINDS, Group, RankProcess, join, join_all, new_groups, on_all
+from shardline_workers.collectives.communicator import Communicator
+from shardline_workers.collectives.errors import CommunicatorError, RanksDifferError
+from tests.workers.collectives.rank_processes import KINDS, Group, RankProcess, join, join_all, new_groups, on_all
 
 pytestmark = pytest.mark.process
 

@@ -12,7 +12,7 @@ import os
 import re
 from pathlib import Path
 
-from shardline_workers.parallel.errors import CommunicatorError
+from shardline_workers.collectives.errors import CommunicatorError
 
 SHARED_MEMORY = Path("/dev/shm")
 _PREFIX = "shardline-ranks-"

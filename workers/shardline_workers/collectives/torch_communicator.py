@@ -19,9 +19,9 @@ import torch
 from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from shardline_workers.parallel.communicator import GroupLimits, GroupPlace
-from shardline_workers.parallel.errors import CommunicatorError, RankLateError, RankLostError
-from shardline_workers.parallel.tensor_checks import (
+from shardline_workers.collectives.communicator import GroupLimits, GroupPlace
+from shardline_workers.collectives.errors import CommunicatorError, RankLateError, RankLostError
+from shardline_workers.collectives.tensor_checks import (
     check_exchange,
     check_moved,
     check_peer,

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import torch
 
-from shardline_workers.kernels.native_api import MAX_RANKS, Number, RanksOptions, RanksStatus, Status
-from shardline_workers.kernels.native_library import NativeLibrary
-from shardline_workers.parallel.communicator import GroupLimits, GroupPlace
-from shardline_workers.parallel.errors import CommunicatorError, RankLateError, RankLostError, RanksDifferError
-from shardline_workers.parallel.shared_segment import SharedSegment, sweep_segments
-from shardline_workers.parallel.tensor_checks import (
+from shardline_workers.collectives.communicator import GroupLimits, GroupPlace
+from shardline_workers.collectives.errors import CommunicatorError, RankLateError, RankLostError, RanksDifferError
+from shardline_workers.collectives.shared_segment import SharedSegment, sweep_segments
+from shardline_workers.collectives.tensor_checks import (
     check_exchange,
     check_moved,
     check_peer,
@@ -20,6 +18,8 @@ from shardline_workers.parallel.tensor_checks import (
     check_ranked,
     check_summed,
 )
+from shardline_workers.kernels.native_api import MAX_RANKS, Number, RanksOptions, RanksStatus, Status
+from shardline_workers.kernels.native_library import NativeLibrary
 
 SPIN_S = 50e-6  # about what a balanced operation takes; longer spins collapse when another process wants the core
 SLOT_BYTES = 256 * 1024  # a rank's chunk: 64 tokens of 1,024 float32, and two ranks' chunks fit a second-level cache

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from shardline_workers.kernels.native_library import NativeLibrary
-from tests.workers.parallel.rank_processes import RankProcess
+from tests.workers.collectives.rank_processes import RankProcess
 
 
 @pytest.fixture(scope="module")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from shardline_workers.parallel.errors import CommunicatorError
-from shardline_workers.parallel.shared_segment import SHARED_MEMORY, SharedSegment, sweep_segments
+from shardline_workers.collectives.errors import CommunicatorError
+from shardline_workers.collectives.shared_segment import SHARED_MEMORY, SharedSegment, sweep_segments
 
 
 def test_ranks_of_one_name_have_one_file_of_zeros_for_their_user_alone(tmp_path: Path) -> None:

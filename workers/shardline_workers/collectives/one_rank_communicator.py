@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from shardline_workers.parallel.communicator import GroupPlace
-from shardline_workers.parallel.errors import CommunicatorError
-from shardline_workers.parallel.tensor_checks import (
+from shardline_workers.collectives.communicator import GroupPlace
+from shardline_workers.collectives.errors import CommunicatorError
+from shardline_workers.collectives.tensor_checks import (
     check_exchange,
     check_moved,
     check_peer,

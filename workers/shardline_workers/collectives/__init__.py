@@ -1,0 +1,1 @@
+"""How ranks that compute one model together exchange tensors. Knows no model, no queue and no network service."""
