@@ -1,6 +1,7 @@
 """Every wrong request is refused in words that help, and leaves nothing behind: nothing crashes, no KV block is lost,
 the next good request gets the answer that it always gets."""
 
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from shardline_protos import generation_pb2 as pb
+from shardline_workers.engine import StepResult
 from tests.bad_input.grpc_row import Call, Row
 from tests.bad_input.grpc_rows import ROWS
 from tests.bad_input.served_tiny_model import serve_tiny_model
@@ -49,10 +51,19 @@ async def test_a_wrong_request_is_refused_in_words_that_help(row: Row, served: S
 
 
 @pytest.mark.asyncio(loop_scope="module")
-async def test_a_deadline_that_is_over_ends_the_call_and_gives_everything_back(served: ServedEngine) -> None:
+async def test_a_deadline_that_is_over_ends_the_call_and_gives_everything_back(
+    served: ServedEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = served.engine.step
+
+    def slow_step() -> StepResult:
+        time.sleep(0.02)
+        return step()
+
+    monkeypatch.setattr(served.engine, "step", slow_step)  # two seconds for what is asked, on whatever machine
     long = pb.GenerateRequest(model="tiny", text="hello", sampling=pb.SamplingParams(max_tokens=100, ignore_eos=True))
 
-    for timeout_s in (0.0, 0.03):
+    for timeout_s in (0.0, 0.3):
         with pytest.raises(grpc.aio.AioRpcError) as raised:
             await read_all(served.router.stub.Generate(long, timeout=timeout_s))
 
