@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from shardline_cluster.cli.main import COMMANDS, main
+from shardline_cluster.cli.command_line import COMMANDS
+from shardline_cluster.cli.main import main
 from tests.cluster.client.dead_sockets import unused_address
 
 
@@ -121,7 +122,7 @@ def test_a_command_whose_packages_are_missing_says_which_and_the_others_work(
             raise ModuleNotFoundError("No module named 'redis.asyncio'", name="redis.asyncio")
         return importlib.import_module(name)
 
-    monkeypatch.setattr("shardline_cluster.cli.main.importlib", SimpleNamespace(import_module=import_module))
+    monkeypatch.setattr("shardline_cluster.cli.command_line.importlib", SimpleNamespace(import_module=import_module))
 
     assert main(["serve", "smollm2:135m", "--replicas", "2"]) == 1
     assert main(["version"]) == 0
@@ -138,6 +139,6 @@ def test_ctrl_c_while_the_commands_are_loaded_is_no_traceback(monkeypatch: pytes
     def import_module(_: str) -> object:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("shardline_cluster.cli.main.importlib", SimpleNamespace(import_module=import_module))
+    monkeypatch.setattr("shardline_cluster.cli.command_line.importlib", SimpleNamespace(import_module=import_module))
 
     assert main(["version"]) == 130

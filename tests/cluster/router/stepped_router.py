@@ -3,12 +3,13 @@ when, as often and in the order that the test says.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from shardline_cluster.access.caller import DEFAULT_TENANT
 from shardline_cluster.queue.answers import Accepted, Duplicate, Ended, Snapshot
-from shardline_cluster.queue.log_encoding import unpack_ids
+from shardline_cluster.queue.cursor import Cursor, advance, encode_cursor
+from shardline_cluster.queue.log_encoding import pack_ids, unpack_ids
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.published import Published, Subscribed
 from shardline_cluster.queue.records import RequestInfo, Submission
@@ -20,6 +21,7 @@ from shardline_cluster.router.streams.stream_reader import StreamReader
 from tests.cluster.queue.lane_calls import a_submission
 
 LANE = "lane"
+ID = LANE + "-" + "0" * 32
 START_MS = 1_700_000_000_000
 
 
@@ -48,6 +50,11 @@ def submission(request_id: str, drawn: str, **changes: Any) -> Submission:
         "max_tokens": 100,
     }
     return a_submission(drawn, **(plain | changes))
+
+
+def cursor_over(*ids: int) -> bytes:
+    """The cursor of a client that has these ids of one sequence."""
+    return encode_cursor(advance(Cursor.start(1), 0, pack_ids(ids), closed=False))
 
 
 class SteppedRouter:
@@ -79,6 +86,12 @@ class SteppedRouter:
     @property
     def now_ms(self) -> float:
         return float(self.world.clock_ms)
+
+    @property
+    def drawn(self) -> str:
+        """The server's identity, as this router knows it."""
+        assert self.lane.identity is not None
+        return self.lane.identity
 
     # --- what clients do ---
 
@@ -114,6 +127,12 @@ class SteppedRouter:
     async def sweep(self) -> None:
         self._heard(await self.queue.sweep(self.lane.incarnation))
         self.calls += self.lane.look_after(self.now_ms)
+
+    async def silence(self) -> list[LaneCall]:
+        """Lets so much time pass that silent streams are read again; tells with which calls."""
+        self.world.clock_ms += self.lane.terms.silence_ms
+        await self.sweep()
+        return list(self.calls)
 
     async def settle(self, *, reading: bool = True) -> None:
         """Carries everything out, and reads what was published unless told otherwise."""
@@ -174,6 +193,10 @@ class SteppedRouter:
         assert isinstance(value, Snapshot), value
         return value
 
+    async def log(self, request_id: str) -> tuple[int, ...]:
+        """The ids of the first sequence in the server's log."""
+        return unpack_ids((await self.look(request_id)).logs[0].ids)
+
     def of_kind(self, kind: type[LaneCall]) -> list[LaneCall]:
         return [call for call in self.calls if isinstance(call, kind)]
 
@@ -183,3 +206,6 @@ class SteppedRouter:
 
     def _heard(self, reply: Reply[Any]) -> None:
         self.calls += self.lane.answered(reply.identity, self.now_ms)
+
+
+StartRouter = Callable[[str], Awaitable[SteppedRouter]]  # by its incarnation

@@ -37,7 +37,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="talk with a model",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("message", nargs="?", metavar="MESSAGE", help="say only this, and print the answer")
     parser.add_argument("--system", metavar="TEXT", help="tell the model first how it is to behave")

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from shardline_cluster.cli.command_line import command_line
 from shardline_cluster.cli.command_tree import command_tree
 from shardline_cluster.cli.completion_scripts import SCRIPTS
 
@@ -24,7 +25,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="let a shell complete commands and flags",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("shell", choices=sorted(SCRIPTS), help="the shell that is to read it")
     return parser
@@ -32,8 +32,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the script."""
-    from shardline_cluster.cli.main import command_line  # which knows all commands, this one too
-
     tree = command_tree(command_line().parser, name="shardline")
     print(SCRIPTS[arguments.shell](tree), end="")
     return 0

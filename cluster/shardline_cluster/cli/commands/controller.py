@@ -38,7 +38,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="run the controller, for a cluster of several hosts",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_role_flags(parser, cluster="whose deployments it keeps")
     group = parser.add_argument_group("replicas")

@@ -19,7 +19,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "drain",
         help="let a replica hand over and end; another one takes its place",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "replica",

@@ -37,7 +37,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="tell which GPUs a model needs",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "model", metavar="MODEL", help="a published shape, a name that `shardline models` shows, a path"

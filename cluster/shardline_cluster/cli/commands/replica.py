@@ -36,7 +36,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="run one replica, for a cluster of several hosts",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("deployment", metavar="NAME", help="of a deployed model, as `shardline status` shows it")
     parser.add_argument(

@@ -34,7 +34,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="run one router, for a cluster of several hosts",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_listen_flags(parser.add_argument_group("network"))
     add_role_flags(parser, cluster="where `shardline deploy` through this router makes new deployments")

@@ -21,7 +21,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "scale",
         help="change a model's number of replicas",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("deployment", metavar="NAME", help="of a deployed model, as `shardline status` shows it")
     parser.add_argument("replicas", metavar="N", type=number_from(0, MOST_REPLICAS, whole=True), help="how many")

@@ -63,7 +63,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="serve a model on this machine",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "model",

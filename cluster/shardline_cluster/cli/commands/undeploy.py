@@ -19,7 +19,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "undeploy",
         help="serve a model no longer",
         description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
         "deployment", nargs="+", metavar="NAME", help="of a deployed model, as `shardline status` shows it"

@@ -38,7 +38,6 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="show what tenants have used",
         description=_DESCRIPTION,
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--tenant", metavar="NAME", default="", help="of this tenant alone (default: of all)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -8,9 +8,10 @@ import subprocess
 
 import pytest
 
+from shardline_cluster.cli.command_line import COMMANDS
 from shardline_cluster.cli.command_tree import CommandNode, Flag, command_tree
 from shardline_cluster.cli.completion_scripts import fish_script, zsh_script
-from shardline_cluster.cli.main import COMMANDS, main
+from shardline_cluster.cli.main import main
 
 
 def a_parser() -> argparse.ArgumentParser:
