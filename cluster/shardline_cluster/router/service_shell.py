@@ -112,9 +112,9 @@ async def _unless(shut_out: "asyncio.Future[ShardlineError]", work: Awaitable[R]
             raise shut_out.result()
         return await working
     finally:
-        if not working.done():
-            working.cancel()
-            await asyncio.gather(working, return_exceptions=True)
+        working.cancel()  # nothing, where it is done
+        # Also where it has failed: when a client goes, its write may fail first, and nobody else looks at that error.
+        await asyncio.gather(working, return_exceptions=True)
 
 
 async def _abort(context: Context, error: ShardlineError) -> NoReturn:

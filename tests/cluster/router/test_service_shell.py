@@ -1,6 +1,7 @@
 """A stream ends when its caller is shut out, also where he does not read; its generator is closed in any case."""
 
 import asyncio
+import gc
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import contextmanager
 from typing import Any, NoReturn, cast
@@ -141,3 +142,29 @@ async def test_a_caller_to_whom_nothing_happens_is_told_so() -> None:
     assert call.ended == (grpc.StatusCode.UNAUTHENTICATED, "the key k was revoked")
     assert call.written == []
     assert source.is_closed
+
+
+class _LeavingCall(_Call):
+    """A client who goes: gRPC fails the write that is on its way, and cancels the call in the same moment."""
+
+    def __init__(self) -> None:
+        super().__init__(reads=True)
+        self.streaming: asyncio.Future[None] | None = None
+
+    async def write(self, event: int) -> None:
+        assert self.streaming is not None
+        self.streaming.cancel()
+        raise RuntimeError(f"nobody reads event {event}")
+
+
+async def test_a_client_who_goes_while_an_event_is_written_leaves_no_error_that_nobody_looked_at() -> None:
+    call, source, complaints = _LeavingCall(), _Source(), list[Any]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, complaint: complaints.append(complaint))
+
+    call.streaming = asyncio.ensure_future(ServiceShell(_Gate()).stream(cast("Any", call), Scope.GENERATE, source))
+    await asyncio.wait({call.streaming})
+    call.streaming = None
+    gc.collect()  # asyncio complains when it drops a task whose error nobody asked for
+
+    assert source.is_closed
+    assert complaints == []
