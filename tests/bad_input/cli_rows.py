@@ -27,6 +27,9 @@ WRITTEN = [
     Row("a context of 0", "serve m --max-model-len 0", "--max-model-len", "0 is out of bounds", "from 1", _HELP, code=2),
     Row("kernels that are not", "serve m --kernels fast", "--kernels", "'fast'", "'native', 'reference'", _HELP, code=2),
     Row("a durability that is not", "serve m --durability forever", "--durability", "forever", "relaxed", _HELP, code=2),
+    Row("a card that nobody makes", "plan qwen3-8b --gpus 8xTPU", "--gpus", "'TPU'", "one of T4", _HELP, code=2),
+    Row("nodes that are none", "plan qwen3-8b --nodes 8x", "--nodes", "'8x'", "2x8xA100-80GB", _HELP, code=2),
+    Row("a format that is none", "plan qwen3-8b --quantization q3", "--quantization", "'q3'", "one of bf16", _HELP, code=2),
     Row("a wrong variable", "generate hi", "SHARDLINE_MAX_TOKENS", "'many'", "--max-tokens", "--help", code=2, environment={"SHARDLINE_MAX_TOKENS": "many"}),
     Row("a variable that is no switch", "serve m", "SHARDLINE_ALLOW_UNAUTHENTICATED", "'perhaps'", "switch", "1 or 0", code=2, environment={"SHARDLINE_ALLOW_UNAUTHENTICATED": "perhaps"}),
     Row("a variable out of its choices", "serve m", "SHARDLINE_KERNELS", "'fast'", "native", "one of", code=2, environment={"SHARDLINE_KERNELS": "fast"}),
@@ -62,6 +65,9 @@ SAID = [
     Row("nobody listens there", "generate hi --endpoint 127.0.0.1:{free}", "127.0.0.1:{free}", "refused", "no router answers", "is `shardline serve` running"),
     Row("no server of that name", "generate hi --name nobody", "'nobody'", "no server", "on this machine", "--endpoint"),
     Row("an endpoint that is none", "generate hi --endpoint nonsense:port", "endpoint", "'nonsense:port'", "host:port", "write"),
+    Row("a plan for an unknown model", "plan gpt-7", "gpt-7", "no such model", "neither file nor folder", "Published shapes: "),
+    Row("a plan above the model's context", "plan qwen3-8b --context 100000", "--context", "100000", "made for", "1 to 40960"),
+    Row("ranks that do not fit", "plan qwen3-8b --gpus 2xL4 --tensor-parallel-size 4 --pipeline-parallel-size 1", "tp=4", "stays inside a node", "2 GPUs", "nearest plan that fits is tp=2"),
     Row("probabilities that nobody sees", "generate hi --logprobs 3", "--logprobs", "text alone", "does not show", "add --json"),
 ]
 

@@ -89,30 +89,34 @@ class FileBytes:
     layers: tuple[float, ...]  # bytes for a parameter
     embedding: float
     head: float
+    norm: float  # the final one
     arithmetic: str = "fp16"
 
     def part_bytes(self, part: Part, *, layer: int | None) -> float:
         """Bytes of a part, from the average of its layer."""
         if layer is not None:
             return part.num_parameters * self.layers[layer]
-        return part.num_parameters * (self.embedding if part.name is PartName.EMBEDDING else self.head)
+        rates = {PartName.EMBEDDING: self.embedding, PartName.HEAD: self.head, PartName.NORMS: self.norm}
+        return part.num_parameters * rates[part.name]
 
 
 def file_bytes(name: str, shape: ModelShape, tensors: Sequence[HeaderTensor], *, arithmetic: str = "fp16") -> FileBytes:
-    """How the file's bytes lie: counted by layer, embedding, and the rest, which goes to the head. Towers that see or
-    hear are left out."""
+    """How the file's bytes lie: counted by layer, embedding, and the rest, which is final norm and head. Towers that
+    see or hear are left out."""
     places: Counter[int | str] = Counter()
     for tensor in tensors:
         places[_place(tensor.name)] += tensor.num_bytes
     sizes = [sum(part.num_parameters for part in layer_parts(shape, layer)) for layer in shape.layers]
     embedding = places["embedding"] / embedding_part(shape).num_parameters
-    rest = head_part(shape).num_parameters + final_norm_part(shape).num_parameters
+    head = 0 if shape.is_tied else head_part(shape).num_parameters
+    rest = places["rest"] / (head + final_norm_part(shape).num_parameters)
     return FileBytes(
         name=name,
         arithmetic=arithmetic,
         layers=tuple(places[number] / size for number, size in enumerate(sizes)),
         embedding=embedding,
-        head=embedding if shape.is_tied else places["rest"] / rest,
+        head=embedding if shape.is_tied else rest,
+        norm=rest,
     )
 
 
