@@ -164,6 +164,7 @@ class TorchCommunicator:
         """See Communicator."""
         if not isinstance(self._failure, _ClosedError):
             self._backend.abort()
+            del self._backend  # gloo's connections fall with it, not before
             self._failure = _ClosedError("the communicator was closed")
 
     def _wait(self, begin: Callable[[], _Work]) -> None:
