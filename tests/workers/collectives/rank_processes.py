@@ -74,6 +74,10 @@ class RankProcess:
         """Lets it call a function of a module, with its communicator first."""
         self._connection.send((function, arguments))
 
+    def answers_within(self, seconds: float) -> bool:
+        """Whether the function ends in that time."""
+        return self._connection.poll(seconds)
+
     def answer(self) -> Any:
         """What the function gave; or the exception that it raised, as an object."""
         if not self._connection.poll(ANSWER_TIMEOUT_S):

@@ -30,6 +30,10 @@ def summed_once(ranks: Communicator) -> None:
     ranks.all_reduce_sum(torch.ones(576))
 
 
+def closed(ranks: Communicator) -> None:
+    ranks.close()
+
+
 def received(ranks: Communicator, source: int) -> None:
     ranks.recv(torch.ones(576), source)
 
@@ -108,6 +112,34 @@ def test_a_group_that_is_never_complete_fails_in_time(mortals: list[RankProcess]
     if kind == "shared_memory":
         assert str(answer) == "rank 1 has not joined within rank 0's limit; the group is broken"
         assert not shared_file(groups[0]).exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_group_may_take_longer_to_come_than_a_call_to_wait(
+    mortals: list[RankProcess], kind: str, tmp_path: Path
+) -> None:
+    groups = new_groups(kind, 2, tmp_path, join_s=LONG_S, wait_s=SHORT_S)
+
+    mortals[0].begin(join, groups[0])
+    assert not mortals[0].answers_within(2 * SHORT_S)
+    mortals[1].begin(join, groups[1])
+
+    assert [process.answer() for process in mortals[:2]] == [None, None]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_rank_that_closes_fails_those_that_wait_for_it(mortals: list[RankProcess], kind: str, tmp_path: Path) -> None:
+    join_all(mortals, new_groups(kind, 3, tmp_path, wait_s=LONG_S))
+    began = time.monotonic()
+
+    mortals[1].begin(closed)
+    for rank in (0, 2):
+        mortals[rank].begin(summed_for_ever)
+    answers = [mortals[rank].answer() for rank in (1, 0, 2)]
+
+    assert time.monotonic() - began < SLACK_S
+    assert answers[0] is None
+    assert [type(answer) for answer in answers[1:]] == [RankLostError] * 2
 
 
 class TestWhatIsLeft:

@@ -70,7 +70,7 @@ class TorchCommunicator:
         """Joins, and waits for all other ranks.
 
         Args:
-            store: where ranks find each other; its own time limit should be that of joining.
+            store: where ranks find each other.
             group_name: the same for all ranks, another one for each group in this store.
             place: which rank this is.
             device: a CPU or this rank's own CUDA device.
@@ -83,7 +83,7 @@ class TorchCommunicator:
         self._moves_only = device.type == "cpu"
         self._failure: CommunicatorError | None = None
         prefixed = PrefixStore(group_name, store)
-        prefixed.set_timeout(timedelta(seconds=limits.join_s))
+        self._guarded(lambda: _wait_for_all(prefixed, place, limits))
         self._backend: _Backend = self._guarded(lambda: _backend(prefixed, place, device, limits))
         self.barrier()
 
@@ -164,6 +164,7 @@ class TorchCommunicator:
         """See Communicator."""
         if not isinstance(self._failure, _ClosedError):
             self._backend.abort()
+            del self._backend  # gloo's connections fall with it, not before
             self._failure = _ClosedError("the communicator was closed")
 
     def _wait(self, begin: Callable[[], _Work]) -> None:
@@ -181,6 +182,13 @@ class TorchCommunicator:
 
 class _ClosedError(CommunicatorError):
     """This rank closed it itself."""
+
+
+def _wait_for_all(store: Store, place: GroupPlace, limits: GroupLimits) -> None:
+    # Before the backends connect, for which they have no other limit than that of every call.
+    keys = [f"rank {rank} is there" for rank in range(place.num_ranks)]
+    store.set(keys[place.rank], "")
+    store.wait(keys, timedelta(seconds=limits.join_s))
 
 
 def _backend(store: Store, place: GroupPlace, device: torch.device, limits: GroupLimits) -> _Backend:

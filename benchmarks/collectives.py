@@ -1,0 +1,205 @@
+"""Collectives between ranks of one host: shared memory beside gloo, in turns, in the same processes.
+
+    python -m benchmarks.collectives
+    python -m benchmarks.collectives --ranks 2,4 --sizes 576,65536 --rounds 30 --out result.json
+
+For each number of ranks, each size and each contender: microseconds of one all-reduce of float32, from the moment when
+this rank has passed a barrier to its return from the call, Python included; p50, p10 and p90 over all ranks and
+repetitions. Where every rank can have a core, ranks wait at that barrier without sleeping, so that none begins by
+waking up. Contenders take turns within a round, so that each meets the same neighbours:
+
+- `shared_memory`: our communicator in shared memory;
+- `gloo`: torch.distributed's own all-reduce over gloo, whose order of sums is its own;
+- `gloo_in_rank_order`: our communicator over gloo, which gathers and sums in rank order.
+
+On a machine with fewer free cores than ranks, every figure has the scheduler's share in it: `load` tells.
+Prints one JSON object with commit, machine, configuration and figures.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch.distributed import FileStore, ProcessGroupGloo  # type: ignore[attr-defined]
+
+from benchmarks.surroundings import load_average, surroundings
+from shardline_workers.collectives.communicator import Communicator, GroupLimits, GroupPlace
+from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator, SharedMemoryOptions
+from shardline_workers.collectives.torch_communicator import TorchCommunicator
+from shardline_workers.kernels.native_library import load_native_library
+from shardline_workers.memory_budget import read_host_resources
+
+_WANTED = {"num_ranks": 2, "num_floats": 576, "gloo_to_shared_memory": 8.0}
+_LIMITS = GroupLimits(join_s=120.0, wait_s=60.0)
+_START_SPIN_S = 0.01  # at the barrier before a call
+_Samples = dict[str, dict[str, list[float]]]  # size → contender → microseconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What one group of processes measures."""
+
+    num_ranks: int
+    sizes: tuple[int, ...]
+    rounds: int
+    calls: int  # of one contender, one after the other, in a round
+    name: str
+    folder: str  # of gloo's stores
+    spin_s: float
+
+
+def main() -> None:
+    arguments = _arguments()
+    before = load_average()
+    facts = surroundings()
+    groups = [_measured(num_ranks, arguments) for num_ranks in arguments.ranks]
+    result = {
+        "benchmark": "collectives",
+        **facts,
+        "load": {"before": before, "after": load_average()},
+        "configuration": {"sizes": arguments.sizes, "rounds": arguments.rounds, "calls": arguments.calls},
+        "all_reduce": groups,
+        "wanted": {**_WANTED, "measured": _wanted_ratio(groups)},
+    }
+    text = json.dumps(result, indent=2)
+    if arguments.out:
+        arguments.out.write_text(text + "\n")
+    print(text)
+
+
+def _arguments() -> argparse.Namespace:
+    def numbers(text: str) -> list[int]:
+        return [int(word) for word in text.split(",")]
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ranks", type=numbers, default=[2, 3, 4], help="numbers of ranks (default: %(default)s)")
+    parser.add_argument("--sizes", type=numbers, default=[576, 9216, 262144], help="floats (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=40, help="turns of each contender (default: %(default)s)")
+    parser.add_argument("--calls", type=int, default=25, help="calls in a turn (default: %(default)s)")
+    parser.add_argument("--out", type=Path, help="also write the JSON there")
+    return parser.parse_args()
+
+
+def _measured(num_ranks: int, arguments: argparse.Namespace) -> dict[str, object]:
+    """Figures of one number of ranks, each a process of its own."""
+    cores = read_host_resources().num_cores
+    context = multiprocessing.get_context("spawn")
+    with tempfile.TemporaryDirectory() as folder, context.Pool(num_ranks) as pool:
+        plan = Plan(
+            num_ranks=num_ranks,
+            sizes=tuple(arguments.sizes),
+            rounds=arguments.rounds,
+            calls=arguments.calls,
+            name=uuid.uuid4().hex,
+            folder=folder,
+            spin_s=SharedMemoryOptions.for_cores(num_ranks, cores).spin_s,
+        )
+        samples = pool.starmap(_run_rank, [(plan, rank) for rank in range(num_ranks)], chunksize=1)
+    sizes = [_size_figures(size, [of_rank[str(size)] for of_rank in samples]) for size in plan.sizes]
+    return {"num_ranks": num_ranks, "spin_us": plan.spin_s * 1e6, "load": load_average(), "sizes": sizes}
+
+
+def _run_rank(plan: Plan, rank: int) -> _Samples:
+    torch.set_num_threads(1)
+    place = GroupPlace(rank=rank, num_ranks=plan.num_ranks)
+    shared = _shared(plan, place, "measured", plan.spin_s)
+    start = _shared(plan, place, "start", _START_SPIN_S if plan.spin_s else 0.0)
+    ordered = TorchCommunicator(
+        FileStore(f"{plan.folder}/ordered", plan.num_ranks), "", place=place, device=shared.device, limits=_LIMITS
+    )
+    contenders: dict[str, Callable[[torch.Tensor], None]] = {
+        "shared_memory": shared.all_reduce_sum,
+        "gloo": _plain_gloo(plan, rank),
+        "gloo_in_rank_order": ordered.all_reduce_sum,
+    }
+    return {str(size): _of_size(plan, size, start, contenders) for size in plan.sizes}
+
+
+def _shared(plan: Plan, place: GroupPlace, purpose: str, spin_s: float) -> SharedMemoryCommunicator:
+    return SharedMemoryCommunicator(
+        load_native_library(os.environ, lambda text: print(text, file=sys.stderr)),
+        f"{plan.name}-{purpose}",
+        place=place,
+        limits=_LIMITS,
+        options=SharedMemoryOptions(spin_s=spin_s),
+    )
+
+
+def _plain_gloo(plan: Plan, rank: int) -> Callable[[torch.Tensor], None]:
+    store, limit = FileStore(f"{plan.folder}/plain", plan.num_ranks), timedelta(seconds=_LIMITS.wait_s)
+    backend = ProcessGroupGloo(store, rank, plan.num_ranks, limit)
+
+    def all_reduce(values: torch.Tensor) -> None:
+        backend.allreduce([values]).wait()  # type: ignore[attr-defined]
+
+    return all_reduce
+
+
+def _of_size(
+    plan: Plan, size: int, start: Communicator, contenders: dict[str, Callable[[torch.Tensor], None]]
+) -> dict[str, list[float]]:
+    samples: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(plan.rounds + 1):
+        for name, all_reduce in contenders.items():
+            taken = [_one_call_us(start, all_reduce, size) for _ in range(plan.calls)]
+            if turn:  # the first one touches memory for the first time
+                samples[name] += taken
+    return samples
+
+
+def _one_call_us(start: Communicator, all_reduce: Callable[[torch.Tensor], None], size: int) -> float:
+    values = torch.ones(size)
+    start.barrier()
+    began = time.perf_counter()
+    all_reduce(values)
+    return (time.perf_counter() - began) * 1e6
+
+
+def _size_figures(size: int, of_ranks: Sequence[dict[str, list[float]]]) -> dict[str, object]:
+    figures = {name: _figures([us for of_rank in of_ranks for us in of_rank[name]]) for name in of_ranks[0]}
+    ratio = figures["gloo"].p50_us / figures["shared_memory"].p50_us
+    return {
+        "num_floats": size,
+        **{name: asdict(each) for name, each in figures.items()},
+        "gloo_to_shared_memory": round(ratio, 1),
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """Microseconds of one contender's calls."""
+
+    p10_us: float
+    p50_us: float
+    p90_us: float
+    num_samples: int
+
+
+def _figures(samples_us: Sequence[float]) -> Figures:
+    tenths = statistics.quantiles(samples_us, n=10)
+    p10_us, p50_us, p90_us = (round(tenths[index], 1) for index in (0, 4, 8))
+    return Figures(p10_us=p10_us, p50_us=p50_us, p90_us=p90_us, num_samples=len(samples_us))
+
+
+def _wanted_ratio(groups: Sequence[dict[str, object]]) -> object:
+    for group in groups:
+        if group["num_ranks"] == _WANTED["num_ranks"]:
+            sizes = group["sizes"]
+            assert isinstance(sizes, list)
+            return next((s["gloo_to_shared_memory"] for s in sizes if s["num_floats"] == _WANTED["num_floats"]), None)
+    return None
+
+
+if __name__ == "__main__":
+    main()
