@@ -1,11 +1,12 @@
 """The models that a router can serve: which are deployed, their text sides, one queue and its streams for each lane.
 
-Watches the deployments. A lane stays open when its deployment is gone, since its requests live on.
+Watches the deployments. A lane stays open when its deployment is gone, since its requests live on, and is closed when
+they have ended and are kept no longer.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shardline_cluster.errors import (
@@ -14,6 +15,7 @@ from shardline_cluster.errors import (
     QueueUnavailableError,
     ShardlineError,
     UnknownModelError,
+    UnknownRequestError,
 )
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_records import DeploymentRecords
@@ -76,6 +78,7 @@ class ModelDirectory:
         self._texts: dict[_TextKey, TextModel] = {}
         self._lanes: dict[str, ServedLane] = {}  # by name
         self._failures: dict[str, tuple[_TextKey, str, float]] = {}  # by lane: why, and when to try again
+        self._left_since: dict[str, float] = {}  # by lane: when no deployment was there any more
         self._watching: asyncio.Task[None] | None = None
         self._store_answers = False
 
@@ -192,6 +195,7 @@ class ModelDirectory:
             log.error("the deployments in Redis cannot be read, so nothing changes: %s", error)
             return
         await asyncio.gather(*(self._serve(deployment) for deployment in _over_time(self._deployments)))
+        await self._let_go(tuple(_over_time(self._deployments)))
 
     async def _serve(self, deployment: Deployment) -> None:
         text = self._texts.get(_text_key(deployment)) or await self._load_text(deployment)
@@ -199,6 +203,18 @@ class ModelDirectory:
             streams = TokenStreams(self._open_queue(deployment.lane), self._incarnation)
             self._lanes[deployment.lane] = ServedLane(text=text, streams=streams)
             streams.start()
+
+    async def _let_go(self, deployed: Sequence[Deployment]) -> None:
+        """Closes lanes that were left for longer than ended requests are kept, once nothing waits there or runs."""
+        keys, lanes, now = {_text_key(one) for one in deployed}, {one.lane for one in deployed}, _now_s()
+        self._texts = {key: text for key, text in self._texts.items() if key in keys}
+        self._left_since = {name: self._left_since.get(name, now) for name in self._lanes if name not in lanes}
+        for name, since in self._left_since.items():
+            streams = self._lanes[name].streams
+            if now - since > streams.queue.terms.retention_ms / 1000 and await _is_empty(streams):
+                del self._lanes[name]
+                await streams.close(UnknownRequestError(f"the lane {name} is gone, and nothing was left in it"))
+                await streams.queue.close()
 
     async def _load_text(self, deployment: Deployment) -> TextModel | None:
         now = _now_s()
@@ -228,6 +244,14 @@ class ModelDirectory:
         if failed is None:
             return f"model {deployment.name} is being loaded by this router: try again in a second"
         return f"model {deployment.name} is deployed, but this router cannot load its tokenizer: {failed[1]}"
+
+
+async def _is_empty(streams: TokenStreams) -> bool:
+    try:
+        view = await streams.view()
+    except QueueUnavailableError:
+        return False
+    return view.waiting_requests + view.handed_back_requests + view.running_requests == 0
 
 
 def _over_time(deployments: Mapping[str, Deployment]) -> Iterator[Deployment]:

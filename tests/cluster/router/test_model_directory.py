@@ -24,7 +24,8 @@ from shardline_cluster.router.model_directory import ModelDirectory
 from shardline_workers.text.simulated_text import simulated_text_model
 from shardline_workers.text.text_model import TextModel
 from tests.cluster.fleet.deploying import deploy, undeploy
-from tests.cluster.router.router_bench import deployment
+from tests.cluster.router.router_bench import available, deployment
+from tests.cluster.router.stepped_router import submission
 
 OpenDirectory = Callable[[Callable[[Deployment], TextModel]], ModelDirectory]
 
@@ -125,6 +126,38 @@ async def test_requests_of_a_deployment_that_is_gone_are_still_found(
         directory.find("a")
     with pytest.raises(UnknownRequestError):
         directory.of_request(draw_request_id("b-1"))
+
+
+@pytest.mark.parametrize("has_request", [False, True])
+async def test_a_lane_that_was_left_is_closed_once_nothing_is_left_in_it_and_its_ends_are_kept_no_longer(
+    store: MemoryRecordStore[Deployment],
+    open_directory: OpenDirectory,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    has_request: bool,
+) -> None:
+    directory = open_directory(_load)
+    await deploy(store, deployment("a", "a-1"))
+    await directory.refresh()
+    request_id, streams = draw_request_id("a-1"), directory.of_request(draw_request_id("a-1")).streams
+    await available(streams)
+    if has_request:
+        await streams.submit(submission(request_id, streams.identity, background=True))
+    await undeploy(store, "a")
+    await directory.refresh()
+    now, kept_s = asyncio.get_running_loop().time, streams.queue.terms.retention_ms / 1000
+
+    monkeypatch.setattr(model_directory, "_now_s", lambda: now() + kept_s - 10)
+    await directory.refresh()
+    assert directory.of_request(request_id).streams is streams
+    monkeypatch.setattr(model_directory, "_now_s", lambda: now() + kept_s + 10)
+    await directory.refresh()
+
+    if has_request:
+        assert directory.of_request(request_id).streams is streams
+    else:
+        with pytest.raises(UnknownRequestError):
+            directory.of_request(request_id)
 
 
 async def test_while_a_model_loads_it_is_unavailable_and_not_unknown(
