@@ -5,8 +5,9 @@
 
 For each number of ranks, each size and each contender: microseconds of one all-reduce of float32, from the moment when
 this rank has passed a barrier to its return from the call, Python included; p50, p10 and p90 over all ranks and
-repetitions. Where every rank can have a core, ranks wait at that barrier without sleeping, so that none begins by
-waking up. Contenders take turns within a round, so that each meets the same neighbours:
+repetitions. Ranks first wait asleep until all have returned from the call before; then, where every rank can have a
+core, they meet at the barrier without sleeping, so that none begins by waking up and none spins while another contender
+still works. Contenders take turns within a round, so that each meets the same neighbours:
 
 - `shared_memory`: our communicator in shared memory;
 - `gloo`: torch.distributed's own all-reduce over gloo, whose order of sums is its own;
@@ -42,7 +43,7 @@ from shardline_workers.memory_budget import read_host_resources
 
 _WANTED = {"num_ranks": 2, "num_floats": 576, "gloo_to_shared_memory": 8.0}
 _LIMITS = GroupLimits(join_s=120.0, wait_s=60.0)
-_START_SPIN_S = 0.01  # at the barrier before a call
+_START_SPIN_S = 0.01  # at the barrier from which a call is measured
 _Samples = dict[str, dict[str, list[float]]]  # size → contender → microseconds
 
 
@@ -114,7 +115,8 @@ def _run_rank(plan: Plan, rank: int) -> _Samples:
     torch.set_num_threads(1)
     place = GroupPlace(rank=rank, num_ranks=plan.num_ranks)
     shared = _shared(plan, place, "measured", plan.spin_s)
-    start = _shared(plan, place, "start", _START_SPIN_S if plan.spin_s else 0.0)
+    asleep = _shared(plan, place, "asleep", 0.0)
+    awake = _shared(plan, place, "awake", _START_SPIN_S if plan.spin_s else 0.0)
     ordered = TorchCommunicator(
         FileStore(f"{plan.folder}/ordered", plan.num_ranks), "", place=place, device=shared.device, limits=_LIMITS
     )
@@ -123,7 +125,7 @@ def _run_rank(plan: Plan, rank: int) -> _Samples:
         "gloo": _plain_gloo(plan, rank),
         "gloo_in_rank_order": ordered.all_reduce_sum,
     }
-    return {str(size): _of_size(plan, size, start, contenders) for size in plan.sizes}
+    return {str(size): _of_size(plan, size, (asleep, awake), contenders) for size in plan.sizes}
 
 
 def _shared(plan: Plan, place: GroupPlace, purpose: str, spin_s: float) -> SharedMemoryCommunicator:
@@ -147,20 +149,21 @@ def _plain_gloo(plan: Plan, rank: int) -> Callable[[torch.Tensor], None]:
 
 
 def _of_size(
-    plan: Plan, size: int, start: Communicator, contenders: dict[str, Callable[[torch.Tensor], None]]
+    plan: Plan, size: int, meetings: Sequence[Communicator], contenders: dict[str, Callable[[torch.Tensor], None]]
 ) -> dict[str, list[float]]:
     samples: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(plan.rounds + 1):
         for name, all_reduce in contenders.items():
-            taken = [_one_call_us(start, all_reduce, size) for _ in range(plan.calls)]
+            taken = [_one_call_us(meetings, all_reduce, size) for _ in range(plan.calls)]
             if turn:  # the first one touches memory for the first time
                 samples[name] += taken
     return samples
 
 
-def _one_call_us(start: Communicator, all_reduce: Callable[[torch.Tensor], None], size: int) -> float:
+def _one_call_us(meetings: Sequence[Communicator], all_reduce: Callable[[torch.Tensor], None], size: int) -> float:
     values = torch.ones(size)
-    start.barrier()
+    for meeting in meetings:
+        meeting.barrier()
     began = time.perf_counter()
     all_reduce(values)
     return (time.perf_counter() - began) * 1e6
