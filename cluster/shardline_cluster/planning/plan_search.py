@@ -1,7 +1,7 @@
 """The plan for a model on given nodes: the one that was asked for, or the smallest that fits."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from math import ceil
@@ -12,7 +12,7 @@ from shardline_cluster.planning.gpu_nodes import GpuNode
 from shardline_cluster.planning.model_needs import ModelNeeds
 from shardline_cluster.planning.rank_share import WIDTH_UNIT
 from shardline_cluster.planning.roofline import Roofline, roofline
-from shardline_cluster.planning.stage_memory import RUNTIME_BYTES, StageMemory, stage_memories
+from shardline_cluster.planning.stage_memory import RUNTIME_BYTES, StageMemory, mean_stage_bytes, stage_memories
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.parallel.parallel_plan import ParallelPlan
 from shardline_workers.sizing.model_shape import ModelShape
@@ -52,10 +52,22 @@ class NoPlan:
 
 def choose_plan(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> ChosenPlan | NoPlan:
     """The plan with the fewest GPUs that fits; of several, the one that decodes fastest by its roofline."""
-    best = _smallest(needs, nodes, _candidates(needs, nodes, asked), num_replicas=asked.num_replicas)
+    best = smallest_plan(needs, nodes, asked)
     if best is not None:
         return best
     return NoPlan(reason=_reason(needs, nodes, asked), nearest=_nearest(needs, nodes, asked))
+
+
+def smallest_plan(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> ChosenPlan | None:
+    """The same without a reason where nothing fits."""
+    best: ChosenPlan | None = None
+    for plan in _hopeful(needs, nodes, _candidates(needs, nodes, asked)):
+        if best is not None and plan.num_ranks > best.plan.num_ranks:
+            break
+        found = fit(needs, nodes, plan, num_replicas=asked.num_replicas)
+        if isinstance(found, ChosenPlan) and (best is None or _speed(found) > _speed(best)):
+            best = found
+    return best
 
 
 def fit(needs: ModelNeeds, nodes: Sequence[GpuNode], plan: ParallelPlan, *, num_replicas: int = 1) -> ChosenPlan | str:
@@ -135,17 +147,10 @@ def _as_asked(asked: AskedPlan, *, tp: int, pp: int) -> ParallelPlan:
     return ParallelPlan(tp=tp, pp=pp, ep=asked.ep or (tp * dp if asked.shares_experts else 1), dp=dp)
 
 
-def _smallest(
-    needs: ModelNeeds, nodes: Sequence[GpuNode], plans: Iterable[ParallelPlan], *, num_replicas: int
-) -> ChosenPlan | None:
-    best: ChosenPlan | None = None
-    for plan in plans:
-        if best is not None and plan.num_ranks > best.plan.num_ranks:
-            break
-        found = fit(needs, nodes, plan, num_replicas=num_replicas)
-        if isinstance(found, ChosenPlan) and (best is None or _speed(found) > _speed(best)):
-            best = found
-    return best
+def _hopeful(needs: ModelNeeds, nodes: Sequence[GpuNode], plans: Iterable[ParallelPlan]) -> Iterator[ParallelPlan]:
+    """Those whose fullest stage may fit, before layers are dealt out."""
+    roomiest = max((node.gpu.usable_bytes for node in nodes), default=0)
+    return (plan for plan in plans if mean_stage_bytes(needs, plan) <= roomiest)
 
 
 def _speed(chosen: ChosenPlan) -> float:
@@ -178,7 +183,7 @@ def _why_not(needs: ModelNeeds, nodes: Sequence[GpuNode], plan: ParallelPlan, as
 def _nearest(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> ChosenPlan | None:
     """Of all plans that fit, the one that differs least from what was asked for."""
     plans = _candidates(needs, nodes, AskedPlan(num_replicas=asked.num_replicas))
-    for plan in sorted(plans, key=lambda plan: _distance(plan, asked)):
+    for plan in _hopeful(needs, nodes, sorted(plans, key=lambda plan: _distance(plan, asked))):
         found = fit(needs, nodes, plan, num_replicas=asked.num_replicas)
         if isinstance(found, ChosenPlan):
             return found
