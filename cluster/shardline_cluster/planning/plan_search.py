@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from math import ceil
 
 from shardline_cluster.planning.gang_placement import Bundle, place_replicas
@@ -15,7 +16,7 @@ from shardline_cluster.planning.roofline import Roofline, roofline
 from shardline_cluster.planning.stage_memory import RUNTIME_BYTES, StageMemory, mean_stage_bytes, stage_memories
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.parallel.parallel_plan import ParallelPlan
-from shardline_workers.sizing.model_shape import ModelShape
+from shardline_workers.sizing.model_shape import LatentAttention, ModelShape
 from shardline_workers.sizing.stored_bytes import weights_bytes
 
 
@@ -124,14 +125,23 @@ def _candidates(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -
     most_tp = min(max((len(node.free_gpus) for node in nodes), default=0), needs.shape.attention.num_heads)
     least_ranks = _least_ranks(needs, nodes)
     plans = []
-    for tp in [asked.tp] if asked.tp else range(1, most_tp + 1):
-        most_pp = min(needs.shape.num_layers, num_gpus // (tp * (asked.dp or 1)))
+    for tp, dp in product([asked.tp] if asked.tp else range(1, most_tp + 1), _group_numbers(needs, asked)):
+        most_pp = min(needs.shape.num_layers, num_gpus // (tp * dp))
         for pp in [asked.pp] if asked.pp else range(1, most_pp + 1):
             with suppress(ValueError):  # a number of expert parts that these do not allow
-                plan = _as_asked(asked, tp=tp, pp=pp)
+                plan = _as_asked(asked, tp=tp, pp=pp, dp=dp)
                 if least_ranks <= plan.num_ranks <= num_gpus:
                     plans.append(plan)
     return sorted(plans, key=lambda plan: plan.num_ranks)
+
+
+def _group_numbers(needs: ModelNeeds, asked: AskedPlan) -> Sequence[int]:
+    """Data-parallel groups to try. More than one by itself only where a latent cache, which tensor parallelism copies,
+    is then divided, and experts are not."""
+    if asked.dp is not None:
+        return (asked.dp,)
+    gains = isinstance(needs.shape.attention, LatentAttention) and needs.shape.num_experts > 0
+    return tuple(dp for dp in (1, 2, 4, 8) if dp <= needs.workload.concurrency) if gains else (1,)
 
 
 def _least_ranks(needs: ModelNeeds, nodes: Sequence[GpuNode]) -> int:
@@ -142,9 +152,9 @@ def _least_ranks(needs: ModelNeeds, nodes: Sequence[GpuNode]) -> int:
     return ceil((weights_bytes(needs.shape, needs.stored) + kv_bytes) / max(1, room))
 
 
-def _as_asked(asked: AskedPlan, *, tp: int, pp: int) -> ParallelPlan:
-    dp = asked.dp or 1
-    return ParallelPlan(tp=tp, pp=pp, ep=asked.ep or (tp * dp if asked.shares_experts else 1), dp=dp)
+def _as_asked(asked: AskedPlan, *, tp: int, pp: int, dp: int) -> ParallelPlan:
+    shares_experts = asked.shares_experts or (asked.dp is None and dp > 1)
+    return ParallelPlan(tp=tp, pp=pp, ep=asked.ep or (tp * dp if shares_experts else 1), dp=dp)
 
 
 def _hopeful(needs: ModelNeeds, nodes: Sequence[GpuNode], plans: Iterable[ParallelPlan]) -> Iterator[ParallelPlan]:
@@ -161,7 +171,7 @@ def _reason(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> st
     """What is wrong with the plan that was asked for; where it was left open, with the largest of those."""
     if asked.tp is not None and asked.pp is not None:
         try:
-            plan = _as_asked(asked, tp=asked.tp, pp=asked.pp)
+            plan = _as_asked(asked, tp=asked.tp, pp=asked.pp, dp=asked.dp or 1)
         except ValueError as error:
             return str(error)
         return _why_not(needs, nodes, plan, asked)
@@ -191,8 +201,10 @@ def _nearest(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> C
 
 
 def _distance(plan: ParallelPlan, asked: AskedPlan) -> tuple[int, int]:
-    wanted_tp, wanted_pp = asked.tp or plan.tp, asked.pp or plan.pp
-    return abs(plan.tp - wanted_tp) + abs(plan.pp - wanted_pp), plan.num_ranks
+    wanted = (asked.tp or plan.tp, asked.pp or plan.pp, asked.dp or plan.dp)
+    return sum(
+        abs(size - other) for size, other in zip((plan.tp, plan.pp, plan.dp), wanted, strict=True)
+    ), plan.num_ranks
 
 
 def _free(nodes: Sequence[GpuNode]) -> str:

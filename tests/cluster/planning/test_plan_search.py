@@ -111,6 +111,16 @@ def test_a_part_that_is_asked_for_stands_and_the_rest_follows() -> None:
     assert (found.plan.pp, found.plan.tp) == (4, 1)
 
 
+def test_a_latent_cache_is_divided_among_groups_where_copies_of_it_would_not_fit() -> None:
+    needs = needs_of("deepseek-v3", "int4", context=100_000, concurrency=32)
+
+    found = the_plan(needs, "8xH100")
+
+    assert found.plan.dp > 1
+    assert found.plan.ep == found.plan.tp * found.plan.dp
+    assert isinstance(choose_plan(needs, parse_nodes("8xH100"), AskedPlan(dp=1)), NoPlan)
+
+
 def test_experts_are_dealt_out_over_the_row_where_asked_for() -> None:
     found = the_plan(needs_of("qwen3-30b-a3b", concurrency=2), "8xL40S", AskedPlan(dp=2, shares_experts=True))
 
