@@ -84,6 +84,13 @@ def test_what_is_chosen_fits_and_nothing_smaller_does(
     assert all(isinstance(fit(needs, nodes, plan), str) for plan in smaller)
 
 
+def test_of_shapes_with_as_few_cards_the_one_that_decodes_fastest_is_taken() -> None:
+    needs = needs_of("llama-3.3-70b")
+    assert isinstance(fit(needs, parse_nodes("8xH100"), ParallelPlan(pp=2)), ChosenPlan)
+
+    assert the_plan(needs, "8xH100").plan == ParallelPlan(tp=2)
+
+
 def test_room_for_more_requests_takes_more_cards() -> None:
     few, many = (needs_of("llama-3.3-70b", context=32768, concurrency=number) for number in (1, 16))
 
