@@ -66,10 +66,10 @@ def _replicas_in(domain: str, nodes: Sequence[GpuNode], used: dict[str, int]) ->
 def _place_one(
     plan: ParallelPlan, stages: Sequence[StageMemory], nodes: Sequence[GpuNode], used: dict[str, int]
 ) -> tuple[Bundle, ...] | None:
-    """One replica. The hungriest stages choose first: whatever has room for them has room for the others too, so that
-    this order never misses a placement."""
+    """One replica. Stages that fewest nodes have room for choose first, others in their order: whatever has room for
+    the first has room for the others too, so that this order never misses a placement."""
     left = {node.name: list(node.free_gpus) for node in nodes}
-    order = sorted(range(plan.pp), key=lambda stage: -stages[stage].total_bytes)
+    order = sorted(range(plan.pp), key=lambda stage: _num_fitting(stages[stage], nodes))
     wanted = [(stage, group) for stage in order for group in range(plan.dp)]
     mine: set[str] = set()
     bundles: list[Bundle] = []
@@ -88,6 +88,10 @@ def _place_one(
             )
         )
     return tuple(sorted(bundles, key=lambda bundle: bundle.ranks))
+
+
+def _num_fitting(stage: StageMemory, nodes: Sequence[GpuNode]) -> int:
+    return sum(node.gpu.usable_bytes >= stage.total_bytes for node in nodes)
 
 
 def _preference(

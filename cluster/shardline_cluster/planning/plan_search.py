@@ -1,9 +1,10 @@
 """The plan for a model on given nodes: the one that was asked for, or the smallest that fits."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import product
 from math import ceil
 
 from shardline_cluster.planning.gang_placement import Bundle, place_replicas
@@ -12,10 +13,10 @@ from shardline_cluster.planning.gpu_nodes import GpuNode
 from shardline_cluster.planning.model_needs import ModelNeeds
 from shardline_cluster.planning.rank_share import WIDTH_UNIT
 from shardline_cluster.planning.roofline import Roofline, roofline
-from shardline_cluster.planning.stage_memory import RUNTIME_BYTES, StageMemory, stage_memories
+from shardline_cluster.planning.stage_memory import RUNTIME_BYTES, StageMemory, mean_stage_bytes, stage_memories
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.parallel.parallel_plan import ParallelPlan
-from shardline_workers.sizing.model_shape import ModelShape
+from shardline_workers.sizing.model_shape import LatentAttention, ModelShape
 from shardline_workers.sizing.stored_bytes import weights_bytes
 
 
@@ -52,10 +53,22 @@ class NoPlan:
 
 def choose_plan(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> ChosenPlan | NoPlan:
     """The plan with the fewest GPUs that fits; of several, the one that decodes fastest by its roofline."""
-    best = _smallest(needs, nodes, _candidates(needs, nodes, asked), num_replicas=asked.num_replicas)
+    best = smallest_plan(needs, nodes, asked)
     if best is not None:
         return best
     return NoPlan(reason=_reason(needs, nodes, asked), nearest=_nearest(needs, nodes, asked))
+
+
+def smallest_plan(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> ChosenPlan | None:
+    """The same without a reason where nothing fits."""
+    best: ChosenPlan | None = None
+    for plan in _hopeful(needs, nodes, _candidates(needs, nodes, asked)):
+        if best is not None and plan.num_ranks > best.plan.num_ranks:
+            break
+        found = fit(needs, nodes, plan, num_replicas=asked.num_replicas)
+        if isinstance(found, ChosenPlan) and (best is None or _speed(found) > _speed(best)):
+            best = found
+    return best
 
 
 def fit(needs: ModelNeeds, nodes: Sequence[GpuNode], plan: ParallelPlan, *, num_replicas: int = 1) -> ChosenPlan | str:
@@ -112,14 +125,23 @@ def _candidates(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -
     most_tp = min(max((len(node.free_gpus) for node in nodes), default=0), needs.shape.attention.num_heads)
     least_ranks = _least_ranks(needs, nodes)
     plans = []
-    for tp in [asked.tp] if asked.tp else range(1, most_tp + 1):
-        most_pp = min(needs.shape.num_layers, num_gpus // (tp * (asked.dp or 1)))
+    for tp, dp in product([asked.tp] if asked.tp else range(1, most_tp + 1), _group_numbers(needs, asked)):
+        most_pp = min(needs.shape.num_layers, num_gpus // (tp * dp))
         for pp in [asked.pp] if asked.pp else range(1, most_pp + 1):
             with suppress(ValueError):  # a number of expert parts that these do not allow
-                plan = _as_asked(asked, tp=tp, pp=pp)
+                plan = _as_asked(asked, tp=tp, pp=pp, dp=dp)
                 if least_ranks <= plan.num_ranks <= num_gpus:
                     plans.append(plan)
     return sorted(plans, key=lambda plan: plan.num_ranks)
+
+
+def _group_numbers(needs: ModelNeeds, asked: AskedPlan) -> Sequence[int]:
+    """Data-parallel groups to try. More than one by itself only where a latent cache, which tensor parallelism copies,
+    is then divided, and experts are not."""
+    if asked.dp is not None:
+        return (asked.dp,)
+    gains = isinstance(needs.shape.attention, LatentAttention) and needs.shape.num_experts > 0
+    return tuple(dp for dp in (1, 2, 4, 8) if dp <= needs.workload.concurrency) if gains else (1,)
 
 
 def _least_ranks(needs: ModelNeeds, nodes: Sequence[GpuNode]) -> int:
@@ -130,22 +152,15 @@ def _least_ranks(needs: ModelNeeds, nodes: Sequence[GpuNode]) -> int:
     return ceil((weights_bytes(needs.shape, needs.stored) + kv_bytes) / max(1, room))
 
 
-def _as_asked(asked: AskedPlan, *, tp: int, pp: int) -> ParallelPlan:
-    dp = asked.dp or 1
-    return ParallelPlan(tp=tp, pp=pp, ep=asked.ep or (tp * dp if asked.shares_experts else 1), dp=dp)
+def _as_asked(asked: AskedPlan, *, tp: int, pp: int, dp: int) -> ParallelPlan:
+    shares_experts = asked.shares_experts or (asked.dp is None and dp > 1)
+    return ParallelPlan(tp=tp, pp=pp, ep=asked.ep or (tp * dp if shares_experts else 1), dp=dp)
 
 
-def _smallest(
-    needs: ModelNeeds, nodes: Sequence[GpuNode], plans: Iterable[ParallelPlan], *, num_replicas: int
-) -> ChosenPlan | None:
-    best: ChosenPlan | None = None
-    for plan in plans:
-        if best is not None and plan.num_ranks > best.plan.num_ranks:
-            break
-        found = fit(needs, nodes, plan, num_replicas=num_replicas)
-        if isinstance(found, ChosenPlan) and (best is None or _speed(found) > _speed(best)):
-            best = found
-    return best
+def _hopeful(needs: ModelNeeds, nodes: Sequence[GpuNode], plans: Iterable[ParallelPlan]) -> Iterator[ParallelPlan]:
+    """Those whose fullest stage may fit, before layers are dealt out."""
+    roomiest = max((node.gpu.usable_bytes for node in nodes), default=0)
+    return (plan for plan in plans if mean_stage_bytes(needs, plan) <= roomiest)
 
 
 def _speed(chosen: ChosenPlan) -> float:
@@ -156,7 +171,7 @@ def _reason(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> st
     """What is wrong with the plan that was asked for; where it was left open, with the largest of those."""
     if asked.tp is not None and asked.pp is not None:
         try:
-            plan = _as_asked(asked, tp=asked.tp, pp=asked.pp)
+            plan = _as_asked(asked, tp=asked.tp, pp=asked.pp, dp=asked.dp or 1)
         except ValueError as error:
             return str(error)
         return _why_not(needs, nodes, plan, asked)
@@ -178,7 +193,7 @@ def _why_not(needs: ModelNeeds, nodes: Sequence[GpuNode], plan: ParallelPlan, as
 def _nearest(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> ChosenPlan | None:
     """Of all plans that fit, the one that differs least from what was asked for."""
     plans = _candidates(needs, nodes, AskedPlan(num_replicas=asked.num_replicas))
-    for plan in sorted(plans, key=lambda plan: _distance(plan, asked)):
+    for plan in _hopeful(needs, nodes, sorted(plans, key=lambda plan: _distance(plan, asked))):
         found = fit(needs, nodes, plan, num_replicas=asked.num_replicas)
         if isinstance(found, ChosenPlan):
             return found
@@ -186,8 +201,10 @@ def _nearest(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> C
 
 
 def _distance(plan: ParallelPlan, asked: AskedPlan) -> tuple[int, int]:
-    wanted_tp, wanted_pp = asked.tp or plan.tp, asked.pp or plan.pp
-    return abs(plan.tp - wanted_tp) + abs(plan.pp - wanted_pp), plan.num_ranks
+    wanted = (asked.tp or plan.tp, asked.pp or plan.pp, asked.dp or plan.dp)
+    return sum(
+        abs(size - other) for size, other in zip((plan.tp, plan.pp, plan.dp), wanted, strict=True)
+    ), plan.num_ranks
 
 
 def _free(nodes: Sequence[GpuNode]) -> str:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from shardline_cluster.planning.gpu_models import GPU_MODELS
 from shardline_cluster.planning.gpu_nodes import GpuNode
 from shardline_cluster.planning.model_needs import ModelNeeds
-from shardline_cluster.planning.plan_search import AskedPlan, ChosenPlan, choose_plan
+from shardline_cluster.planning.plan_search import AskedPlan, ChosenPlan, smallest_plan
 from shardline_workers.sizing.stored_bytes import QUANTISATIONS
 
 _MOST_NODES = 32
@@ -16,7 +16,7 @@ _GPUS_OF_A_NODE = 8
 def fitting_format(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> str | None:
     """The most exact format in which the model fits on these nodes; None where none does."""
     for quantisation in sorted(QUANTISATIONS.values(), key=lambda known: -known.bits):
-        if isinstance(choose_plan(replace(needs, stored=quantisation), nodes, asked), ChosenPlan):
+        if smallest_plan(replace(needs, stored=quantisation), nodes, asked) is not None:
             return quantisation.name
     return None
 
@@ -25,8 +25,8 @@ def enough_nodes(needs: ModelNeeds, node: GpuNode, asked: AskedPlan) -> tuple[in
     """How many nodes like this one the model needs, and the plan on them; None where 32 are too few."""
     for num_nodes in range(1, _MOST_NODES + 1):
         nodes = [replace(node, name=f"node-{number}") for number in range(num_nodes)]
-        chosen = choose_plan(needs, nodes, asked)
-        if isinstance(chosen, ChosenPlan):
+        chosen = smallest_plan(needs, nodes, asked)
+        if chosen is not None:
             return num_nodes, chosen
     return None
 

@@ -32,7 +32,7 @@ def roofline(needs: ModelNeeds, plan: ParallelPlan, stages: tuple[StageMemory, .
     alone = [_decode_s(needs, plan, stage, gpu, batch=1) for stage in stages]
     together = [_decode_s(needs, plan, stage, gpu, batch=batch) for stage in stages]
     turn_s = max(sum(together), ceil(workload.concurrency / batch) * max(together))
-    flops = max(_stage_flops(needs, plan, stage, context=workload.context // 2, with_head=False) for stage in stages)
+    flops = max(_stage_flops(needs, plan, stage, context=workload.context // 2, decodes=False) for stage in stages)
     return Roofline(
         decode_alone=1 / sum(alone),
         decode_together=workload.concurrency / turn_s,
@@ -44,7 +44,7 @@ def _decode_s(needs: ModelNeeds, plan: ParallelPlan, stage: StageMemory, gpu: Gp
     """Seconds of a step in one stage, with `batch` requests in all groups together."""
     in_group = ceil(batch / plan.dp)
     read_s = _read_bytes(needs, plan, stage, batch=batch) / (gpu.bandwidth_gb_s * 1e9)
-    flops = in_group * _stage_flops(needs, plan, stage, context=needs.workload.context, with_head=True)
+    flops = in_group * _stage_flops(needs, plan, stage, context=needs.workload.context, decodes=True)
     return max(read_s, flops / gpu.flops_s(needs.stored.arithmetic))
 
 
@@ -73,7 +73,7 @@ def _head_bytes(needs: ModelNeeds, plan: ParallelPlan) -> float:
     return needs.stored.part_bytes(rank_share(head_part(needs.shape), needs.shape, plan), layer=None)
 
 
-def _stage_flops(needs: ModelNeeds, plan: ParallelPlan, stage: StageMemory, *, context: int, with_head: bool) -> float:
+def _stage_flops(needs: ModelNeeds, plan: ParallelPlan, stage: StageMemory, *, context: int, decodes: bool) -> float:
     """Operations for one token of one group on the fullest rank: two for each parameter and each attended number."""
     shape = needs.shape
     parameters = 0.0
@@ -84,19 +84,21 @@ def _stage_flops(needs: ModelNeeds, plan: ParallelPlan, stage: StageMemory, *, c
             active = layer.experts.num_active / layer.experts.num_experts if layer.experts else 1.0
             # Experts work for all groups of a row, as many tokens as there are groups.
             parameters += share * active * _row_groups(plan) if part.split is PartSplit.EXPERTS else share
-    if with_head and stage.layers.stop == shape.num_layers:
+    if decodes and stage.layers.stop == shape.num_layers:
         parameters += rank_share(head_part(shape), shape, plan).num_parameters
     seen = shape.kv.seen_tokens(max(1, context), stage.layers)
-    return 2 * (parameters + seen * most_query_heads(shape, plan.tp) * _attended_dims(needs))
+    return 2 * (parameters + seen * most_query_heads(shape, plan.tp) * _attended_dims(needs, decodes=decodes))
 
 
 def _row_groups(plan: ParallelPlan) -> int:
     return 1 if plan.ep == 1 else plan.dp
 
 
-def _attended_dims(needs: ModelNeeds) -> int:
-    """Numbers of a token that a head is multiplied with: its key, and its value."""
+def _attended_dims(needs: ModelNeeds, *, decodes: bool) -> int:
+    """Numbers of a token that a head is multiplied with: its key, and its value. Of a latent cache decoding takes the
+    latent vector for both; prefill makes keys and values of it, which are shorter."""
     heads = needs.shape.attention
     if isinstance(heads, LatentAttention):
-        return 2 * heads.kv_rank + heads.rope_dim
+        own = heads.nope_dim + heads.rope_dim + heads.value_dim
+        return 2 * heads.kv_rank + heads.rope_dim if decodes else own
     return 2 * heads.head_dim

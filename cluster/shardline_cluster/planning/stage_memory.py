@@ -58,6 +58,12 @@ def stage_memories(needs: ModelNeeds, plan: ParallelPlan) -> tuple[StageMemory, 
     )
 
 
+def mean_stage_bytes(needs: ModelNeeds, plan: ParallelPlan) -> float:
+    """What the fullest stage takes at least, found in a fraction of the time: all layers in even parts."""
+    layers = sum(_layer_weights(needs, plan)) + needs.shape.num_layers * layer_kv_bytes(needs, plan)
+    return layers / plan.pp + _overhead_bytes(needs, plan)
+
+
 def layer_kv_bytes(needs: ModelNeeds, plan: ParallelPlan) -> int:
     """Keys and values of all requests in one layer, on the rank that has most heads.
 

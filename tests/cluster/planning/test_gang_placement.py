@@ -111,3 +111,21 @@ def test_only_where_no_domain_has_room_a_replica_is_spread_over_two() -> None:
 
     assert placed is not None
     assert [bundle.node for bundle in placed[0]] == ["a", "b"]
+
+
+def test_neighbouring_stages_lie_beside_each_other_though_some_are_lighter() -> None:
+    stages = [a_stage(gib) for gib in (3, 1, 2, 5)]
+
+    placed = place_replicas(ParallelPlan(tp=2, pp=4), stages, [a_node("a", 4), a_node("b", 4)])
+
+    assert placed is not None
+    assert [bundle.node for bundle in placed[0]] == ["a", "a", "b", "b"]
+
+
+def test_a_light_stage_leaves_the_large_node_to_those_that_need_it() -> None:
+    stages = [a_stage(gib) for gib in (1, 70, 60)]
+
+    placed = place_replicas(ParallelPlan(pp=3), stages, [a_node("large", 2), a_node("small", 1, memory_gib=20)])
+
+    assert placed is not None
+    assert [bundle.node for bundle in placed[0]] == ["small", "large", "large"]

@@ -84,6 +84,13 @@ def test_what_is_chosen_fits_and_nothing_smaller_does(
     assert all(isinstance(fit(needs, nodes, plan), str) for plan in smaller)
 
 
+def test_of_shapes_with_as_few_cards_the_one_that_decodes_fastest_is_taken() -> None:
+    needs = needs_of("llama-3.3-70b")
+    assert isinstance(fit(needs, parse_nodes("8xH100"), ParallelPlan(pp=2)), ChosenPlan)
+
+    assert the_plan(needs, "8xH100").plan == ParallelPlan(tp=2)
+
+
 def test_room_for_more_requests_takes_more_cards() -> None:
     few, many = (needs_of("llama-3.3-70b", context=32768, concurrency=number) for number in (1, 16))
 
@@ -109,6 +116,16 @@ def test_a_part_that_is_asked_for_stands_and_the_rest_follows() -> None:
     found = the_plan(needs_of("llama-3.3-70b"), "8xH100", AskedPlan(pp=4))
 
     assert (found.plan.pp, found.plan.tp) == (4, 1)
+
+
+def test_a_latent_cache_is_divided_among_groups_where_copies_of_it_would_not_fit() -> None:
+    needs = needs_of("deepseek-v3", "int4", context=100_000, concurrency=32)
+
+    found = the_plan(needs, "8xH100")
+
+    assert found.plan.dp > 1
+    assert found.plan.ep == found.plan.tp * found.plan.dp
+    assert isinstance(choose_plan(needs, parse_nodes("8xH100"), AskedPlan(dp=1)), NoPlan)
 
 
 def test_experts_are_dealt_out_over_the_row_where_asked_for() -> None:

@@ -94,3 +94,33 @@ def test_groups_decode_other_requests_with_the_same_experts() -> None:
     cut, dealt = (bounds_of(needs, plan) for plan in (ParallelPlan(tp=8), ParallelPlan(tp=1, dp=8, ep=8)))
 
     assert dealt.decode_together == pytest.approx(cut.decode_together, rel=0.5)
+    # Cut by heads, each rank makes all latent vectors.
+    assert cut.prefill < dealt.prefill < 1.5 * cut.prefill
+
+
+def test_of_a_latent_cache_prefill_attends_to_keys_and_values_and_decoding_to_the_vector() -> None:
+    short, long = (bounds_of(needs_of("deepseek-v3", "fp8", context=context)) for context in (16, 131072))
+
+    attended = 2 * 61 * 128 * (128 + 64 + 128) * 65536
+    assert 1979e12 / long.prefill - 1979e12 / short.prefill == pytest.approx(attended, rel=0.01)
+
+
+def test_many_long_requests_of_a_latent_cache_are_bound_by_multiplying() -> None:
+    needs = needs_of("deepseek-v3", "fp8", context=131072, concurrency=4096)
+
+    bounds = bounds_of(needs, gpu="A100-80GB")
+
+    attended = 2 * 61 * 128 * (2 * 512 + 64) * 131072
+    assert bounds.decode_together == pytest.approx(312e12 / (attended + 2 * 36.6e9), rel=0.01)
+
+
+def test_the_slowest_stage_bounds_the_batches_that_are_on_their_way() -> None:
+    needs, plan = needs_of("gemma-3-1b", context=16, concurrency=2), ParallelPlan(pp=2)
+    stages = stage_memories(needs, plan)
+
+    both = roofline(needs, plan, stages, find_gpu("H100"))
+
+    each = [roofline(needs, plan, (stage,), find_gpu("H100")).decode_alone for stage in stages]
+    assert min(each) < 0.9 * max(each)  # the embedding lies in the first, and is not read
+    assert both.decode_together == pytest.approx(min(each))
+    assert both.decode_alone == pytest.approx(1 / (1 / each[0] + 1 / each[1]))

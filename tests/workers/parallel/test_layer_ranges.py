@@ -53,6 +53,15 @@ def test_embedding_and_head_count_as_the_layers_that_they_weigh() -> None:
     assert [len(part) for part in ranges] == [2, 6]
 
 
+def test_the_largest_stage_goes_before_evenness() -> None:
+    layers = [6, 2, 1, 7, 2]
+
+    ranges = balanced_ranges(layers, 3)
+
+    # 6, 3 and 9 differ less.
+    assert sizes_of(ranges, layers, first=0, last=0) == [8, 8, 2]
+
+
 def test_layers_that_do_not_divide_lie_in_stages_that_differ_by_one() -> None:
     assert sorted(len(part) for part in balanced_ranges([7] * 30, 4)) == [7, 7, 8, 8]
 

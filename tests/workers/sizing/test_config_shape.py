@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.sizing.config_shape import read_kv_shape, read_model_shape
 from shardline_workers.sizing.model_shape import ModelShape
+from shardline_workers.sizing.stored_bytes import QUANTISATIONS, weights_bytes
 
 DENSE: dict[str, Any] = {
     "model_type": "llama",
@@ -98,3 +101,48 @@ def test_a_configuration_that_makes_no_sense_is_refused_by_name(changes: dict[st
 
 def test_keys_and_values_of_a_file_that_says_little_are_unknown() -> None:
     assert read_kv_shape(ModelFacts(Path("config.json"), {"num_hidden_layers": 3})) is None
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 300),
+    st.sampled_from((10**6, 10**12, 10**400)),
+    st.floats(),
+    st.text(max_size=3),
+    st.lists(st.one_of(st.integers(-2, 9), st.just("sliding_attention")), max_size=9),
+)
+WORDS = (
+    *DENSE,
+    *EXPERTS,
+    "head_dim",
+    "kv_lora_rank",
+    "q_lora_rank",
+    "qk_nope_head_dim",
+    "qk_rope_head_dim",
+    "v_head_dim",
+    "n_shared_experts",
+    "shared_expert_intermediate_size",
+    "intermediate_size_mlp",
+    "mlp_only_layers",
+    "moe_layers",
+    "decoder_sparse_step",
+    "first_k_dense_replace",
+    "sliding_window",
+    "sliding_window_pattern",
+    "attention_chunk_size",
+    "layer_types",
+    "tie_word_embeddings",
+)
+
+
+@settings(suppress_health_check=[HealthCheck.too_slow])  # the first draw, on a busy machine
+@given(changes=st.dictionaries(st.sampled_from(WORDS), ANYTHING, max_size=4))
+def test_whatever_a_configuration_says_it_is_sized_or_refused(changes: dict[str, object]) -> None:
+    try:
+        shape = shape_of(**changes)
+    except ModelFileError:
+        return
+
+    assert weights_bytes(shape, QUANTISATIONS["int4"]) > 0
+    assert shape.kv.seen_bytes(1000) <= shape.kv.held_bytes(1000)

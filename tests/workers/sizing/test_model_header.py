@@ -86,7 +86,8 @@ def test_towers_that_see_and_heads_that_draft_are_no_weights_of_the_text(tmp_pat
     shape = read_model_shape(header.facts)
     more = (
         HeaderTensor("vision_tower.encoder.layers.0.weight", "F64", (999,), 999),
-        HeaderTensor(f"model.layers.{shape.num_layers}.mtp.weight", "F64", (999,), 999),
+        HeaderTensor("mtp.layers.0.weight", "F64", (999,), 999),
+        HeaderTensor(f"model.layers.{shape.num_layers}.mlp.weight", "F64", (999,), 999),
     )
 
     stored = file_bytes("its own", shape, (*header.tensors, *more))

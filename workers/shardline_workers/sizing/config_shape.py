@@ -8,7 +8,8 @@ from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.sizing.kv_shape import KvShape
 from shardline_workers.sizing.model_shape import Experts, GroupedAttention, LatentAttention, LayerShape, ModelShape
 
-_MOST_LAYERS = 10_000  # keeps a hostile number from filling the memory
+_MOST_LAYERS = 1_000  # keeps a hostile number from filling memory and time; the largest known models have 126
+_MOST_EXPERTS = 100_000
 _MOST = 1 << 32  # of any other size; keeps products small
 _WINDOWED = ("sliding_attention", "chunked_attention")
 _NORMS_HEADS = ("qwen3", "qwen3_moe", "gemma3", "gemma3_text")
@@ -88,7 +89,7 @@ def _grouped(facts: ModelFacts, family: str) -> GroupedAttention:
     return GroupedAttention(
         num_heads=num_heads,
         num_kv_heads=kv_heads(facts) or num_heads,
-        head_dim=head_size(facts) or 1,
+        head_dim=_bounded(facts, "head_dim", head_size(facts) or 1, _MOST),
         norms_heads=family in _NORMS_HEADS,
     )
 
@@ -96,7 +97,7 @@ def _grouped(facts: ModelFacts, family: str) -> GroupedAttention:
 def _latent(facts: ModelFacts) -> LatentAttention:
     return LatentAttention(
         num_heads=_needed(facts, "num_attention_heads"),
-        query_rank=facts.whole("q_lora_rank") or None,
+        query_rank=_needed(facts, "q_lora_rank") if facts.whole("q_lora_rank") else None,
         kv_rank=_needed(facts, "kv_lora_rank"),
         nope_dim=_needed(facts, "qk_nope_head_dim"),
         rope_dim=_needed(facts, "qk_rope_head_dim"),
@@ -108,9 +109,8 @@ def _layers(facts: ModelFacts, family: str) -> tuple[LayerShape, ...]:
     num_layers = _needed(facts, "num_hidden_layers", most=_MOST_LAYERS)
     experts = _experts(facts, family)
     with_experts = _expert_layers(facts, num_layers) if experts else frozenset[int]()
-    width = facts.whole("intermediate_size_mlp") or (
-        _needed(facts, "intermediate_size") if len(with_experts) < num_layers else 0
-    )
+    width_key = "intermediate_size_mlp" if facts.whole("intermediate_size_mlp") else "intermediate_size"
+    width = _needed(facts, width_key) if len(with_experts) < num_layers else 0
     windows = _windows(facts, num_layers, family)
     return tuple(
         LayerShape(experts=experts, window=window)
@@ -127,11 +127,12 @@ def _experts(facts: ModelFacts, family: str) -> Experts | None:
         return None
     width = facts.whole("moe_intermediate_size") or _needed(facts, "intermediate_size")
     num_shared = 1 if family == "llama4_text" else facts.whole("n_shared_experts") or 0
+    shared_width = facts.whole("shared_expert_intermediate_size") or num_shared * width
     return Experts(
-        num_experts=_bounded(facts, "num_experts", num_experts, _MOST_LAYERS),
+        num_experts=_bounded(facts, "num_experts", num_experts, _MOST_EXPERTS),
         num_active=_needed(facts, "num_experts_per_tok"),
         width=_bounded(facts, "moe_intermediate_size", width, _MOST),
-        shared_width=facts.whole("shared_expert_intermediate_size") or num_shared * width,
+        shared_width=_bounded(facts, "n_shared_experts", shared_width, _MOST),
         has_bias=family == "deepseek_v3",
     )
 

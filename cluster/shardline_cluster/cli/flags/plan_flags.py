@@ -16,7 +16,7 @@ _SIZES = (
     ("tensor", "ranks that share each matrix, inside one node"),
     ("pipeline", "stages, each with a range of layers"),
     ("expert", "parts over which experts are dealt; auto: each rank has a cut of all"),
-    ("data", "groups that attend to other requests; auto: 1"),
+    ("data", "groups that attend to other requests; auto: 1, for a latent cache up to 8"),
 )
 
 
