@@ -50,6 +50,8 @@ _AWAY = (
     OSError,
 )
 _AWAY_CODES = ("MISCONF", "NOREPLICAS", "BUSY", "UNKILLABLE", "LOADING", "MASTERDOWN")
+# How Redis and Valkey say NOPERM of a command inside a script.
+_FORBIDDEN_IN_SCRIPT = ("The user executing the script can't", "ACL failure in script")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +174,7 @@ class RedisConnections:
                 f"{server} refuses this user and password, or wants some ({error}): put the right ones into its URL, "
                 f"{self._address.form_with_password}"
             )
-        if isinstance(error, NoPermissionError):
+        if _is_forbidden(error):
             return (
                 f"{server} lets this user in, but not do what Shardline needs ({error}): give the user all commands, "
                 "keys and channels of Shardline's prefix, or put another one into its URL, "
@@ -207,7 +209,13 @@ def is_away(error: Exception) -> bool:
     """Whether an error means that the server cannot serve now, as opposed to a command that is wrong."""
     if isinstance(error, (TimeoutError, *_AWAY)):
         return True
-    return isinstance(error, ResponseError) and str(error).startswith(_AWAY_CODES)
+    return _is_forbidden(error) or (isinstance(error, ResponseError) and str(error).startswith(_AWAY_CODES))
+
+
+def _is_forbidden(error: Exception) -> bool:
+    """Whether the server's access list lacks something. Rights may be taken away, and given back, while we serve."""
+    in_script = isinstance(error, ResponseError) and str(error).startswith(_FORBIDDEN_IN_SCRIPT)
+    return in_script or isinstance(error, NoPermissionError)
 
 
 def parse_info(text: bytes) -> Mapping[str, str]:

@@ -154,13 +154,23 @@ async def test_a_server_that_wants_another_password_says_what_to_do(url: str, se
 
 
 @pytest.mark.redis
-async def test_a_user_who_may_not_do_enough_is_told_what_is_missing(url: str) -> None:
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("HGETALL", "x"),
+        ("EVAL", "return redis.call('HGETALL', 'x')", 0),
+        ("EVAL", "return redis.call('GET', 'another')", 0),
+        ("EVAL", "return redis.call('SPUBLISH', 'channel', 'message')", 0),
+    ],
+    ids=["command", "command in a script", "key in a script", "channel in a script"],
+)
+async def test_a_user_who_may_not_do_enough_is_told_what_is_missing(url: str, command: tuple[str | int, ...]) -> None:
     owner = RedisConnections(RedisAddress.parse(url), size=1, timeout_s=20)
     poor = RedisConnections(RedisAddress.parse(url.replace("://", "://poor:pw@")), size=1, timeout_s=20)
-    await owner.execute("ACL", "SETUSER", "poor", "on", ">pw", "~*", "+get")
+    await owner.execute("ACL", "SETUSER", "poor", "on", ">pw", "~x", "resetchannels", "+get", "+eval", "+spublish")
     try:
         with pytest.raises(QueueUnavailableError, match=r"lets this user in, but not do .*give the user all commands"):
-            await poor.execute("HGETALL", "x")
+            await poor.execute(*command)
     finally:
         await owner.execute("ACL", "DELUSER", "poor")
         await owner.close()
