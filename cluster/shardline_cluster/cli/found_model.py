@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from shardline_cluster.cli.cached_choice import choose_cached
-from shardline_cluster.cli.commands.models import cached_files
 from shardline_cluster.errors import ConfigurationError
+from shardline_workers.files.cached_models import cached_files
 from shardline_workers.files.hub_source import HUB_PREFIX
 from shardline_workers.files.model_source import ALIASES, PACKAGE_PREFIX, ModelFiles, resolve_model
 

@@ -13,9 +13,8 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_workers.files.byte_size import shown_bytes
-from shardline_workers.files.cached_models import CachedModel, cached_models
+from shardline_workers.files.cached_models import CachedModel, cached_files, cached_models
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.files.model_source import ModelFiles, ModelKind, model_digest
 from shardline_workers.model_summary import summarise
 
 _DESCRIPTION = """\
@@ -67,17 +66,6 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"no model is in the cache at {cache_folder}: fetch one with `shardline pull smollm2:135m`")
     return 0
-
-
-def cached_files(model: CachedModel, path: Path, cache_folder: Path) -> ModelFiles:
-    """The files of a whole model in the cache, as everything else knows them.
-
-    Raises:
-        ModelFileError: they cannot be read.
-    """
-    kind = ModelKind.GGUF if path.is_file() else ModelKind.FOLDER
-    digest = model_digest(kind, path, cache_folder)
-    return ModelFiles(source=model.alias or model.source, kind=kind, path=path, digest=digest, pinned=model.source)
 
 
 def describe(model: CachedModel, cache_folder: Path) -> ModelRow:
