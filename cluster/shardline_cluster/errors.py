@@ -4,6 +4,13 @@ A message tells what happened, the value, the bound and the remedy. The codes ar
 that raise them need no grpc.
 """
 
+SHOWN_CHARACTERS = 80  # of a wrong value, in a message
+
+
+def shown(text: str) -> str:
+    """A text that a client sent, as messages show it: in quotes, and not more of it than helps."""
+    return repr(text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…")
+
 
 class ShardlineError(Exception):
     """Something that a caller is told about."""

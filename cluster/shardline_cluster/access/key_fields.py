@@ -9,11 +9,10 @@ from collections.abc import Iterable
 from shardline_cluster.access.api_key import Scope
 from shardline_cluster.access.caller import DEFAULT_TENANT
 from shardline_cluster.access.rate_limiter import LARGEST_LIMIT
-from shardline_cluster.errors import InvalidRequestError
+from shardline_cluster.errors import InvalidRequestError, shown
 
 MAX_LABEL_CHARACTERS = 200
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")  # also part of Redis keys and metrics
-_SHOWN = 80  # characters of a wrong value that a message shows
 
 
 def tenant_of(field: str, tenant: str) -> str:
@@ -34,7 +33,7 @@ def name_of(field: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise _invalid(
             field,
-            f"is {_shown(name)}",
+            f"is {shown(name)}",
             "must have 1 to 64 characters of a-z, A-Z, 0-9, dot, dash and underscore, the first and last of them "
             "letters or digits",
         )
@@ -55,7 +54,7 @@ def _scope(field: str, name: str) -> Scope:
         return Scope(name)
     except ValueError:
         known = " and ".join(scope.value for scope in Scope)
-        raise _invalid(field, f"holds {_shown(name)}", f"the scopes are {known}") from None
+        raise _invalid(field, f"holds {shown(name)}", f"the scopes are {known}") from None
 
 
 def limit_of(field: str, value: int | None) -> int | None:
@@ -78,13 +77,9 @@ def label_of(field: str, label: str) -> str:
     if len(label) > MAX_LABEL_CHARACTERS:
         raise _invalid(field, f"has {len(label)} characters", f"at most {MAX_LABEL_CHARACTERS} are allowed")
     if not label.isprintable():
-        raise _invalid(field, f"is {_shown(label)}", "control characters are not allowed: write one plain line")
+        raise _invalid(field, f"is {shown(label)}", "control characters are not allowed: write one plain line")
     return label
 
 
 def _invalid(field: str, what: str, remedy: str) -> InvalidRequestError:
     return InvalidRequestError(f"{field} {what}: {remedy}", field=field)
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

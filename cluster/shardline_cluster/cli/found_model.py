@@ -4,16 +4,9 @@ from pathlib import Path
 
 from shardline_cluster.cli.cached_choice import choose_cached
 from shardline_cluster.errors import ConfigurationError
-from shardline_workers.files.cached_models import CachedModel
+from shardline_workers.files.cached_models import cached_files
 from shardline_workers.files.hub_source import HUB_PREFIX
-from shardline_workers.files.model_source import (
-    ALIASES,
-    PACKAGE_PREFIX,
-    ModelFiles,
-    ModelKind,
-    model_digest,
-    resolve_model,
-)
+from shardline_workers.files.model_source import ALIASES, PACKAGE_PREFIX, ModelFiles, resolve_model
 
 
 def find_model(asked: str, cache_folder: Path) -> tuple[ModelFiles, str]:
@@ -29,14 +22,3 @@ def find_model(asked: str, cache_folder: Path) -> tuple[ModelFiles, str]:
     if model.path is None:
         raise ConfigurationError(f"{model.name} was not fetched to its end: `shardline pull {asked}` goes on with it")
     return cached_files(model, model.path, cache_folder), model.licence
-
-
-def cached_files(model: CachedModel, path: Path, cache_folder: Path) -> ModelFiles:
-    """The files of a whole model in the cache, as everything else knows them.
-
-    Raises:
-        ModelFileError: they cannot be read.
-    """
-    kind = ModelKind.GGUF if path.is_file() else ModelKind.FOLDER
-    digest = model_digest(kind, path, cache_folder)
-    return ModelFiles(source=model.alias or model.source, kind=kind, path=path, digest=digest, pinned=model.source)

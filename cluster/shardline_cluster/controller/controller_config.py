@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import DEFAULT_CLUSTER, check_cluster_name
+from shardline_cluster.queue.lane_names import DEFAULT_PREFIX
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
 
@@ -13,7 +14,7 @@ class ControllerConfig:
     """Which Redis, which cluster's deployments, and how often to look."""
 
     redis_url: str = field(repr=False)  # may hold a password
-    prefix: str = "shardline"
+    prefix: str = DEFAULT_PREFIX
     terms: QueueTerms = field(default_factory=QueueTerms)
     cluster: str = DEFAULT_CLUSTER  # it keeps the replicas of this cluster's deployments
     period_s: float = 0.5  # pause between two rounds

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.queue.request_ids import check_lane
 
+DEFAULT_PREFIX = "shardline"
+
 
 @dataclass(frozen=True, slots=True)
 class LaneNames:

@@ -8,12 +8,11 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
 from shardline_cluster.queue.durability import Durability, check_supported
-from shardline_cluster.queue.lane_names import check_prefix
+from shardline_cluster.queue.lane_names import DEFAULT_PREFIX, check_prefix
 from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, parse_info
 
 OLDEST_MAJOR = 7  # sharded publish inside scripts, and flags of scripts
 CHECK_TIMEOUT_S = 5.0
-DEFAULT_PREFIX = "shardline"
 # Kinds of commands that our scripts use, on keys that are gone at the end.
 _LIKE_OURS = """\
 redis.call('HSET', KEYS[1] .. ':h', 'checked', 1)

@@ -17,11 +17,10 @@ import random
 import secrets
 import time
 from collections import deque
-from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
 
 from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.processes.first_end import first_end
 from shardline_cluster.queue.calls import CommitCall, RestoreCall
 from shardline_cluster.queue.published import Subscribed
 from shardline_cluster.queue.records import Grant
@@ -113,11 +112,8 @@ class Leader:
             }.items()
         ]
         try:
-            await _first_end(loops)
+            await first_end(*loops)
         finally:
-            for task in loops:
-                task.cancel()
-            await asyncio.gather(*loops, return_exceptions=True)
             self._telemetry.close()
 
     # --- work comes in -------------------------------------------------------------------------------------------
@@ -289,7 +285,7 @@ class Leader:
 
     async def _drain(self, stop: asyncio.Event) -> None:
         """Waits until told to drain, then until nothing is held any more."""
-        await _either(stop.wait(), self._drain_told.wait())
+        await first_end(stop.wait(), self._drain_told.wait())
         self._held.begin_drain()
         self._step_due.set()
         _LOG.info("draining: %d requests go back", self._held.num_held)
@@ -306,20 +302,3 @@ class Leader:
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
-
-
-async def _first_end(tasks: list["asyncio.Task[None]"]) -> None:
-    """Waits for the first task that ends; raises what it raised."""
-    done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    for task in done:
-        task.result()
-
-
-async def _either(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Waits for the first of several waits and drops the others."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()

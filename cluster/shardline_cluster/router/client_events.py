@@ -2,13 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
-
 from shardline_cluster.queue.answers import Accepted, Duplicate, Snapshot
 from shardline_cluster.queue.cursor import Cursor, encode_cursor
 from shardline_cluster.queue.log_encoding import ID_BYTES, unpack_ids
 from shardline_cluster.queue.records import RequestInfo, SequenceLog
+from shardline_cluster.router.protobuf_times import duration_of, timestamp_of
 from shardline_cluster.router.streams.stream_reader import StreamUpdate
 from shardline_cluster.router.text_assembly import STATES, TextAssembly, finished
 from shardline_protos import generation_pb2 as pb
@@ -41,7 +39,7 @@ def queued_event(answer: Accepted) -> pb.GenerateEvent:
     return pb.GenerateEvent(
         request_id=answer.info.id,
         cursor=encode_cursor(Cursor.start(answer.info.submission.num_sequences)),
-        queued=pb.Queued(position=answer.position, estimated_wait=None if wait_ms is None else _duration(wait_ms)),
+        queued=pb.Queued(position=answer.position, estimated_wait=None if wait_ms is None else duration_of(wait_ms)),
     )
 
 
@@ -92,8 +90,8 @@ def status_of(
         request_id=info.id,
         model=payload.model,
         state=STATES[snapshot.state],
-        submitted=_timestamp(info.submitted_ms),
-        deadline=None if info.deadline_ms is None else _timestamp(info.deadline_ms),
+        submitted=timestamp_of(info.submitted_ms),
+        deadline=None if info.deadline_ms is None else timestamp_of(info.deadline_ms),
         attempts=snapshot.attempts,
         outputs=outputs,
         finished=None
@@ -104,15 +102,3 @@ def status_of(
         prompt_tokens=info.submission.prompt_tokens,
         prompt=assembly.prompt_of(logs[-1].ids, logs[-1].logprobs) if len(logs) > len(texts) else None,
     )
-
-
-def _duration(ms: int) -> Duration:
-    duration = Duration()
-    duration.FromMilliseconds(ms)
-    return duration
-
-
-def _timestamp(ms: int) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromMilliseconds(ms)
-    return timestamp

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from shardline_cluster.access.access_rules import AccessRules
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import DEFAULT_CLUSTER, check_cluster_name
+from shardline_cluster.queue.lane_names import DEFAULT_PREFIX
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.tls_files import TlsFiles
 from shardline_cluster.telemetry.telemetry_config import TelemetryConfig
@@ -17,7 +18,7 @@ class RouterConfig:
     host: str = "127.0.0.1"
     port: int = 50051  # 0: any free one; it is told on standard output
     redis_url: str = field(repr=False)  # may hold a password
-    prefix: str = "shardline"
+    prefix: str = DEFAULT_PREFIX
     terms: QueueTerms
     reuse_port: bool = False  # several routers share the port
     access: AccessRules = field(default_factory=AccessRules)

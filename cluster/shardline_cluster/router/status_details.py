@@ -5,10 +5,10 @@ metadata for those who have none, `retry-after-ms` and `invalid-field`.
 """
 
 from google.protobuf.any_pb2 import Any
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from shardline_cluster.errors import InvalidRequestError, ShardlineError
+from shardline_cluster.router.protobuf_times import duration_of
 from shardline_protos.status_details_pb2 import BadRequest, RetryInfo, Status
 
 RETRY_AFTER_KEY = "retry-after-ms"
@@ -32,7 +32,7 @@ def status_metadata(error: ShardlineError, *, code: int, message: str) -> tuple[
     if error.retryable and error.retry_after_s is not None:
         retry_after_ms = round(error.retry_after_s * 1000)
         plain.append((RETRY_AFTER_KEY, str(retry_after_ms)))
-        details.append(_detail(RetryInfo(retry_delay=_duration(retry_after_ms))))
+        details.append(_detail(RetryInfo(retry_delay=duration_of(retry_after_ms))))
     if isinstance(error, InvalidRequestError):
         plain.append((INVALID_FIELD_KEY, error.field.encode("ascii", "backslashreplace").decode()))
         violation = BadRequest.FieldViolation(field=error.field, description=message)
@@ -46,9 +46,3 @@ def status_metadata(error: ShardlineError, *, code: int, message: str) -> tuple[
 def _detail(message: Message) -> Any:
     """Under Google's name: the bytes are the same."""
     return Any(type_url=TYPE_URL + message.DESCRIPTOR.name, value=message.SerializeToString())
-
-
-def _duration(ms: int) -> Duration:
-    duration = Duration()
-    duration.FromMilliseconds(ms)
-    return duration

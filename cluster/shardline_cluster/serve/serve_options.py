@@ -11,6 +11,7 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import MOST_REPLICAS, EngineOptions
 from shardline_cluster.fleet.deployment_plan import WantedModel
 from shardline_cluster.queue.durability import Durability
+from shardline_cluster.queue.lane_names import DEFAULT_PREFIX
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.router.tls_files import TlsFiles
 from shardline_cluster.serve.ports import is_own_address
@@ -38,7 +39,7 @@ class ServeOptions:
     num_replicas: int = 1
     engine: EngineOptions = field(default_factory=EngineOptions)
     redis_url: str | None = field(default=None, repr=False)  # None: an embedded server
-    redis_prefix: str = "shardline"
+    redis_prefix: str = DEFAULT_PREFIX
     ray_address: str | None = None  # None: a Ray cluster of its own
     durability: Durability = Durability.RELAXED
     terms: QueueTerms = field(default_factory=QueueTerms)

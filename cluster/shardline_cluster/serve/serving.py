@@ -16,6 +16,7 @@ from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.redeployment import check_cluster_is_the_same, check_lane_is_free, redeployed
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
 from shardline_cluster.fleet.replica_state import ReplicaStatus
+from shardline_cluster.processes.first_end import first_end
 from shardline_cluster.processes.wall_clock import wall_clock_ms
 from shardline_cluster.queue.answers import LaneView
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
@@ -71,7 +72,7 @@ async def serve(
     cluster = LocalCluster(options, folder=folder, port=port, say=say, times=times)
     try:
         serving = _Serving(options, deployments, cluster=cluster, say=say, announcer=announcer, times=times)
-        await _first_end(stop.wait(), serving.run())
+        await first_end(stop.wait(), serving.run())
         say("stopping: routers, replicas, Redis")
     finally:
         await cluster.stop()
@@ -108,11 +109,11 @@ class _Serving:
             await wait_until_free(url, prefix=prefix, cluster=self._options.name, say=self._say)
         records = deployments_on_redis(self._cluster.redis_url, prefix=self._options.redis_prefix)
         try:
-            await _first_end(self._start(records), self._cluster.watch_redis())
+            await first_end(self._start(records), self._cluster.watch_redis())
             self._announcer.serving(
                 self._cluster.endpoint, self._cluster.redis_url, local_endpoints=self._cluster.local_endpoints
             )
-            await _first_end(self._watch(), self._remember(records), self._cluster.kept())
+            await first_end(self._watch(), self._remember(records), self._cluster.kept())
         finally:
             await records.close()
 
@@ -247,19 +248,6 @@ def _stop_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         asyncio.get_running_loop().add_signal_handler(number, told)
     return stop
-
-
-async def _first_end(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Waits until one of them has ended, cancels the others, and raises what the first one raised."""
-    tasks = [asyncio.ensure_future(wait) for wait in waits]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def _together(*works: Coroutine[Any, Any, Any]) -> None:

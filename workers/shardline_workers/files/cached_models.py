@@ -20,7 +20,7 @@ from shardline_workers.files.hub_cache import (
 from shardline_workers.files.hub_choice import has_tag
 from shardline_workers.files.hub_source import DEFAULT_REVISION, HUB_PREFIX, HubSource, parse_hub_source
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.files.model_source import ALIASES, PACKAGE_PREFIX
+from shardline_workers.files.model_source import ALIASES, PACKAGE_PREFIX, ModelFiles, ModelKind, model_digest
 from shardline_workers.files.packaged_model import SCRATCH_PREFIX, package_folder
 
 _LOCK = ".lock"
@@ -70,6 +70,17 @@ def find_cached(asked: str, cache_folder: Path) -> list[CachedModel]:
         return exact
     source = parse_hub_source(meant)
     return [model for model in models if _is_meant(source, model, cache_folder)]
+
+
+def cached_files(model: CachedModel, path: Path, cache_folder: Path) -> ModelFiles:
+    """The files of a whole model in the cache, as everything else knows them.
+
+    Raises:
+        ModelFileError: they cannot be read.
+    """
+    kind = ModelKind.GGUF if path.is_file() else ModelKind.FOLDER
+    digest = model_digest(kind, path, cache_folder)
+    return ModelFiles(source=model.name, kind=kind, path=path, digest=digest, pinned=model.source)
 
 
 def delete_cached(model: CachedModel) -> None:

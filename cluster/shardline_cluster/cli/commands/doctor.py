@@ -19,6 +19,7 @@ from shardline_cluster.cli.checks.package_checks import (
 from shardline_cluster.cli.flags.number_flags import number_from
 from shardline_cluster.cli.flags.redis_flags import add_redis_flags, redis_url
 from shardline_cluster.queue.durability import Durability, parse_durability
+from shardline_cluster.queue.lane_names import DEFAULT_PREFIX
 from shardline_cluster.replica.engine_choice import default_cache_folder
 
 _DESCRIPTION = """\
@@ -43,7 +44,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     add_redis_flags(parser, otherwise="none is looked at")
     parser.add_argument(
-        "--redis-prefix", metavar="TEXT", default="shardline", help="what its keys begin with (default %(default)s)"
+        "--redis-prefix", metavar="TEXT", default=DEFAULT_PREFIX, help="what its keys begin with (default %(default)s)"
     )
     parser.add_argument(
         "--durability",

@@ -86,5 +86,7 @@ async def find_deployment(url: str, *, prefix: str, name: str) -> Deployment:
     deployed = records.values
     if name not in deployed:
         known = ", ".join(sorted(deployed)) or "none"
-        raise UnknownDeploymentError(f"{name!r} is not deployed; deployed are: {known}")
+        raise UnknownDeploymentError(
+            f"{name!r} is not deployed; deployed are: {known}; `shardline deploy MODEL --as {name}` deploys it"
+        )
     return deployed[name]

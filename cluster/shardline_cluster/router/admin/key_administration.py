@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from shardline_cluster.access.api_key import ApiKey, KeyLimits, Scope
 from shardline_cluster.access.caller import Caller
@@ -17,14 +16,14 @@ from shardline_cluster.access.key_fields import label_of, limit_of, scopes_of, t
 from shardline_cluster.access.key_secret import digest_of, new_key_id, new_secret
 from shardline_cluster.access.key_table import KeySource, KnownKey, is_expired
 from shardline_cluster.access.keyring import Keyring
-from shardline_cluster.errors import KeyNotChangedError, UnknownKeyError
+from shardline_cluster.errors import SHOWN_CHARACTERS, KeyNotChangedError, UnknownKeyError
 from shardline_cluster.router.admission.field_checks import check_no_unknown_fields, invalid
+from shardline_cluster.router.protobuf_times import timestamp_of
 from shardline_protos import admin_pb2 as pb
 
 log = logging.getLogger(__name__)
 
 MAX_EXPIRES_S = 100 * 366 * 24 * 3600
-_SHOWN = 80  # characters of a wrong id that a message shows
 _REMEDY = {
     KeySource.FILE: "change its line in the file of --api-keys-file, which is read again by itself",
     KeySource.FLAG: "start the routers with other keys",
@@ -151,7 +150,7 @@ class KeyAdministration:
             return UnknownKeyError(f"the key {key_id} was revoked, which cannot be undone: make another one")
         if not key_id:
             return UnknownKeyError("id is empty: name a key, as `shardline keys list` does")
-        return UnknownKeyError(f"there is no key {key_id[:_SHOWN]!r}: `shardline keys list` names them")
+        return UnknownKeyError(f"there is no key {key_id[:SHOWN_CHARACTERS]!r}: `shardline keys list` names them")
 
     def _key_of(self, request: pb.CreateKeyRequest, key_id: str, digest: str) -> ApiKey:
         now_ms = self._now_ms()
@@ -196,8 +195,8 @@ def key_message(known: KnownKey) -> pb.Key:
             requests_per_minute=key.limits.requests_per_minute, tokens_per_minute=key.limits.tokens_per_minute
         ),
         label=key.label,
-        created=_timestamp(key.created_ms) if key.created_ms else None,
-        expires=_timestamp(key.expires_ms) if key.expires_ms is not None else None,
+        created=timestamp_of(key.created_ms) if key.created_ms else None,
+        expires=timestamp_of(key.expires_ms) if key.expires_ms is not None else None,
         source=known.source.value,
     )
 
@@ -214,12 +213,6 @@ def _period_ms(period: Duration) -> int:
     if not 0 < seconds <= MAX_EXPIRES_S:
         raise invalid("expires_in", f"is {seconds:g} s", f"must be more than 0 s and at most {MAX_EXPIRES_S} s")
     return max(1, int(seconds * 1000))
-
-
-def _timestamp(since_1970_ms: int) -> Timestamp:
-    timestamp = Timestamp()
-    timestamp.FromMilliseconds(since_1970_ms)
-    return timestamp
 
 
 def _who(caller: Caller) -> str:

@@ -6,6 +6,7 @@ client knows. Two steps: what can be said without a model, and what needs one.
 
 from google.protobuf.duration_pb2 import Duration
 
+from shardline_cluster.errors import shown
 from shardline_cluster.router.admission.field_checks import check_count, check_no_unknown_fields, invalid
 from shardline_cluster.router.admission.sampling_validation import (
     ModelLimits,
@@ -22,7 +23,6 @@ MAX_METADATA_VALUE_BYTES = 512
 MAX_DURATION_S = 30 * 24 * 3600
 MAX_MODEL_NAME = 256
 MAX_MESSAGES = 4096  # templates walk over them, some more than once for each
-_SHOWN = 80  # characters of a wrong value that a message shows
 
 
 def check_request(request: pb.GenerateRequest) -> None:
@@ -131,16 +131,10 @@ def _check_metadata(request: pb.GenerateRequest) -> None:
     check_count("metadata", len(request.metadata), MAX_METADATA_ENTRIES)
     for key, value in request.metadata.items():
         if not 1 <= len(key.encode()) <= MAX_METADATA_KEY_BYTES:
-            raise invalid(
-                "metadata", f"has the key {_shown(key)}", f"keys must have 1 … {MAX_METADATA_KEY_BYTES} bytes"
-            )
+            raise invalid("metadata", f"has the key {shown(key)}", f"keys must have 1 … {MAX_METADATA_KEY_BYTES} bytes")
         if len(value.encode()) > MAX_METADATA_VALUE_BYTES:
             raise invalid(
-                f"metadata[{_shown(key)}]",
+                f"metadata[{shown(key)}]",
                 f"has {len(value.encode())} bytes",
                 f"at most {MAX_METADATA_VALUE_BYTES} are allowed",
             )
-
-
-def _shown(text: str) -> str:
-    return repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "…")

@@ -9,7 +9,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 
-from shardline_cluster.errors import InvalidRequestError, UnknownModelError
+from shardline_cluster.errors import SHOWN_CHARACTERS, InvalidRequestError, UnknownModelError
 from shardline_cluster.router.admission.field_checks import check_no_unknown_fields, invalid
 from shardline_cluster.router.open_inference.sampling import (
     SAMPLING_NAMES,
@@ -42,7 +42,6 @@ _OPTIONS = (PRIORITY, TIMEOUT, EMPTY_FINAL)
 _STATELESS = "leave it out: a request keeps no state for the next one"
 _REMEDIES = dict.fromkeys(("sequence_id", "sequence_start", "sequence_end"), _STATELESS)
 _OUTPUTS = {output.name: output for output in OUTPUTS}
-_SHOWN = 80  # characters of a wrong name that a message shows
 _MAX_TIMEOUT_US = 2**53
 
 
@@ -116,7 +115,8 @@ def check_version(model: str, version: str) -> None:
     """
     if version not in ("", VERSION):
         raise UnknownModelError(
-            f"model {model[:_SHOWN]!r} has no version {version[:_SHOWN]!r}: leave it out, or say {VERSION!r}"
+            f"model {model[:SHOWN_CHARACTERS]!r} has no version {version[:SHOWN_CHARACTERS]!r}: leave it out, or say "
+            f"{VERSION!r}"
         )
 
 
@@ -136,10 +136,10 @@ def _outputs(request: pb.ModelInferRequest, values: InputValues) -> tuple[Tensor
     """The text and what was asked for; or exactly what was named."""
     for index, output in enumerate(request.outputs):
         if output.name not in _OUTPUTS:
-            what = f"is {output.name[:_SHOWN]!r}, which no model has"
+            what = f"is {output.name[:SHOWN_CHARACTERS]!r}, which no model has"
             raise invalid(f"outputs[{index}].name", what, f"outputs are: {', '.join(_OUTPUTS)}")
         for name in output.parameters:
-            what = f"holds {name[:_SHOWN]!r}"
+            what = f"holds {name[:SHOWN_CHARACTERS]!r}"
             raise invalid(f"outputs[{index}].parameters", what, "leave it out: outputs have no options")
     named = {output.name for output in request.outputs}
     asked = {output.name for flag, output in OUTPUT_OF_FLAG.items() if values.flags.get(flag)}
@@ -174,7 +174,7 @@ def _typed_settings(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Se
     for name in sorted(parameters):
         if name in _OPTIONS:
             continue
-        path = f"parameters.{name[:_SHOWN]}"
+        path = f"parameters.{name[:SHOWN_CHARACTERS]}"
         if name not in SAMPLING_NAMES:
             known = ", ".join((*_OPTIONS, *SAMPLING_NAMES))
             raise invalid(path, "is not known", _REMEDIES.get(name, f"known are: {known}"))
@@ -197,14 +197,14 @@ def _empty_final(parameters: Mapping[str, pb.InferParameter]) -> bool:
         return False
     value = _value(f"parameters.{EMPTY_FINAL}", parameters[EMPTY_FINAL])
     if not isinstance(value, bool):
-        raise invalid(f"parameters.{EMPTY_FINAL}", f"is {value!r}"[:_SHOWN], "must be a bool_param")
+        raise invalid(f"parameters.{EMPTY_FINAL}", f"is {value!r}"[:SHOWN_CHARACTERS], "must be a bool_param")
     return value
 
 
 def _integer(parameters: Mapping[str, pb.InferParameter], name: str, *, least: int, most: int) -> int:
     value = _value(f"parameters.{name}", parameters[name])
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        what = f"is {value!r}"[:_SHOWN]
+        what = f"is {value!r}"[:SHOWN_CHARACTERS]
         raise invalid(f"parameters.{name}", what, f"must be an int64_param or uint64_param, {least} … {most}")
     return value
 

@@ -12,13 +12,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from shardline_cluster.errors import SHOWN_CHARACTERS
 from shardline_cluster.router.admission.field_checks import invalid
 from shardline_protos import generation_pb2 as pb
 
 MAX_JSON_BYTES = 2 * 1024 * 1024
 MAX_UINT32 = 2**32 - 1
 MAX_UINT64 = 2**64 - 1
-_SHOWN = 80  # characters of a wrong value that a message shows
 _WHOLE = re.compile(r"[+-]?[0-9]{1,20}", re.ASCII)
 
 Read = Callable[[str, Any], Any]
@@ -90,7 +90,7 @@ def _once(members: _Members, path: str) -> dict[str, Any]:
 
 def _member(path: str, name: str) -> str:
     """The path of a member; half a character, which JSON can hold and messages cannot, is written out."""
-    return f"{path}.{name[:_SHOWN].encode('utf-8', 'backslashreplace').decode()}"
+    return f"{path}.{name[:SHOWN_CHARACTERS].encode('utf-8', 'backslashreplace').decode()}"
 
 
 def _number(path: str, value: Any) -> float:
@@ -175,7 +175,7 @@ def _refuse(path: str, value: Any, remedy: str) -> NoReturn:
 
 def _shown(value: Any) -> str:
     text = reprlib.repr(dict(value) if isinstance(value, _Members) else value)  # of bounded depth, too
-    return text if len(text) <= _SHOWN else text[:_SHOWN] + "…"
+    return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "…"
 
 
 _FIELDS: Mapping[str, tuple[str, Read]] = {

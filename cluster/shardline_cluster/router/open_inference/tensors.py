@@ -7,6 +7,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shardline_cluster.errors import SHOWN_CHARACTERS
 from shardline_cluster.router.admission.field_checks import invalid
 from shardline_cluster.router.open_inference.signature import INPUTS, TEXT_INPUT, Datatype, TensorSpec
 from shardline_protos import open_inference_pb2 as pb
@@ -18,7 +19,6 @@ LENGTH = struct.Struct("<I")  # of a text in raw bytes, before it
 _INPUTS = {spec.name: spec for spec in INPUTS}
 _CONTENTS = {"BYTES": "bytes_contents", "BOOL": "bool_contents"}  # datatype → its field of the contents
 _NUMBERS = {"UINT32": "I", "FP32": "f"}  # datatype → format of one number
-_SHOWN = 80  # characters of a wrong name that a message shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +109,10 @@ def _raw_contents(request: pb.ModelInferRequest) -> Sequence[bytes | None]:
 def _checked_spec(tensor: Tensor, index: int) -> TensorSpec:
     spec = _INPUTS.get(tensor.name)
     if spec is None:
-        shown = repr(tensor.name[:_SHOWN])
+        shown = repr(tensor.name[:SHOWN_CHARACTERS])
         raise invalid(f"inputs[{index}].name", f"is {shown}, which no model has", f"inputs are: {', '.join(_INPUTS)}")
     if tensor.datatype != spec.datatype:
-        raise invalid(f"{spec.name}.datatype", f"is {tensor.datatype[:_SHOWN]!r}", f"must be {spec.datatype}")
+        raise invalid(f"{spec.name}.datatype", f"is {tensor.datatype[:SHOWN_CHARACTERS]!r}", f"must be {spec.datatype}")
     if tuple(tensor.shape) != spec.dims:
         raise invalid(
             f"{spec.name}.shape",
@@ -121,7 +121,9 @@ def _checked_spec(tensor: Tensor, index: int) -> TensorSpec:
         )
     for name in tensor.parameters:
         raise invalid(
-            f"{spec.name}.parameters", f"holds {name[:_SHOWN]!r}", "leave it out: shared memory is not supported"
+            f"{spec.name}.parameters",
+            f"holds {name[:SHOWN_CHARACTERS]!r}",
+            "leave it out: shared memory is not supported",
         )
     return spec
 
