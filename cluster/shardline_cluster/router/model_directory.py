@@ -78,7 +78,7 @@ class ModelDirectory:
         self._texts: dict[_TextKey, TextModel] = {}
         self._lanes: dict[str, ServedLane] = {}  # by name
         self._failures: dict[str, tuple[_TextKey, str, float]] = {}  # by lane: why, and when to try again
-        self._left_since: dict[str, float] = {}  # by lane: when no deployment was there any more
+        self._left_since: dict[str, float] = {}  # by lane without deployment: when it was last seen to be needed
         self._watching: asyncio.Task[None] | None = None
         self._store_answers = False
 
@@ -205,13 +205,15 @@ class ModelDirectory:
             streams.start()
 
     async def _let_go(self, deployed: Sequence[Deployment]) -> None:
-        """Closes lanes that were left for longer than ended requests are kept, once nothing waits there or runs."""
+        """Closes lanes without deployment once nothing has needed them for as long as ended requests are kept."""
         keys, lanes, now = {_text_key(one) for one in deployed}, {one.lane for one in deployed}, _now_s()
         self._texts = {key: text for key, text in self._texts.items() if key in keys}
         self._left_since = {name: self._left_since.get(name, now) for name in self._lanes if name not in lanes}
         for name, since in self._left_since.items():
             streams = self._lanes[name].streams
-            if now - since > streams.queue.terms.retention_ms / 1000 and await _is_empty(streams):
+            if await streams.is_needed():
+                self._left_since[name] = now
+            elif now - since > streams.queue.terms.retention_ms / 1000:
                 del self._lanes[name]
                 await streams.close(UnknownRequestError(f"the lane {name} is gone, and nothing was left in it"))
                 await streams.queue.close()
@@ -244,14 +246,6 @@ class ModelDirectory:
         if failed is None:
             return f"model {deployment.name} is being loaded by this router: try again in a second"
         return f"model {deployment.name} is deployed, but this router cannot load its tokenizer: {failed[1]}"
-
-
-async def _is_empty(streams: TokenStreams) -> bool:
-    try:
-        view = await streams.view()
-    except QueueUnavailableError:
-        return False
-    return view.waiting_requests + view.handed_back_requests + view.running_requests == 0
 
 
 def _over_time(deployments: Mapping[str, Deployment]) -> Iterator[Deployment]:

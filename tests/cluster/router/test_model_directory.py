@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 
+from shardline_cluster.access.caller import DEFAULT_TENANT
 from shardline_cluster.errors import (
     ConfigurationError,
     ModelNotLoadedError,
@@ -158,6 +159,39 @@ async def test_a_lane_that_was_left_is_closed_once_nothing_is_left_in_it_and_its
     else:
         with pytest.raises(UnknownRequestError):
             directory.of_request(request_id)
+
+
+async def test_a_request_that_ends_long_after_its_lane_was_left_can_still_be_resumed(
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(model_directory, "_now_s", lambda: now_s)
+    directory = open_directory(_load)
+    await deploy(store, deployment("a", "a-1"))
+    await directory.refresh()
+    request_id = draw_request_id("a-1")
+    streams = directory.of_request(request_id).streams
+    await available(streams)
+    _, stream = await streams.submit(submission(request_id, streams.identity))
+    await undeploy(store, "a")
+    await directory.refresh()
+    assert stream is not None
+    kept_s = streams.queue.terms.retention_ms / 1000
+
+    now_s += 2 * kept_s
+    await streams.cancel(request_id, DEFAULT_TENANT)
+    await directory.refresh()
+    assert directory.of_request(request_id).streams is streams, "its client is still reading"
+    stream.leave()
+    await directory.refresh()
+    now_s += kept_s
+    await directory.refresh()
+    assert directory.of_request(request_id).streams is streams, "its end is still kept"
+    now_s += 1
+    await directory.refresh()
+
+    with pytest.raises(UnknownRequestError):
+        directory.of_request(request_id)
 
 
 async def test_while_a_model_loads_it_is_unavailable_and_not_unknown(

@@ -171,6 +171,16 @@ class TokenStreams:
         """
         return (await self._answer_for_client(self._caller.ask(self._queue.view))).value
 
+    async def is_needed(self) -> bool:
+        """Whether a client reads here or a request has not ended; also where the queue does not say."""
+        if self._lane.num_streams:
+            return True
+        try:
+            view = await self.view()
+        except QueueUnavailableError:
+            return True
+        return view.waiting_requests + view.handed_back_requests + view.running_requests > 0
+
     def forget_later(self, request_id: str, tenant: str, *, after_s: float) -> None:
         """Deletes an ended request after a while, if this router lives so long; else the sweep does it."""
         self._tasks.spawn(self._forget_later(request_id, tenant, after_s))
