@@ -47,6 +47,22 @@ class RouterAddress:
         return sync_channels(api_key=self.api_key, tls=self.tls or False)
 
 
+class _FileGoesFirst(argparse.Action):
+    """A file that the command line names goes before the key of the environment, as all of the line does.
+
+    Whether the key came from the line is not to be seen: it is moved into the environment (`secret_arguments`).
+    """
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        namespace.api_key_file, namespace.api_key_file_goes_first = values, True
+
+
 def add_router_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags that say where the routers are and what they are shown."""
     group = parser.add_argument_group("where the cluster is")
@@ -73,7 +89,12 @@ def add_name_flag(group: argparse._ArgumentGroup) -> None:
 
 def _add_credential_flags(group: Any) -> None:
     group.add_argument("--api-key", metavar="KEY", help="the API key to show; better in SHARDLINE_API_KEY or a file")
-    group.add_argument("--api-key-file", metavar="FILE", help="a file that holds the API key and nothing else")
+    group.add_argument(
+        "--api-key-file",
+        action=_FileGoesFirst,
+        metavar="FILE",
+        help="a file that holds the API key and nothing else; it goes before SHARDLINE_API_KEY",
+    )
     group.add_argument("--tls", action="store_true", help="speak TLS, and trust the CAs of this system")
     group.add_argument("--tls-ca", metavar="FILE", help="speak TLS, and trust the CA certificates in FILE (PEM)")
     group.add_argument("--tls-cert", metavar="FILE", help="speak TLS, and show this certificate where a router asks")
@@ -139,7 +160,10 @@ def _endpoints(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 
 def _api_key(arguments: argparse.Namespace) -> str | None:
-    if arguments.api_key or not arguments.api_key_file:
+    file_counts = arguments.api_key_file and (
+        not arguments.api_key or getattr(arguments, "api_key_file_goes_first", False)
+    )
+    if not file_counts:
         return arguments.api_key or None
     try:
         return Path(arguments.api_key_file).read_text("utf-8").strip()

@@ -64,13 +64,25 @@ def test_a_key_comes_from_the_line_or_from_a_file_and_is_in_no_representation(tm
     (tmp_path / "key").write_text("sl-filed\n")
     here = ("--endpoint", "127.0.0.1:1")
 
-    given = router_address(arguments(*here, "--api-key", "sl-given", "--api-key-file", str(tmp_path / "key")))
+    given = router_address(arguments(*here, "--api-key", "sl-given"))
     filed = router_address(arguments(*here, "--api-key-file", str(tmp_path / "key")))
 
     assert (given.api_key, filed.api_key) == ("sl-given", "sl-filed")
     assert "sl-given" not in repr(given)
     with pytest.raises(ConfigurationError, match="cannot read --api-key-file /nowhere/key: No such file"):
         router_address(arguments(*here, "--api-key-file", "/nowhere/key"))
+
+
+def test_a_keys_file_on_the_line_goes_before_the_key_of_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sl-filed\n")
+    parser = argparse.ArgumentParser()
+    add_router_flags(parser)
+    parser.set_defaults(api_key="sl-environment")  # what the environment makes of its variables
+
+    environment = router_address(parser.parse_args(["--endpoint", "127.0.0.1:1"]))
+    filed = router_address(parser.parse_args(["--endpoint", "127.0.0.1:1", "--api-key-file", str(tmp_path / "key")]))
+
+    assert (environment.api_key, filed.api_key) == ("sl-environment", "sl-filed")
 
 
 def test_any_flag_of_tls_means_tls() -> None:
