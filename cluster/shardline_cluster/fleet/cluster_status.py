@@ -66,8 +66,10 @@ class DeploymentRow:
 
     @property
     def ready_replicas(self) -> int:
-        """Replicas that take requests now."""
-        return sum(replica.state == ReplicaState.READY.value for replica in self.replicas)
+        """Replicas that take requests now: READY, and believed; a dead controller's last report may name others."""
+        return sum(
+            replica.state == ReplicaState.READY.value and (replica.lease_left_s or 0) > 0 for replica in self.replicas
+        )
 
 
 @dataclass(frozen=True, slots=True)

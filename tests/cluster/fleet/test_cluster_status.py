@@ -123,6 +123,18 @@ async def test_the_controller_speaks_for_replicas_that_cannot_and_only_for_them(
     assert (failed.lease_left_s, starting.reason) == (None, "")
 
 
+async def test_a_replica_that_only_a_last_report_calls_ready_does_not_count() -> None:
+    cluster = await working_cluster()
+    places = (PlaceReport(place="smollm2-9", incarnation="gone", state=ReplicaState.READY),)
+    report = DeploymentReport(name="smollm2", lane="smollm2", places=places)
+    await cluster.reports.put(FleetReport(controller="ended", written_at=0.0, deployments=(report,)))
+
+    (deployment,) = (await cluster.observe()).deployments
+
+    assert ("smollm2-9", "READY", None) in [(r.replica, r.state, r.lease_left_s) for r in deployment.replicas]
+    assert deployment.ready_replicas == 1
+
+
 async def test_a_replica_that_has_loaded_tells_how_large_it_is_and_how_long_that_took() -> None:
     cluster = ExampleCluster()
     await cluster.deploy()
