@@ -214,7 +214,7 @@ class _Serving:
         self._say(self._times.line())
         self._announcer.ready(self._times.phases)
         names = ", ".join(f"{report.name}{_part(report)}" for report in reports)
-        self._say(f"ready: grpc://{self._cluster.endpoint} serves {names}")
+        self._say(f"ready: {self._cluster.endpoint} serves {names}")
         if address := self._cluster.metrics_address:
             self._say(f"metrics: http://{address}/metrics of the controller, http://{address}/targets lists all others")
         self._say(f"logs: {self._cluster.log_folder}, until this ends")
