@@ -267,7 +267,7 @@ def _the_one(rows: tuple[DeploymentRow, ...], beginning: str) -> tuple[Deploymen
     found = [(row, r) for row in rows for r in row.replicas if r.incarnation.startswith(beginning)]
     if not found:
         raise UnknownReplicaError(
-            f"no replica's incarnation begins with {beginning[:80]!r}: list the replicas to see them"
+            f"no replica's incarnation begins with {beginning[:80]!r}: `shardline status` lists the replicas"
         )
     if len(found) > 1:
         several = ", ".join(replica.incarnation for _, replica in found)
