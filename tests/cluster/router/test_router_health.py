@@ -1,10 +1,9 @@
 """Health tells the truth: of the router by its queue, of a model by the replicas that step."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
-import pytest
 from grpc_health.v1 import health_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
@@ -14,22 +13,11 @@ from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_cluster.queue.calls import DeadMember, Member, MemberRole
 from shardline_cluster.router.router_health import LATE_S, RouterHealth
 from shardline_cluster.router.router_telemetry import RouterTelemetry
-from tests.cluster.router.router_bench import MODEL, RouterBench, RunningRouter, deployment, open_bench
+from tests.cluster.router.router_bench import MODEL, RouterBench, RunningRouter, deployment
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[RouterBench]:
-    async with open_bench() as bench:
-        yield bench
-
-
-@pytest.fixture
-async def router(bench: RouterBench) -> RunningRouter:
-    return await bench.start_router()
 
 
 def _watch(router: RunningRouter, service: str) -> Any:

@@ -1,7 +1,6 @@
 """A router's spans: one a call, under the client's, ended once, with how it went and without the client's words."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import grpc.aio
 import pytest
@@ -13,18 +12,12 @@ from shardline_cluster.router.router_metrics import RouterMetrics
 from shardline_cluster.router.router_telemetry import RESUME, RouterTelemetry
 from shardline_protos import generation_pb2 as pb
 from shardline_protos.record_pb2 import RequestPayload
-from tests.cluster.router.router_bench import MODEL, RouterBench, next_of_kind, open_bench, read_all, request
+from tests.cluster.router.router_bench import MODEL, RouterBench, next_of_kind, read_all, request
 from tests.cluster.router.scripted_leader import STOP
 from tests.cluster.telemetry.recorded_spans import RecordingTracer
 
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 GENERATE = f"text_completion {MODEL}"
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[RouterBench]:
-    async with open_bench() as bench:
-        yield bench
 
 
 @pytest.fixture

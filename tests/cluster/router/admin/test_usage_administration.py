@@ -1,7 +1,5 @@
 """What operators are told of usage: every tenant and lane, each request once, or nothing at all."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 
 from shardline_cluster.access.access_rules import AccessRules
@@ -16,7 +14,7 @@ from shardline_protos import admin_pb2 as pb
 from shardline_protos.admin_pb2_grpc import AdminStub
 from tests.cluster.access.known_keys import a_key, a_secret, showing
 from tests.cluster.queue.lane_calls import a_submission
-from tests.cluster.router.router_bench import LANE, RouterBench, next_of_kind, open_bench, read_all, request
+from tests.cluster.router.router_bench import LANE, RouterBench, next_of_kind, read_all, request
 from tests.cluster.router.scripted_leader import STOP
 
 
@@ -57,12 +55,6 @@ async def test_a_part_is_never_told_for_the_whole() -> None:
 
     with pytest.raises(QueueUnavailableError):
         await lanes.rows()
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[RouterBench]:
-    async with open_bench() as bench:
-        yield bench
 
 
 async def test_an_operator_sees_what_a_tenants_streams_were_told(bench: RouterBench) -> None:

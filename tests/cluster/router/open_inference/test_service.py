@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
@@ -17,21 +16,10 @@ from shardline_cluster.queue.records import RequestState
 from shardline_protos import open_inference_pb2 as oip
 from shardline_protos.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.cluster.router.open_inference_requests import infer_request, is_final, tensor_of, texts_of
-from tests.cluster.router.router_bench import CONTEXT, MODEL, RouterBench, RunningRouter, open_bench
+from tests.cluster.router.router_bench import CONTEXT, MODEL, RouterBench, RunningRouter
 from tests.cluster.router.scripted_leader import LENGTH, STOP
 
 SERVICE = "/inference.GRPCInferenceService"
-
-
-@pytest.fixture
-async def bench() -> AsyncIterator[RouterBench]:
-    async with open_bench() as bench:
-        yield bench
-
-
-@pytest.fixture
-async def router(bench: RouterBench) -> RunningRouter:
-    return await bench.start_router()
 
 
 @pytest.fixture
