@@ -174,7 +174,7 @@ class RedisConnections:
                 f"{server} refuses this user and password, or wants some ({error}): put the right ones into its URL, "
                 f"{self._address.form_with_password}"
             )
-        if _is_forbidden(error):
+        if is_forbidden(error):
             return (
                 f"{server} lets this user in, but not do what Shardline needs ({error}): give the user all commands, "
                 "keys and channels of Shardline's prefix, or put another one into its URL, "
@@ -209,10 +209,10 @@ def is_away(error: Exception) -> bool:
     """Whether an error means that the server cannot serve now, as opposed to a command that is wrong."""
     if isinstance(error, (TimeoutError, *_AWAY)):
         return True
-    return _is_forbidden(error) or (isinstance(error, ResponseError) and str(error).startswith(_AWAY_CODES))
+    return is_forbidden(error) or (isinstance(error, ResponseError) and str(error).startswith(_AWAY_CODES))
 
 
-def _is_forbidden(error: Exception) -> bool:
+def is_forbidden(error: Exception) -> bool:
     """Whether the server's access list lacks something. Rights may be taken away, and given back, while we serve."""
     in_script = isinstance(error, ResponseError) and str(error).startswith(_FORBIDDEN_IN_SCRIPT)
     return in_script or isinstance(error, NoPermissionError)

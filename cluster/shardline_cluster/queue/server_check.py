@@ -4,12 +4,12 @@ import re
 import secrets
 from collections.abc import Mapping
 
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import ResponseError
 
 from shardline_cluster.errors import ConfigurationError, QueueUnavailableError
 from shardline_cluster.queue.durability import Durability, check_supported
 from shardline_cluster.queue.lane_names import DEFAULT_PREFIX, check_prefix
-from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, parse_info
+from shardline_cluster.queue.redis_connection import RedisAddress, RedisConnections, is_forbidden, parse_info
 
 OLDEST_MAJOR = 7  # sharded publish inside scripts, and flags of scripts
 CHECK_TIMEOUT_S = 5.0
@@ -68,7 +68,7 @@ async def missing_rights(connections: RedisConnections, prefix: str) -> str | No
     except ResponseError as error:
         return str(error)
     except QueueUnavailableError as error:
-        if isinstance(error.__cause__, NoPermissionError):
+        if isinstance(error.__cause__, Exception) and is_forbidden(error.__cause__):
             return str(error.__cause__)
         raise
     return None
@@ -81,7 +81,7 @@ async def setting(connections: RedisConnections, name: str) -> str | None:
     except ResponseError:
         return None
     except QueueUnavailableError as error:
-        if isinstance(error.__cause__, NoPermissionError):
+        if isinstance(error.__cause__, Exception) and is_forbidden(error.__cause__):
             return None
         raise
     return found[1].decode() if found else None
