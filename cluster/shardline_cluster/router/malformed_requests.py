@@ -5,6 +5,7 @@ stranger could fill the log. One that is too long it calls RESOURCE_EXHAUSTED, a
 """
 
 import inspect
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -90,9 +91,25 @@ def _refusing(behaviour: Behaviour, on_refused: Callable[[], None]) -> Behaviour
         if isinstance(request, Malformed):
             on_refused()
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, request.why)
-        return await behaviour(request, context)
+        try:
+            return await behaviour(request, context)
+        except Exception as error:
+            request = None
+            _forget_calls(error)
+            raise
 
     return behave
+
+
+def _forget_calls(error: BaseException | None) -> None:
+    """Takes from an error what the calls held that it came through, the request above all.
+
+    grpc.aio keeps the error of an abort with the call, and the error's traceback keeps the call: a circle, which would
+    keep every refused request in memory until the garbage collector looks through everything there is.
+    """
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
 
 
 def _reading(behaviour: Behaviour) -> Behaviour:
