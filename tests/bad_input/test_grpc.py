@@ -65,8 +65,8 @@ async def test_a_deadline_that_is_over_ends_the_call_and_gives_everything_back(
 
     ends = [await _end_within(served, long, timeout_s) for timeout_s in (0.0, 0.3)]
 
-    assert ends[0] == "DEADLINE_EXCEEDED"
-    assert ends[1] in ("DEADLINE_EXCEEDED", pb.REQUEST_STATE_EXPIRED), "the client's clock or the queue's is first"
+    # The client's clock or the queue's is first.
+    assert set(ends) <= {"DEADLINE_EXCEEDED", pb.REQUEST_STATE_EXPIRED}
     assert await served.comes_to_rest()
 
 
