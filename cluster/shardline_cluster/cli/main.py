@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from shardline.errors import ShardlineError as ClientError
 from shardline_cluster.cli.command_line import COMMANDS, CommandLine, command_line
 from shardline_cluster.cli.command_parser import WRONG_USAGE
-from shardline_cluster.cli.flags.environment import parse_arguments
+from shardline_cluster.cli.flags.environment import parse_arguments, takes_variable
 from shardline_cluster.cli.flags.flag_names import in_flags
 from shardline_cluster.cli.flags.secret_arguments import redacted, take_out_of_sight
 from shardline_cluster.errors import ConfigurationError, ShardlineError
@@ -24,7 +24,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code: 0, 1 for a failure, 2 for wrong flags, 130 after Ctrl-C."""
     try:
         if argv is None:
-            take_out_of_sight(sys.argv[1:], os.environ, whole_line=sys.orig_argv)
+            given = sys.argv[1:]
+            take_out_of_sight(
+                given, os.environ, whole_line=sys.orig_argv, takes=lambda variable: _takes(given, variable)
+            )
         return _main(list(sys.argv[1:] if argv is None else argv))
     except ConfigurationError as error:
         return _complain(error, WRONG_USAGE)
@@ -34,9 +37,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _reader_left()
 
 
+def _takes(given: Sequence[str], variable: str) -> bool:
+    return takes_variable(_needed(given).parsers, given, variable)
+
+
+def _needed(given: Sequence[str]) -> CommandLine:
+    return command_line(given[:1] if given and given[0] in COMMANDS else COMMANDS)
+
+
 def _main(given: Sequence[str]) -> int:
     given = _MEANT.get(given[0], given) if len(given) == 1 else given
-    line = command_line(given[:1] if given and given[0] in COMMANDS else COMMANDS)
+    line = _needed(given)
     try:
         arguments = _parse(line, given, os.environ)
     except ConfigurationError as error:

@@ -65,6 +65,12 @@ def _given_command(
     return command
 
 
+def takes_variable(commands: Mapping[str, argparse.ArgumentParser], given: Sequence[str], variable: str) -> bool:
+    """Whether the command that is given has the flag of this environment variable."""
+    command = _given_command(commands, given)
+    return command is not None and any(variable_of(_long_flag(action)) == variable for action in command._actions)
+
+
 def _takes_file(command: argparse.ArgumentParser | None) -> bool:
     return command is not None and any(CONFIG_FLAG in action.option_strings for action in command._actions)
 

@@ -35,19 +35,21 @@ def take_out_of_sight(
     environment: Mapping[str, str],
     *,
     whole_line: Sequence[str],
+    takes: Callable[[str], bool],
     replace: Replace = os.execve,
 ) -> None:
     """Begins this process anew without the secrets in `arguments`; returns if it has none.
 
     `whole_line` is the process's own, which ends with them; where it does not, another program has made them up, and
-    they are to be seen by nobody.
+    they are to be seen by nobody. `takes` says whether the command reads such a variable; one that does not is going to
+    refuse the flag, and end.
 
     Raises:
         ConfigurationError: a secret cannot be moved.
     """
     kept, moved = split_secrets(arguments)
     before = len(whole_line) - len(arguments)
-    if moved and list(whole_line[before:]) == list(arguments):
+    if moved and all(takes(variable) for variable in moved) and list(whole_line[before:]) == list(arguments):
         sys.stdout.flush()
         replace(sys.executable, [*whole_line[:before], *kept], {**environment, **moved})
 

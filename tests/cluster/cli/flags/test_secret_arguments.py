@@ -58,9 +58,11 @@ def test_the_process_begins_anew_with_its_own_interpreter_and_options() -> None:
         given,
         {"A": "b"},
         whole_line=["python", "-X", "dev", "shardline", *given],
+        takes=lambda variable: variable == "SHARDLINE_API_KEY",
         replace=lambda *a: replaced.append(a),
     )
-    take_out_of_sight(["chat"], {}, whole_line=["python", "shardline", "chat"], replace=lambda *a: replaced.append(a))
+    line = ["python", "shardline", "chat"]
+    take_out_of_sight(["chat"], {}, whole_line=line, takes=lambda _: True, replace=lambda *a: replaced.append(a))
 
     line = ["python", "-X", "dev", "shardline", "chat"]
     assert replaced == [(sys.executable, line, {"A": "b", "SHARDLINE_API_KEY": "one"})]
@@ -70,10 +72,42 @@ def test_arguments_that_no_command_line_shows_are_left() -> None:
     replaced: list[tuple[Any, ...]] = []
 
     take_out_of_sight(
-        ["chat", "--api-key", "one"], {}, whole_line=["python", "other.py"], replace=lambda *a: replaced.append(a)
+        ["chat", "--api-key", "one"],
+        {},
+        whole_line=["python", "other.py"],
+        takes=lambda _: True,
+        replace=lambda *a: replaced.append(a),
     )
 
     assert not replaced
+
+
+def test_a_flag_that_the_command_does_not_know_is_left_to_be_refused() -> None:
+    replaced: list[tuple[Any, ...]] = []
+    given = ["models", "--api-key", "one"]
+
+    take_out_of_sight(
+        given,
+        {},
+        whole_line=["python", "shardline", *given],
+        takes=lambda _: False,
+        replace=lambda *a: replaced.append(a),
+    )
+
+    assert not replaced
+
+
+@pytest.mark.process
+def test_a_command_without_the_flag_refuses_it_and_repeats_no_key() -> None:
+    command = [sys.executable, "-m", "shardline_cluster.cli.main", "models", "--api-key", "sesame"]
+
+    ended = subprocess.run(
+        command, env=dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path)), capture_output=True, text=True, timeout=30
+    )
+
+    assert ended.returncode == 2
+    assert "--api-key" in ended.stderr
+    assert "sesame" not in ended.stdout + ended.stderr
 
 
 @pytest.mark.process
@@ -81,7 +115,7 @@ def test_a_real_process_shows_its_secret_to_nobody_and_still_knows_it(tmp_path: 
     script = (
         "import os, sys\n"
         "from shardline_cluster.cli.flags.secret_arguments import take_out_of_sight\n"
-        "take_out_of_sight(sys.argv[1:], os.environ, whole_line=sys.orig_argv)\n"
+        "take_out_of_sight(sys.argv[1:], os.environ, whole_line=sys.orig_argv, takes=lambda _: True)\n"
         "print(os.getpid(), open('/proc/self/cmdline').read(), os.environ['SHARDLINE_API_KEY'])\n"
     )
     (tmp_path / "script.py").write_text(script)
