@@ -18,8 +18,9 @@ from shardline_workers.collectives.tensor_checks import (
     check_ranked,
     check_summed,
 )
-from shardline_workers.kernels.native_api import MAX_RANKS, Number, RanksOptions, RanksStatus, Status
+from shardline_workers.kernels.native_api import Status
 from shardline_workers.kernels.native_library import NativeLibrary
+from shardline_workers.kernels.native_ranks_api import MAX_RANKS, Number, RanksOptions, RanksStatus
 
 SPIN_S = 50e-6  # about what a balanced operation takes; longer spins collapse when another process wants the core
 SLOT_BYTES = 256 * 1024  # a rank's chunk: 64 tokens of 1,024 float32, and two ranks' chunks fit a second-level cache

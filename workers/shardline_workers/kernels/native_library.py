@@ -8,6 +8,7 @@ from typing import Any
 from shardline_workers.kernels.native_api import ABI_VERSION, FUNCTIONS, Cache, Format, Op, PanelKind, Source, Status
 from shardline_workers.kernels.native_build import built_library
 from shardline_workers.kernels.native_compiler import CompilerError
+from shardline_workers.kernels.native_ranks_api import RANKS_FUNCTIONS
 
 # What a user loses without them, and where that was measured.
 COST = (
@@ -36,7 +37,7 @@ class NativeLibrary:
         """
         try:
             self._functions = ctypes.CDLL(str(path))
-            for name, (result, arguments) in FUNCTIONS.items():
+            for name, (result, arguments) in (FUNCTIONS | RANKS_FUNCTIONS).items():
                 function = getattr(self._functions, name)
                 function.restype, function.argtypes = result, list(arguments)
         except (OSError, AttributeError) as error:
@@ -49,8 +50,8 @@ class NativeLibrary:
             )
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """A function of api.h by its name."""
-        if name not in FUNCTIONS:
+        """A function of api.h or ranks_api.h by its name."""
+        if name not in FUNCTIONS and name not in RANKS_FUNCTIONS:
             raise AttributeError(name)
         function: Callable[..., Any] = getattr(self._functions, name)
         return function
