@@ -209,12 +209,17 @@ class ModelDirectory:
         keys, lanes, now = {_text_key(one) for one in deployed}, {one.lane for one in deployed}, _now_s()
         self._texts = {key: text for key, text in self._texts.items() if key in keys}
         self._left_since = {name: self._left_since.get(name, now) for name in self._lanes if name not in lanes}
-        for name, since in self._left_since.items():
-            streams = self._lanes[name].streams
-            if await streams.is_needed():
+        for name, since in tuple(self._left_since.items()):
+            if (lane := self._lanes.get(name)) is None:
+                continue  # another look has closed it
+            streams = lane.streams
+            is_needed = await streams.is_needed()
+            if name not in self._left_since:
+                continue  # another look came in between: it is deployed again, or closed
+            if is_needed:
                 self._left_since[name] = now
             elif now - since > streams.queue.terms.retention_ms / 1000:
-                del self._lanes[name]
+                del self._lanes[name], self._left_since[name]
                 await streams.close(UnknownRequestError(f"the lane {name} is gone, and nothing was left in it"))
                 await streams.queue.close()
 

@@ -194,6 +194,29 @@ async def test_a_request_that_ends_long_after_its_lane_was_left_can_still_be_res
         directory.of_request(request_id)
 
 
+async def test_a_lane_that_is_deployed_again_while_it_is_looked_at_stays_open(
+    store: MemoryRecordStore[Deployment], open_directory: OpenDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = open_directory(_load)
+    await deploy(store, deployment("a", "a-1"))
+    await directory.refresh()
+    streams = directory.find("a").lane.streams
+    await undeploy(store, "a")
+    await directory.refresh()
+    now, kept_s = asyncio.get_running_loop().time, streams.queue.terms.retention_ms / 1000
+
+    async def is_deployed_meanwhile() -> bool:
+        await deploy(store, deployment("a", "a-1"))
+        await directory.refresh()
+        return False
+
+    monkeypatch.setattr(streams, "is_needed", is_deployed_meanwhile)
+    monkeypatch.setattr(model_directory, "_now_s", lambda: now() + kept_s + 10)
+    await directory.refresh()
+
+    assert directory.find("a").lane.streams is streams
+
+
 async def test_while_a_model_loads_it_is_unavailable_and_not_unknown(
     store: MemoryRecordStore[Deployment], open_directory: OpenDirectory
 ) -> None:
