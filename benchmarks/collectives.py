@@ -35,9 +35,9 @@ import torch
 from torch.distributed import FileStore, ProcessGroupGloo  # type: ignore[attr-defined]
 
 from benchmarks.surroundings import load_average, surroundings
-from shardline_workers.collectives.communicator import Communicator, GroupLimits, GroupPlace
 from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator, SharedMemoryOptions
 from shardline_workers.collectives.torch_communicator import TorchCommunicator
+from shardline_workers.communicator import Communicator, GroupLimits, GroupPlace
 from shardline_workers.kernels.native_library import load_native_library
 from shardline_workers.memory_budget import read_host_resources
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
-from shardline_workers.collectives.communicator import GroupLimits, GroupPlace
 from shardline_workers.collectives.torch_communicator import TorchCommunicator
+from shardline_workers.communicator import GroupLimits, GroupPlace
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 

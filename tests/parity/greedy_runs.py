@@ -8,6 +8,7 @@ from torch import Tensor
 from shardline_workers.engine import EngineRequest, Sampling
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_loading import load_engine
+from shardline_workers.gang.one_rank_executor import OneRankExecutor
 from shardline_workers.kernels.kernels import RunTimes
 from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.scheduling.request import SequenceKey
@@ -58,10 +59,10 @@ def run_greedily(config: EngineConfig, prompts: list[tuple[int, ...]], num_token
 
 
 def _record(engine: ShardedEngine) -> _RecordingRunner:
-    runner = engine._runner
-    assert runner is not None
-    recorder = _RecordingRunner(runner)
-    engine._runner = recorder  # type: ignore[assignment]
+    executor = engine._executor
+    assert isinstance(executor, OneRankExecutor) and executor._runner is not None
+    recorder = _RecordingRunner(executor._runner)
+    executor._runner = recorder  # type: ignore[assignment]
     return recorder
 
 

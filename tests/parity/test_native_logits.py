@@ -12,6 +12,7 @@ from shardline_workers.engine import EngineRequest, Sampling
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.gang.one_rank_executor import OneRankExecutor
 from shardline_workers.kernels.native_library import NativeLibrary
 from tests.parity.greedy_runs import GreedyRun, run_greedily
 from tests.parity.smollm2_file import smollm2_gguf
@@ -48,8 +49,9 @@ def config(files: ModelFiles, kernels: str) -> EngineConfig:
 def forced_logits(files: ModelFiles, runs: list[GreedyRun]) -> list[Tensor]:
     """The reference's logits before each token of the runs, [num_tokens, vocab] float64 for each."""
     engine = load_engine(config(files, "reference"), report=lambda _: None)
-    runner = engine._runner
-    assert runner is not None
+    executor = engine._executor
+    assert isinstance(executor, OneRankExecutor) and executor._runner is not None
+    runner = executor._runner
     forced = []
     for number, run in enumerate(runs):
         rows = []

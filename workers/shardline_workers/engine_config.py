@@ -1,8 +1,9 @@
 """What our engine is asked to load, and within which bounds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.parallel.parallel_plan import ParallelPlan
 from shardline_workers.sampling_bounds import MAX_LOGPROBS
 
 
@@ -22,14 +23,23 @@ class EngineConfig:
     block_size: int | None = None  # tokens; None is what the kernels like best
     enable_prefix_caching: bool = True
     max_logprobs: int = MAX_LOGPROBS
-    replicas_on_host: int = 1  # they share the cores evenly
+    plan: ParallelPlan = field(default_factory=ParallelPlan)
+    ranks_on_host: int = 1  # of this replica
+    replicas_on_host: int = 1  # they share the cores evenly, and ranks those of their replica
     memory_sharers: int | None = (
         None  # replicas that are still to share the memory, this one too; None: all on the host
     )
     memory_taken_bytes: int = 0  # by replicas that are there already
 
     def __post_init__(self) -> None:
-        for name in ("max_num_seqs", "max_num_batched_tokens", "block_size", "replicas_on_host", "memory_sharers"):
+        for name in (
+            "max_num_seqs",
+            "max_num_batched_tokens",
+            "block_size",
+            "ranks_on_host",
+            "replicas_on_host",
+            "memory_sharers",
+        ):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

@@ -1,11 +1,10 @@
-"""Our engine: scheduler, model and sampler behind the `Engine` protocol. In this cut one rank on one device."""
+"""Our engine: a scheduler, and ranks that compute its steps, behind the `Engine` protocol."""
 
 import time
 
 from shardline_workers.engine import Capacity, EngineDescription, EngineRequest, StepResult
-from shardline_workers.kernels.kernels import Kernels
+from shardline_workers.gang.step_executor import GroupSteps, StepExecutor
 from shardline_workers.ranks.logit_adjustments import check_named_ids
-from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.ranks.thread_governor import ThreadGovernor
 from shardline_workers.scheduling.scheduler import Scheduler
 from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
@@ -18,16 +17,14 @@ class ShardedEngine:
     def __init__(
         self,
         scheduler: Scheduler,
-        runner: ModelRunner,
-        kernels: Kernels,
+        executor: StepExecutor,
         *,
         description: EngineDescription,
         threads: ThreadGovernor,
         max_logprobs: int,
     ) -> None:
         self._scheduler = scheduler
-        self._runner: ModelRunner | None = runner
-        self._kernels = kernels
+        self._executor = executor
         self._description = description
         self._threads = threads
         self._max_logprobs = max_logprobs
@@ -107,8 +104,8 @@ class ShardedEngine:
         Raises:
             ProbeFailedError: the device computes nonsense.
         """
-        times = self._open_runner.probe(num_tokens, num_threads=self._threads.num_threads(num_tokens))
-        self._step_times.record(num_tokens, times.wall_s)
+        wall_s = self._executor.probe(num_tokens, num_threads=self._threads.num_threads(num_tokens))
+        self._step_times.record(num_tokens, wall_s)
 
     def warm_up(self) -> None:
         """Computes a few probes. Each size twice: the first touches memory, the second tells how long it takes."""
@@ -123,19 +120,13 @@ class ShardedEngine:
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._runner = None
-        self._kernels.close()
-
-    @property
-    def _open_runner(self) -> ModelRunner:
-        assert self._runner is not None, "the engine was closed"
-        return self._runner
+        self._executor.close()
 
     def _execute(self, plan: StepPlan) -> list[SampledToken]:
-        num_threads = self._threads.num_threads(plan.num_tokens)
-        sampled, times = self._open_runner.execute(plan, num_threads=num_threads)
-        self._step_times.record(plan.num_tokens, times.wall_s)
-        return sampled
+        self._executor.submit(GroupSteps(plans=(plan,)), num_threads=self._threads.num_threads(plan.num_tokens))
+        executed = self._executor.collect()
+        self._step_times.record(plan.num_tokens, executed.wall_s)
+        return executed.sampled[0]
 
     def _check_token_ids(self, request: EngineRequest) -> None:
         for token_ids in (request.prompt_ids, *(start.generated_ids for start in request.sequences)):

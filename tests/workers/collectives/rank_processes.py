@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch.distributed import FileStore  # type: ignore[attr-defined]
 
-from shardline_workers.collectives.communicator import Communicator, GroupLimits, GroupPlace
 from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator, SharedMemoryOptions
 from shardline_workers.collectives.torch_communicator import TorchCommunicator
+from shardline_workers.communicator import Communicator, GroupLimits, GroupPlace
 from shardline_workers.kernels.native_library import load_native_library
 
 ANSWER_TIMEOUT_S = 40.0

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from shardline_workers.collectives.communicator import Communicator
 from shardline_workers.collectives.errors import CommunicatorError, RanksDifferError
+from shardline_workers.communicator import Communicator
 from tests.workers.collectives.rank_processes import KINDS, Group, RankProcess, join, join_all, new_groups, on_all
 
 pytestmark = pytest.mark.process

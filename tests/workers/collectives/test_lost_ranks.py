@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from shardline_workers.collectives.communicator import Communicator
 from shardline_workers.collectives.errors import CommunicatorError, RankLateError, RankLostError
 from shardline_workers.collectives.shared_segment import SHARED_MEMORY, sweep_segments
+from shardline_workers.communicator import Communicator
 from tests.workers.collectives.rank_processes import KINDS, Group, RankProcess, join, join_all, new_groups
 
 pytestmark = pytest.mark.process

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from shardline_workers.collectives.communicator import Communicator, GroupLimits, GroupPlace
 from shardline_workers.collectives.errors import CommunicatorError
 from shardline_workers.collectives.one_rank_communicator import OneRankCommunicator
+from shardline_workers.communicator import Communicator, GroupLimits, GroupPlace
 
 
 @pytest.fixture

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from shardline_workers.collectives.communicator import GroupLimits, GroupPlace
 from shardline_workers.collectives.errors import CommunicatorError
 from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator, SharedMemoryOptions
+from shardline_workers.communicator import GroupLimits, GroupPlace
 from shardline_workers.kernels.native_library import NativeLibrary, load_native_library
 from shardline_workers.kernels.native_ranks_api import Number
 from tests.workers.collectives.rank_processes import RankProcess, join_all, new_groups, on_all

@@ -18,7 +18,7 @@ from torch import Tensor
 from shardline_workers.files.stored_tensor import StoredTensor
 from shardline_workers.kernels.native_library import load_native_library
 from shardline_workers.kernels.native_weights import WeightPacker
-from shardline_workers.weights.rank_slice import RankSlice
+from shardline_workers.parallel.unit_spans import unit_spans
 from shardline_workers.weights.stored_numbers import read_numbers
 
 NUM_RANKS = 4
@@ -72,7 +72,7 @@ def main(axis: str, *, packs_whole: bool) -> None:
     memory = mmap.mmap(-1, -(-num_bytes // mmap.PAGESIZE) * mmap.PAGESIZE)
     whole = StoredTensor("Q8_0", (num_rows, num_columns), memoryview(memory)[:num_bytes])
     for rank in range(NUM_RANKS):
-        span = RankSlice(rank, NUM_RANKS).span(num_rows if axis == "outputs" else num_columns, unit=UNITS[axis])
+        span = unit_spans(num_rows if axis == "outputs" else num_columns, NUM_RANKS, unit=UNITS[axis])[rank]
         part = whole.rows(span) if axis == "outputs" else whole.columns(span)
         print(guard(memory, spans_of(part, whole)), flush=True)
         packer.pack([Part(whole if packs_whole else part)])

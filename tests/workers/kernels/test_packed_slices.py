@@ -13,7 +13,7 @@ from shardline_workers.files.stored_tensor import StoredTensor
 from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.kernels.native_weights import WeightPacker
 from shardline_workers.kernels.operands import PackedLinear
-from shardline_workers.weights.rank_slice import RankSlice
+from shardline_workers.parallel.unit_spans import unit_spans
 from shardline_workers.weights.stored_numbers import read_numbers
 from tests.workers.kernels import guarded_packing
 from tests.workers.kernels.guarded_packing import NUM_RANKS, Part
@@ -46,7 +46,7 @@ def test_a_rank_of_outputs_packs_the_tiles_that_the_whole_matrix_has_there(
     packer: WeightPacker, kind: str, rank: int
 ) -> None:
     whole = stored(kind, 1040, 96)
-    rows = RankSlice(rank, 3).span(1040, unit=16)
+    rows = unit_spans(1040, 3, unit=16)[rank]
 
     packed = packer.pack([Part(whole.rows(rows))])
 
@@ -57,7 +57,7 @@ def test_a_rank_of_outputs_packs_the_tiles_that_the_whole_matrix_has_there(
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_rank_of_inputs_packs_what_a_matrix_of_its_columns_alone_would(packer: WeightPacker, kind: str) -> None:
     whole = stored(kind, 48, 160)
-    part = whole.columns(RankSlice(1, 2).span(160, unit=32))
+    part = whole.columns(unit_spans(160, 2, unit=32)[1])
     rows = np.stack([np.frombuffer(part.rows(range(row, row + 1)).data, np.uint8) for row in range(48)])
     alone = StoredTensor(kind, part.shape, memoryview(rows.tobytes()))
 
@@ -69,7 +69,7 @@ def test_a_rank_of_inputs_packs_what_a_matrix_of_its_columns_alone_would(packer:
 
 def test_gate_and_up_of_a_rank_are_the_pairs_of_tiles_of_the_whole(packer: WeightPacker) -> None:
     gate, up = (random_blocks("Q4_1", 128, 64, seed=seed).stored for seed in (1, 2))
-    rows = RankSlice(1, 2).span(128, unit=32)
+    rows = unit_spans(128, 2, unit=32)[1]
 
     packed = packer.pack_gated(Part(gate.rows(rows)), Part(up.rows(rows)))
 

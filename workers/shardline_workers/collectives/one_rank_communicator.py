@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import torch
 
-from shardline_workers.collectives.communicator import GroupPlace
 from shardline_workers.collectives.errors import CommunicatorError
 from shardline_workers.collectives.tensor_checks import (
     check_exchange,
@@ -14,12 +13,14 @@ from shardline_workers.collectives.tensor_checks import (
     check_ranked,
     check_summed,
 )
+from shardline_workers.communicator import GroupPlace
 
 
 class OneRankCommunicator:
     """Refuses what any other communicator refuses, so that what works alone is not wrong in a group."""
 
     sums_in_rank_order = True
+    native_ranks = None
 
     def __init__(self, device: torch.device) -> None:
         self.place = GroupPlace(rank=0, num_ranks=1)

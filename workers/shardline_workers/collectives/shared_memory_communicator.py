@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import torch
 
-from shardline_workers.collectives.communicator import GroupLimits, GroupPlace
 from shardline_workers.collectives.errors import CommunicatorError, RankLateError, RankLostError, RanksDifferError
 from shardline_workers.collectives.shared_segment import SharedSegment, sweep_segments
 from shardline_workers.collectives.tensor_checks import (
@@ -18,6 +17,7 @@ from shardline_workers.collectives.tensor_checks import (
     check_ranked,
     check_summed,
 )
+from shardline_workers.communicator import GroupLimits, GroupPlace
 from shardline_workers.kernels.native_api import Status
 from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.kernels.native_ranks_api import MAX_RANKS, Number, RanksOptions, RanksStatus

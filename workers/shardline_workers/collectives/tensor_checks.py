@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import torch
 
-from shardline_workers.collectives.communicator import GroupPlace
+from shardline_workers.communicator import GroupPlace
 
 SUMMED_DTYPES = (torch.float32, torch.bfloat16, torch.float64)
 

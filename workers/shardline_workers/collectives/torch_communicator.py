@@ -19,7 +19,6 @@ import torch
 from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from shardline_workers.collectives.communicator import GroupLimits, GroupPlace
 from shardline_workers.collectives.errors import CommunicatorError, RankLateError, RankLostError
 from shardline_workers.collectives.tensor_checks import (
     check_exchange,
@@ -29,6 +28,7 @@ from shardline_workers.collectives.tensor_checks import (
     check_ranked,
     check_summed,
 )
+from shardline_workers.communicator import GroupLimits, GroupPlace
 
 # 1: the watchdog aborts the group's communicators and ends the process. Ray sets another value for its workers.
 _NCCL_ERROR_HANDLING = ("TORCH_NCCL_ASYNC_ERROR_HANDLING", "1")
@@ -57,6 +57,8 @@ class _Backend(Protocol):
 
 class TorchCommunicator:
     """One rank of a group on devices of one kind."""
+
+    native_ranks = None
 
     def __init__(
         self,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from shardline_workers.communicator import Communicator
 from shardline_workers.kernels import native_api as api
 from shardline_workers.kernels.native_weights import Segment, panel_kind, segments
 from shardline_workers.kernels.operands import (
@@ -49,7 +50,9 @@ class NativeRecorder:
         assert self._step is not None, "a program without operations"
         return Recording(tuple(self._ops), self._step, tuple(self._kept))
 
-    def embedding(self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, step: StepBuffers) -> None:
+    def embedding(
+        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int = 0, step: StepBuffers
+    ) -> None:
         """See `Operations.embedding`."""
         (segment,) = segments(table)
         self._add(
@@ -75,6 +78,7 @@ class NativeRecorder:
         epsilon: float,
         rows: Rows,
         reader: PackedLinear,
+        plain: Tensor | None = None,
         step: StepBuffers,
     ) -> None:
         """See `Operations.rms_norm`."""
@@ -182,6 +186,38 @@ class NativeRecorder:
         quantise = api.Quantise(x=self._floats(floats), x_stride=floats.stride(0), panels=self._panels(out, reader))
         self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
         self._add(step, api.OpKind.QUANTISE, Rows.TOKENS, quantise=quantise)
+
+    def add_delta(
+        self, residual: Tensor, delta: Tensor, *, delta_weight: Tensor | None, epsilon: float, step: StepBuffers
+    ) -> None:
+        """See `Operations.add_delta`."""
+        raise NotImplementedError
+
+    def all_reduce(self, values: Tensor, group: Communicator, *, rows: Rows, step: StepBuffers) -> None:
+        """See `Operations.all_reduce`."""
+        if group.place.num_ranks > 1:
+            raise NotImplementedError
+
+    def send(self, values: Tensor, group: Communicator, destination: int, *, rows: Rows, step: StepBuffers) -> None:
+        """See `Operations.send`."""
+        raise NotImplementedError
+
+    def receive(self, values: Tensor, group: Communicator, source: int, *, rows: Rows, step: StepBuffers) -> None:
+        """See `Operations.receive`."""
+        raise NotImplementedError
+
+    def gather_logits(
+        self,
+        logits: Tensor | None,
+        rank_logits: Tensor,
+        group: Communicator,
+        *,
+        sampling: SamplingBuffers,
+        step: StepBuffers,
+    ) -> None:
+        """See `Operations.gather_logits`."""
+        if group.place.num_ranks > 1:
+            raise NotImplementedError
 
     def soft_cap(self, values: Tensor, *, cap: float, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.soft_cap`."""

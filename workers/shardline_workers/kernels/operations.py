@@ -11,6 +11,7 @@ from typing import Protocol
 
 from torch import Tensor
 
+from shardline_workers.communicator import Communicator
 from shardline_workers.kernels.operands import (
     Activation,
     AttentionShape,
@@ -29,8 +30,13 @@ from shardline_workers.kernels.step_buffers import StepBuffers
 class Operations(Protocol):
     """What a step can be made of. Each operation sees all that earlier ones wrote."""
 
-    def embedding(self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, step: StepBuffers) -> None:
-        """out[token] = scale · table[token_ids[token]]; out [max_tokens, hidden], table [vocab, hidden]."""
+    def embedding(
+        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int = 0, step: StepBuffers
+    ) -> None:
+        """out[token] = scale · table[token_ids[token] - first_id], 0 for tokens that the table has not.
+
+        out [max_tokens, hidden], table [ids of this rank, hidden].
+        """
         ...
 
     def rms_norm(
@@ -44,13 +50,21 @@ class Operations(Protocol):
         epsilon: float,
         rows: Rows,
         reader: PackedLinear,
+        plain: Tensor | None = None,
         step: StepBuffers,
     ) -> None:
         """residual += delta where there is one, then out = residual / rms(residual) · weight; all [rows, hidden].
 
-        With a `delta_weight`, delta / rms(delta) · delta_weight is added in delta's place.
+        With a `delta_weight`, delta / rms(delta) · delta_weight is added in delta's place. What goes to `out` goes to
+        `plain` too, where there is one, as numbers.
         With `Rows.SAMPLED`, row r reads residual and delta at sampled_rows[r] and leaves the residual as it was.
         """
+        ...
+
+    def add_delta(
+        self, residual: Tensor, delta: Tensor, *, delta_weight: Tensor | None, epsilon: float, step: StepBuffers
+    ) -> None:
+        """residual += delta, as `rms_norm` does it, and nothing else; both [max_tokens, hidden]."""
         ...
 
     def linear(self, out: Tensor, x: LinearInput, weight: PackedLinear, *, rows: Rows, step: StepBuffers) -> None:
@@ -102,6 +116,35 @@ class Operations(Protocol):
 
         With a window, blocks that none of a sequence's tokens sees any more are not read.
         A ragged batch: one token of a sequence in decode, many of one in prefill.
+        """
+        ...
+
+    def all_reduce(self, values: Tensor, group: Communicator, *, rows: Rows, step: StepBuffers) -> None:
+        """values [rows, width] become their sum over the ranks of the group, in rank order."""
+        ...
+
+    def send(self, values: Tensor, group: Communicator, destination: int, *, rows: Rows, step: StepBuffers) -> None:
+        """Sends values [rows, width] to a rank of the group, which receives as many rows."""
+        ...
+
+    def receive(self, values: Tensor, group: Communicator, source: int, *, rows: Rows, step: StepBuffers) -> None:
+        """Overwrites values [rows, width] by what a rank of the group sends next."""
+        ...
+
+    def gather_logits(
+        self,
+        logits: Tensor | None,
+        rank_logits: Tensor,
+        group: Communicator,
+        *,
+        sampling: SamplingBuffers,
+        step: StepBuffers,
+    ) -> None:
+        """Brings together, on rank 0 of the group, what its choices need of logits that are dealt out by vocabulary.
+
+        `rank_logits` [max_sampled, ids of this rank] are the neighbours of those of the rank before. Row r of `logits`
+        [max_sampled, vocab] gets the `num_candidates[r]` greatest of each rank, ties to the lower ids, and -inf
+        elsewhere; all of them where that is 0. A NaN counts as greatest. Other ranks give None for `logits`.
         """
         ...
 

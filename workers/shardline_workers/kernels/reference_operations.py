@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shardline_workers.communicator import Communicator
 from shardline_workers.kernels import reference_attention, reference_kv_cache, reference_sampling
 from shardline_workers.kernels.operands import (
     Activation,
@@ -26,12 +27,15 @@ from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
 class ReferenceOperations:
     """Implements `Operations`. Packed weights and linear inputs are plain matrices."""
 
-    def embedding(self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, step: StepBuffers) -> None:
+    def embedding(
+        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int = 0, step: StepBuffers
+    ) -> None:
         """See `Operations.embedding`."""
         num_tokens = _count(step, StepCount.TOKENS)
-        torch.index_select(table.tensors[0], 0, step.token_ids[:num_tokens], out=out[:num_tokens])
-        if scale != 1.0:
-            out[:num_tokens] *= scale
+        rows = step.token_ids[:num_tokens] - first_id
+        is_here = (rows >= 0) & (rows < table.num_outputs)
+        torch.index_select(table.tensors[0], 0, rows.where(is_here, 0), out=out[:num_tokens])
+        out[:num_tokens] *= is_here[:, None] * scale
 
     def rms_norm(
         self,
@@ -44,6 +48,7 @@ class ReferenceOperations:
         epsilon: float,
         rows: Rows,
         reader: PackedLinear,
+        plain: Tensor | None = None,
         step: StepBuffers,
     ) -> None:
         """See `Operations.rms_norm`."""
@@ -54,6 +59,16 @@ class ReferenceOperations:
             added = delta[chosen]
             summed += added if delta_weight is None else _rms_norm(added, delta_weight, epsilon)
         out.rows[:count] = _rms_norm(summed, weight, epsilon)
+        if plain is not None:
+            plain[:count] = out.rows[:count]
+
+    def add_delta(
+        self, residual: Tensor, delta: Tensor, *, delta_weight: Tensor | None, epsilon: float, step: StepBuffers
+    ) -> None:
+        """See `Operations.add_delta`."""
+        count = _count(step, StepCount.TOKENS)
+        added = delta[:count]
+        residual[:count] += added if delta_weight is None else _rms_norm(added, delta_weight, epsilon)
 
     def linear(self, out: Tensor, x: LinearInput, weight: PackedLinear, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.linear`."""
@@ -121,6 +136,32 @@ class ReferenceOperations:
             block_ids = step.block_tables[slot, : -(-context // cache.block_size)]
             keys, values = reference_kv_cache.gather(cache, block_ids, context, dtype=query.dtype)
             out.rows[begin:end] = reference_attention.attend(query, keys, values, scores=scores)
+
+    def all_reduce(self, values: Tensor, group: Communicator, *, rows: Rows, step: StepBuffers) -> None:
+        """See `Operations.all_reduce`."""
+        if group.place.num_ranks > 1:
+            group.all_reduce_sum(values[: _count(step, StepCount(rows))])
+
+    def send(self, values: Tensor, group: Communicator, destination: int, *, rows: Rows, step: StepBuffers) -> None:
+        """See `Operations.send`."""
+        group.send(values[: _count(step, StepCount(rows))], destination)
+
+    def receive(self, values: Tensor, group: Communicator, source: int, *, rows: Rows, step: StepBuffers) -> None:
+        """See `Operations.receive`."""
+        group.recv(values[: _count(step, StepCount(rows))], source)
+
+    def gather_logits(
+        self,
+        logits: Tensor | None,
+        rank_logits: Tensor,
+        group: Communicator,
+        *,
+        sampling: SamplingBuffers,
+        step: StepBuffers,
+    ) -> None:
+        """See `Operations.gather_logits`."""
+        if group.place.num_ranks > 1:
+            raise NotImplementedError
 
     def soft_cap(self, values: Tensor, *, cap: float, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.soft_cap`."""

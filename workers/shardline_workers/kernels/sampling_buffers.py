@@ -62,6 +62,8 @@ class SamplingBuffers:
     frequency_penalties: Tensor  # [max_sampled] float64
     presence_penalties: Tensor  # [max_sampled] float64
     adjustments: Adjustments
+    # Of ranks that share a vocabulary, how many of its greatest logits each tells; 0: all. See `gather_logits`.
+    num_candidates: Tensor  # [max_sampled] int64
     given_rows: Tensor  # [max_sampled] int64
     given_ids: Tensor  # [max_sampled] int64, in order of given_rows
     chosen_ids: Tensor  # [max_sampled] int64, result
@@ -92,6 +94,7 @@ class SamplingBuffers:
             repetition_penalties=zeros(max_sampled, dtype=torch.float64),
             frequency_penalties=zeros(max_sampled, dtype=torch.float64),
             presence_penalties=zeros(max_sampled, dtype=torch.float64),
+            num_candidates=zeros(max_sampled, dtype=torch.int64),
             given_rows=zeros(max_sampled, dtype=torch.int64),
             given_ids=zeros(max_sampled, dtype=torch.int64),
             adjustments=Adjustments.allocate(max_seqs=max_seqs, max_adjustments=max_adjustments, device=device),

@@ -1,75 +1,36 @@
-"""The decoder: a Llama-like stack of layers as one sequence of kernel calls, the same for every step.
+"""The decoder: one rank's layers as one sequence of kernel calls, the same for every step.
 
-residual ─▶ norm ─▶ qkv ─▶ rotate, store ─▶ attention ─▶ output ─▶ (+) norm ─▶ gate_up, act ─▶ down ─▶ (+)
+residual ─▶ norm ─▶ attention ─▶ (+) norm ─▶ MLP ─▶ (+)
 
-Some families norm heads before they rotate, and what comes to each (+) before it is added.
+Some families norm what comes to each (+) before it is added. In a pipeline the residual comes from the stage before,
+and goes to the stage behind.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
-from shardline_workers.kernels.kernels import Kernels
-from shardline_workers.kernels.operands import KvCache, LinearInput, PackedLinear, RotaryTable, Rows, ScoreRule
+from shardline_workers.collectives.rank_groups import RankGroups
+from shardline_workers.kernels.operands import Rows
 from shardline_workers.kernels.operations import Operations
 from shardline_workers.kernels.step_buffers import StepBuffers
+from shardline_workers.models.activations import Activations
 from shardline_workers.models.decoder_shape import DecoderShape
-from shardline_workers.models.decoder_weights import DecoderWeights, LayerWeights
-from shardline_workers.models.rotary import RotarySpec, rotary_table
+from shardline_workers.models.decoder_weights import DecoderWeights
+from shardline_workers.models.half_layer import HalfLayer
+from shardline_workers.models.model_share import ModelShare
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Activations:
-    """What lies between operations, at its largest."""
+class DecoderLayer:
+    """Two halves and their norms."""
 
-    residual: Tensor  # [max_tokens, hidden]
-    normed: LinearInput  # [max_tokens, hidden]
-    delta: Tensor  # [max_tokens, hidden]: what a half layer adds to the residual
-    qkv: Tensor  # [max_tokens, qkv_size]
-    queries: Tensor  # [max_tokens, query_size]
-    attended: LinearInput  # [max_tokens, query_size]
-    activated: LinearInput  # [max_tokens, intermediate]
-    sampled: LinearInput  # [max_sampled, hidden]
-    logits: Tensor  # [max_sampled, vocab]
-
-    @classmethod
-    def allocate(
-        cls,
-        shape: DecoderShape,
-        weights: DecoderWeights,
-        kernels: Kernels,
-        *,
-        max_tokens: int,
-        max_sampled: int,
-        device: torch.device,
-    ) -> "Activations":
-        """Buffers for a step of so many tokens and rows of logits."""
-        formats, layers = kernels.formats, weights.layers
-
-        def empty(rows: int, columns: int, dtype: torch.dtype = formats.activations) -> Tensor:
-            return torch.empty((rows, columns), dtype=dtype, device=device)
-
-        def linear_input(*readers: PackedLinear) -> LinearInput:
-            return kernels.allocate_linear_input(readers, max_rows=max_tokens)
-
-        return cls(
-            residual=empty(max_tokens, shape.hidden_size),
-            normed=linear_input(*(reader for layer in layers for reader in (layer.qkv, layer.gate_up))),
-            delta=empty(max_tokens, shape.hidden_size),
-            qkv=empty(max_tokens, shape.attention.qkv_size),
-            queries=empty(max_tokens, shape.attention.query_size, formats.queries),
-            attended=linear_input(*(layer.attention_output for layer in layers)),
-            activated=linear_input(*(layer.down for layer in layers)),
-            sampled=kernels.allocate_linear_input([weights.lm_head], max_rows=max_sampled),
-            logits=empty(max_sampled, shape.vocab_size),
-        )
-
-    def num_bytes(self) -> int:
-        """Memory of all buffers."""
-        buffers = [getattr(self, field.name) for field in fields(self)]
-        return sum(buffer.rows.nbytes if isinstance(buffer, LinearInput) else buffer.nbytes for buffer in buffers)
+    attention_norm: Tensor  # [hidden]
+    attention: HalfLayer
+    attention_delta_norm: Tensor | None  # [hidden]
+    mlp_norm: Tensor  # [hidden]
+    mlp: HalfLayer
+    mlp_delta_norm: Tensor | None  # [hidden]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,136 +42,106 @@ class Delta:
 
 
 class Decoder:
-    """Weights, buffers and the order of calls. It holds no state of a step but its activations."""
+    """Layers, buffers and the order of calls. It holds no state of a step but its activations and caches."""
 
     def __init__(
         self,
         shape: DecoderShape,
         weights: DecoderWeights,
+        layers: tuple[DecoderLayer, ...],
         *,
-        rotary: Mapping[RotarySpec, RotaryTable],
+        share: ModelShare,
+        groups: RankGroups,
         activations: Activations,
     ) -> None:
-        """Takes all parts.
+        """Takes all parts. See `decoder_building`.
 
         Args:
-            shape: sizes and constants.
-            weights: of that shape.
-            rotary: a table for each of `shape.rotaries`, see `rotary_tables`.
+            shape: of the whole model.
+            weights: of the rank.
+            layers: made of these weights.
+            share: what the rank has.
+            groups: its ranks.
             activations: buffers.
         """
         self.shape = shape
+        self.share = share
         self.activations = activations
         self._weights = weights
-        self._rotary = rotary
+        self._layers = layers
+        self._groups = groups
 
-    def forward(self, operations: Operations, step: StepBuffers, caches: tuple[KvCache, ...]) -> None:
+    def forward(self, operations: Operations, step: StepBuffers) -> None:
         """Computes the step's tokens: keys and values into the caches, logits of sampled rows into the activations.
 
         Args:
             operations: make the calls, or record them.
             step: the batch.
-            caches: one for each layer.
         """
-        buffers, weights = self.activations, self._weights
-        operations.embedding(buffers.residual, weights.embedding, scale=self.shape.embedding_scale, step=step)
+        self._enter(operations, step)
         delta = None
-        for number, (layer, cache) in enumerate(zip(weights.layers, caches, strict=True)):
-            self._norm(operations, delta, layer.attention_norm, reader=layer.qkv, step=step)
-            self._attention(operations, number, cache, step)
-            delta = Delta(buffers.delta, layer.attention_delta_norm)
-            self._norm(operations, delta, layer.mlp_norm, reader=layer.gate_up, step=step)
-            self._mlp(operations, layer, step)
-            delta = Delta(buffers.delta, layer.mlp_delta_norm)
-        self._head(operations, delta, step)
+        for layer in self._layers:
+            self._half(operations, delta, layer.attention_norm, layer.attention, step=step)
+            delta = Delta(self.activations.delta, layer.attention_delta_norm)
+            self._half(operations, delta, layer.mlp_norm, layer.mlp, step=step)
+            delta = Delta(self.activations.delta, layer.mlp_delta_norm)
+        assert delta is not None, "a stage has at least one layer"
+        self._leave(operations, delta, step)
 
-    def _attention(self, operations: Operations, number: int, cache: KvCache, step: StepBuffers) -> None:
-        buffers, shape, layer = self.activations, self.shape.attention, self._weights.layers[number]
-        operations.linear(buffers.qkv, buffers.normed, layer.qkv, rows=Rows.TOKENS, step=step)
-        operations.rotate_and_store(
-            buffers.queries,
-            buffers.qkv,
-            cache,
-            self._rotary[self.shape.rotary_of(number)],
-            norms=layer.head_norms,
-            shape=shape,
-            step=step,
-        )
-        output, scores = layer.attention_output, self._scores_of(number)
-        operations.attention(
-            buffers.attended, buffers.queries, cache, shape=shape, scores=scores, reader=output, step=step
-        )
-        operations.linear(buffers.delta, buffers.attended, output, rows=Rows.TOKENS, step=step)
+    def _enter(self, operations: Operations, step: StepBuffers) -> None:
+        """Fills the residual."""
+        residual, embedding = self.activations.residual, self._weights.embedding
+        if embedding is None:
+            pipeline = self._groups.pipeline
+            operations.receive(residual, pipeline, pipeline.place.rank - 1, rows=Rows.TOKENS, step=step)
+            return
+        scale, first_id = self.shape.embedding_scale, self.share.vocabulary.start
+        operations.embedding(residual, embedding, scale=scale, first_id=first_id, step=step)
+        operations.all_reduce(residual, self._groups.tensor, rows=Rows.TOKENS, step=step)
 
-    def _scores_of(self, layer: int) -> ScoreRule:
-        divisor = self.shape.score_divisor or self.shape.attention.head_dim
-        return ScoreRule(scale=divisor**-0.5, window=self.shape.window_of(layer), softcap=self.shape.score_softcap)
-
-    def _mlp(self, operations: Operations, layer: LayerWeights, step: StepBuffers) -> None:
-        buffers = self.activations
-        operations.gated_linear(
-            buffers.activated,
-            buffers.normed,
-            layer.gate_up,
-            activation=self.shape.style.activation,
-            reader=layer.down,
-            step=step,
-        )
-        operations.linear(buffers.delta, buffers.activated, layer.down, rows=Rows.TOKENS, step=step)
-
-    def _norm(
-        self, operations: Operations, delta: Delta | None, weight: Tensor, *, reader: PackedLinear, step: StepBuffers
+    def _half(
+        self, operations: Operations, delta: Delta | None, norm: Tensor, half: HalfLayer, *, step: StepBuffers
     ) -> None:
+        buffers = self.activations
         operations.rms_norm(
-            self.activations.normed,
-            self.activations.residual,
+            buffers.normed,
+            buffers.residual,
             None if delta is None else delta.rows,
-            weight,
+            norm,
             delta_weight=None if delta is None else delta.norm,
             epsilon=self.shape.norm_epsilon,
             rows=Rows.TOKENS,
-            reader=reader,
+            reader=half.reader,
+            plain=half.plain,
             step=step,
         )
+        half.record(operations, buffers.normed, buffers.delta, step)
 
-    def _head(self, operations: Operations, delta: Delta | None, step: StepBuffers) -> None:
-        buffers, weights = self.activations, self._weights
+    def _leave(self, operations: Operations, delta: Delta, step: StepBuffers) -> None:
+        """Makes logits of the residual, or hands it on."""
+        residual = self.activations.residual
+        if self.share.position.is_last_stage:
+            self._head(operations, delta, step)
+            return
+        pipeline = self._groups.pipeline
+        operations.add_delta(residual, delta.rows, delta_weight=delta.norm, epsilon=self.shape.norm_epsilon, step=step)
+        operations.send(residual, pipeline, pipeline.place.rank + 1, rows=Rows.TOKENS, step=step)
+
+    def _head(self, operations: Operations, delta: Delta, step: StepBuffers) -> None:
+        buffers, head, norm = self.activations, self._weights.lm_head, self._weights.final_norm
+        assert head is not None and norm is not None, "the last stage has a head"
+        assert buffers.sampled is not None and buffers.rank_logits is not None, "and buffers for it"
         operations.rms_norm(
             buffers.sampled,
             buffers.residual,
-            None if delta is None else delta.rows,
-            weights.final_norm,
-            delta_weight=None if delta is None else delta.norm,
+            delta.rows,
+            norm,
+            delta_weight=delta.norm,
             epsilon=self.shape.norm_epsilon,
             rows=Rows.SAMPLED,
-            reader=weights.lm_head,
+            reader=head,
             step=step,
         )
-        operations.linear(buffers.logits, buffers.sampled, weights.lm_head, rows=Rows.SAMPLED, step=step)
+        operations.linear(buffers.rank_logits, buffers.sampled, head, rows=Rows.SAMPLED, step=step)
         if self.shape.logit_softcap is not None:
-            operations.soft_cap(buffers.logits, cap=self.shape.logit_softcap, rows=Rows.SAMPLED, step=step)
-
-
-def rotary_tables(
-    shape: DecoderShape, weights: DecoderWeights, max_len: int, *, dtype: torch.dtype, device: torch.device
-) -> Mapping[RotarySpec, RotaryTable]:
-    """Angles of positions 0 … max_len - 1 for every way in which heads turn. Factors of a GGUF file belong to layers
-    that see everything.
-
-    Args:
-        shape: says which ways there are.
-        weights: of that shape.
-        max_len: positions.
-        dtype: of the tables.
-        device: of the tables.
-    """
-    return {
-        spec: rotary_table(
-            spec,
-            max_len,
-            dtype=dtype,
-            device=device,
-            factors=weights.rotary_factors if spec == shape.rotary else None,
-        )
-        for spec in shape.rotaries
-    }
+            operations.soft_cap(buffers.rank_logits, cap=self.shape.logit_softcap, rows=Rows.SAMPLED, step=step)

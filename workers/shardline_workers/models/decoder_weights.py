@@ -1,6 +1,6 @@
-"""All weights of a decoder in the layout of its kernels. Matrices that are read together are stored as one."""
+"""One rank's weights of a decoder in the layout of its kernels. Matrices that are read together are stored as one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -9,7 +9,9 @@ from torch import Tensor
 from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.kernels.operands import HeadNorms, PackedLinear
 from shardline_workers.models.decoder_shape import DecoderShape
-from shardline_workers.weights.rank_slice import MatrixSplit, decoder_splits
+from shardline_workers.models.gated_mlp import GatedMlpWeights
+from shardline_workers.models.grouped_attention import GroupedAttentionWeights
+from shardline_workers.models.model_share import ModelShare
 from shardline_workers.weights.weight_loader import LoadableMatrix, WeightLoader
 
 _ROTARY_FACTORS = "rotary_factors"
@@ -20,33 +22,31 @@ class LayerWeights:
     """One layer. Norms are in the model's dtype."""
 
     attention_norm: Tensor  # [hidden]
-    head_norms: HeadNorms | None
-    qkv: PackedLinear  # hidden → query heads, key heads, value heads
-    attention_output: PackedLinear  # query heads → hidden
+    attention: GroupedAttentionWeights
     attention_delta_norm: Tensor | None  # [hidden]
     mlp_norm: Tensor  # [hidden]
-    gate_up: PackedLinear  # hidden → gate, up; made by `pack_gated`
-    down: PackedLinear  # intermediate → hidden
+    mlp: GatedMlpWeights
     mlp_delta_norm: Tensor | None  # [hidden]
+
+    def readers(self) -> Iterator[PackedLinear]:
+        """The matrices that read normed rows."""
+        yield from (self.attention.qkv, self.mlp.gate_up)
 
     def tensors(self) -> Iterator[Tensor]:
         """All of them."""
         yield from (self.attention_norm, self.mlp_norm)
-        if self.head_norms is not None:
-            yield from (self.head_norms.queries, self.head_norms.keys)
         yield from (norm for norm in (self.attention_delta_norm, self.mlp_delta_norm) if norm is not None)
-        for linear in (self.qkv, self.attention_output, self.gate_up, self.down):
-            yield from linear.tensors
+        yield from (*self.attention.tensors(), *self.mlp.tensors())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DecoderWeights:
-    """The whole model."""
+    """What one rank has of the model; None is what its pipeline stage does not have."""
 
-    embedding: PackedLinear  # hidden → vocab, read by rows
+    embedding: PackedLinear | None  # hidden → the rank's vocabulary, read by rows
     layers: tuple[LayerWeights, ...]
-    final_norm: Tensor  # [hidden]
-    lm_head: PackedLinear  # hidden → vocab; the embedding itself where they are tied
+    final_norm: Tensor | None  # [hidden]
+    lm_head: PackedLinear | None  # hidden → the rank's vocabulary; the embedding itself where they are tied
     rotary_factors: Tensor | None  # [rotary_dim / 2] float32
 
     def num_bytes(self) -> int:
@@ -55,13 +55,18 @@ class DecoderWeights:
         return sum(storages.values())
 
     def _tensors(self) -> Iterator[Tensor]:
-        yield from (self.final_norm, *self.embedding.tensors, *self.lm_head.tensors)
+        if self.final_norm is not None:
+            yield self.final_norm
+        for matrix in (self.embedding, self.lm_head):
+            yield from () if matrix is None else matrix.tensors
         for layer in self.layers:
             yield from layer.tensors()
 
 
-def load_decoder_weights(shape: DecoderShape, loader: WeightLoader, kernels: Kernels) -> DecoderWeights:
-    """Checks the checkpoint against the shape and reads it, layer by layer.
+def load_decoder_weights(
+    shape: DecoderShape, share: ModelShare, loader: WeightLoader, kernels: Kernels
+) -> DecoderWeights:
+    """Checks the checkpoint against the shape and reads the rank's share of it, layer by layer.
 
     Raises:
         ModelFileError: a tensor is missing, misshapen, not used, or stored in a type that cannot be read.
@@ -71,53 +76,72 @@ def load_decoder_weights(shape: DecoderShape, loader: WeightLoader, kernels: Ker
     if has_factors:
         expected[_ROTARY_FACTORS] = (shape.rotary.rotary_dim // 2,)
     loader.check(expected, unread=frozenset({"lm_head"}) if shape.is_tied else frozenset())
-    heads = shape.attention
-    splits = decoder_splits(num_heads=heads.num_heads, num_kv_heads=heads.num_kv_heads, head_dim=heads.head_dim)
-    embedding = kernels.pack_linear([loader.matrix("embedding")])
+    reader = _ShareReader(shape, share, loader, kernels)
+    embedding = reader.matrix("embedding") if share.position.is_first_stage else None
     weights = DecoderWeights(
         embedding=embedding,
-        layers=tuple(
-            _load_layer(shape, f"layers.{number}", loader, kernels=kernels, splits=splits)
-            for number in range(shape.num_layers)
-        ),
-        final_norm=_load_norm(shape, "final_norm", loader),
-        lm_head=embedding if shape.is_tied else kernels.pack_linear([loader.matrix("lm_head", splits["lm_head"])]),
+        layers=tuple(reader.layer(number) for number in share.layers),
+        final_norm=reader.norm("final_norm") if share.position.is_last_stage else None,
+        lm_head=reader.head(embedding) if share.position.is_last_stage else None,
         rotary_factors=loader.tensor(_ROTARY_FACTORS, dtype=torch.float32) if has_factors else None,
     )
     kernels.finish_packing()
     return weights
 
 
-def _load_layer(
-    shape: DecoderShape, prefix: str, loader: WeightLoader, *, kernels: Kernels, splits: Mapping[str, MatrixSplit]
-) -> LayerWeights:
-    def matrix(name: str) -> LoadableMatrix:
-        return loader.matrix(f"{prefix}.{name}", splits[name])
+class _ShareReader:
+    """Reads one rank's part of each tensor."""
 
-    def norm(name: str) -> Tensor:
-        return _load_norm(shape, f"{prefix}.{name}", loader)
+    def __init__(self, shape: DecoderShape, share: ModelShare, loader: WeightLoader, kernels: Kernels) -> None:
+        self._shape, self._share = shape, share
+        self._loader, self._kernels = loader, kernels
 
-    style = shape.style
-    return LayerWeights(
-        attention_norm=norm("attention_norm"),
-        head_norms=_load_head_norms(shape, prefix, loader) if style.norms_heads else None,
-        qkv=kernels.pack_linear([matrix("query"), matrix("key"), matrix("value")]),
-        attention_output=kernels.pack_linear([matrix("attention_output")]),
-        attention_delta_norm=norm("attention_delta_norm") if style.norms_deltas else None,
-        mlp_norm=norm("mlp_norm"),
-        gate_up=kernels.pack_gated(matrix("gate"), matrix("up")),
-        down=kernels.pack_linear([matrix("down")]),
-        mlp_delta_norm=norm("mlp_delta_norm") if style.norms_deltas else None,
-    )
+    def matrix(self, name: str) -> PackedLinear:
+        """A matrix that is read alone."""
+        return self._kernels.pack_linear([self._loadable(name)])
 
+    def head(self, embedding: PackedLinear | None) -> PackedLinear:
+        """The output matrix. One that is the embedding is read again only where another stage has that."""
+        if not self._shape.is_tied:
+            return self.matrix("lm_head")
+        return embedding if embedding is not None else self.matrix("embedding")
 
-def _load_head_norms(shape: DecoderShape, prefix: str, loader: WeightLoader) -> HeadNorms:
-    queries, keys = (_load_norm(shape, f"{prefix}.{name}", loader) for name in ("query_norm", "key_norm"))
-    return HeadNorms(queries=queries, keys=keys, epsilon=shape.norm_epsilon)
+    def norm(self, name: str) -> Tensor:
+        """A norm's weights, whole: the sum is rounded once, to the model's dtype."""
+        if self._shape.norm_offset == 0:
+            return self._loader.tensor(name)
+        offset = self._shape.norm_offset
+        return (self._loader.tensor(name, dtype=torch.float64) + offset).to(self._loader.dtype)
 
+    def layer(self, number: int) -> LayerWeights:
+        """A whole layer."""
+        prefix, has_delta_norms = f"layers.{number}", self._shape.style.norms_deltas
+        return LayerWeights(
+            attention_norm=self.norm(f"{prefix}.attention_norm"),
+            attention=self._attention(prefix),
+            attention_delta_norm=self.norm(f"{prefix}.attention_delta_norm") if has_delta_norms else None,
+            mlp_norm=self.norm(f"{prefix}.mlp_norm"),
+            mlp=self._mlp(prefix),
+            mlp_delta_norm=self.norm(f"{prefix}.mlp_delta_norm") if has_delta_norms else None,
+        )
 
-def _load_norm(shape: DecoderShape, name: str, loader: WeightLoader) -> Tensor:
-    """A norm's weights, whole: the sum is rounded once, to the model's dtype."""
-    if shape.norm_offset == 0:
-        return loader.tensor(name)
-    return (loader.tensor(name, dtype=torch.float64) + shape.norm_offset).to(loader.dtype)
+    def _attention(self, prefix: str) -> GroupedAttentionWeights:
+        names = (f"{prefix}.{name}" for name in ("query", "key", "value"))
+        return GroupedAttentionWeights(
+            qkv=self._kernels.pack_linear([self._loadable(name) for name in names]),
+            output=self.matrix(f"{prefix}.attention_output"),
+            norms=self._head_norms(prefix) if self._shape.style.norms_heads else None,
+        )
+
+    def _head_norms(self, prefix: str) -> HeadNorms:
+        queries, keys = (self.norm(f"{prefix}.{name}") for name in ("query_norm", "key_norm"))
+        return HeadNorms(queries=queries, keys=keys, epsilon=self._shape.norm_epsilon)
+
+    def _mlp(self, prefix: str) -> GatedMlpWeights:
+        return GatedMlpWeights(
+            gate_up=self._kernels.pack_gated(self._loadable(f"{prefix}.gate"), self._loadable(f"{prefix}.up")),
+            down=self.matrix(f"{prefix}.down"),
+        )
+
+    def _loadable(self, name: str) -> LoadableMatrix:
+        return self._loader.matrix(name, self._share.part(name.rpartition(".")[2], self._shape))

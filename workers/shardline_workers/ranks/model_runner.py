@@ -19,7 +19,7 @@ class ProbeFailedError(RuntimeError):
 
 
 class ModelRunner:
-    """Runs step plans in order. Owns the KV cache: the scheduler's blocks and one more for probes."""
+    """Runs step plans in order. The decoder's KV cache holds the scheduler's blocks and one more for probes."""
 
     def __init__(
         self,
@@ -49,23 +49,20 @@ class ModelRunner:
             vocab_size=decoder.shape.vocab_size,
             device=device,
         )
-        caches = tuple(
-            kernels.allocate_kv_cache(
-                decoder.shape.attention, num_blocks=limits.num_blocks + 1, block_size=limits.block_size
-            )
-            for _ in range(decoder.shape.num_layers)
-        )
 
         def step_calls(operations: Operations) -> None:
-            decoder.forward(operations, self._inputs.step, caches)
-            self._sampler.choose(operations, decoder.activations.logits, self._inputs.step)
+            decoder.forward(operations, self._inputs.step)
+            if (logits := decoder.activations.logits) is not None:
+                self._sampler.choose(operations, logits, self._inputs.step)
 
         self._program = kernels.record(step_calls)
 
     @property
     def logits(self) -> Tensor:
         """[max_sampled, vocab] of the last step, in order of the plan's rows; the next step overwrites it."""
-        return self._decoder.activations.logits
+        logits = self._decoder.activations.logits
+        assert logits is not None, "the last stage has logits"
+        return logits
 
     def execute(self, plan: StepPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
         """Computes a step on so many threads; one answer for each row of logits, in the plan's order."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.stored_tensor import StoredTensor
-from shardline_workers.weights.rank_slice import MatrixSplit, RankSlice, SplitAxis
+from shardline_workers.weights.matrix_part import MatrixPart
 from shardline_workers.weights.tensor_names import NameTable
 from shardline_workers.weights.tensor_source import TensorSource
 
@@ -25,7 +25,6 @@ class WeightLoader:
         *,
         dtype: torch.dtype,
         device: torch.device,
-        rank_slice: RankSlice | None = None,
     ) -> None:
         """Reads nothing yet.
 
@@ -34,9 +33,7 @@ class WeightLoader:
             names: what it calls its tensors.
             dtype: of what is asked for as numbers.
             device: of all.
-            rank_slice: whose part of the matrices; None: all of each.
         """
-        self._rank_slice = rank_slice or RankSlice()
         self._source = source
         self._names = names
         self._ours_to_theirs = {ours: name for name in source.shapes if (ours := names.ours(name)) is not None}
@@ -69,33 +66,23 @@ class WeightLoader:
         """
         return self.numbers(name, self._source.stored(self._ours_to_theirs[name]), dtype=dtype)
 
-    def matrix(self, name: str, split: MatrixSplit | None = None) -> "LoadableMatrix":
-        """This rank's part of our matrix, still in its file, for kernels that pack it in their own way.
+    def matrix(self, name: str, part: MatrixPart | None = None) -> "LoadableMatrix":
+        """A rank's part of our matrix, still in its file, for kernels that pack it in their own way.
 
         Args:
             name: of the matrix.
-            split: how it is dealt out; None: every rank has it whole.
+            part: that the rank has; None: all.
 
         Raises:
-            ValueError: it cannot be dealt out to so many ranks.
+            ValueError: it cannot be cut there.
         """
         stored = self._source.stored(self._ours_to_theirs[name])
-        return LoadableMatrix(self, self._part(stored, split), name)
+        return LoadableMatrix(self, stored if part is None else part.of(stored), name)
 
     def numbers(self, name: str, stored: StoredTensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """What is stored of our tensor, or of a part of it, as numbers. See `tensor`."""
         weights = self._source.numbers(self._ours_to_theirs[name], stored)
         return torch.from_numpy(weights).to(device=self._device, dtype=dtype or self.dtype)
-
-    def _part(self, stored: StoredTensor, split: MatrixSplit | None) -> StoredTensor:
-        if split is None or self._rank_slice.size == 1:
-            return stored
-        num_outputs, num_inputs = stored.shape
-        match split.axis:
-            case SplitAxis.OUTPUTS:
-                return stored.rows(self._rank_slice.span(num_outputs, unit=split.unit))
-            case SplitAxis.INPUTS:
-                return stored.columns(self._rank_slice.span(num_inputs, unit=split.unit))
 
     def _refuse_missing(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         missing = [self._names.theirs(name) for name in expected if not self.has(name)]

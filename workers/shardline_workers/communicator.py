@@ -64,6 +64,10 @@ class Communicator(Protocol):
     def sums_in_rank_order(self) -> bool:
         """Whether sums have the bits of a plain loop over ranks."""
 
+    @property
+    def native_ranks(self) -> int | None:
+        """Address of an `sl_ranks` (kernels/native/ranks_api.h), for native programs; None where there is none."""
+
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """Replaces `values`, of the same shape on all ranks, by the sum over them."""
 
