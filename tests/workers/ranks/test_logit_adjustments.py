@@ -18,6 +18,7 @@ from shardline_workers.ranks.logit_adjustments import check_named_ids
 from shardline_workers.ranks.sampler import Sampler
 from shardline_workers.scheduling.request import SequenceKey
 from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, SlotStart, StepPlan
+from tests.workers.ranks.unshared_logits import unshared
 
 VOCAB = 40
 MAX_SEQS = 4
@@ -68,7 +69,13 @@ class Sequences:
             max_tokens=64, max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_blocks=64, block_size=1, device=CPU
         )
         self._sampler = Sampler(
-            max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_logprobs=2, max_model_len=128, vocab_size=VOCAB, device=CPU
+            max_seqs=MAX_SEQS,
+            max_sampled=MAX_SEQS,
+            max_logprobs=2,
+            max_model_len=128,
+            vocab_size=VOCAB,
+            num_ranks=1,
+            device=CPU,
         )
         self._logits = torch.zeros(MAX_SEQS, VOCAB)
         self._samplings = samplings
@@ -76,7 +83,7 @@ class Sequences:
         self._is_new = True
 
         def calls(operations: Operations) -> None:
-            self._sampler.choose(operations, self._logits, self._inputs.step)
+            self._sampler.choose(operations, unshared(self._logits), self._inputs.step)
 
         self._program = kernels.record(calls)
 

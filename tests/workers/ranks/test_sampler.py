@@ -10,6 +10,7 @@ from shardline_workers.ranks.input_tensors import InputTensors
 from shardline_workers.ranks.sampler import Sampler
 from shardline_workers.scheduling.request import SequenceKey
 from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, SlotStart, StepPlan
+from tests.workers.ranks.unshared_logits import unshared
 
 VOCAB = 200
 MAX_SEQS = 8
@@ -26,7 +27,13 @@ def sample(
         max_tokens=MAX_SEQS, max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_blocks=8, block_size=2, device=CPU
     )
     sampler = Sampler(
-        max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_logprobs=5, max_model_len=64, vocab_size=VOCAB, device=CPU
+        max_seqs=MAX_SEQS,
+        max_sampled=MAX_SEQS,
+        max_logprobs=5,
+        max_model_len=64,
+        vocab_size=VOCAB,
+        num_ranks=1,
+        device=CPU,
     )
     plan = StepPlan(
         starts=tuple(
@@ -52,7 +59,7 @@ def sample(
     sampler.write(plan, inputs.header)
     inputs.upload()
     sampler.upload()
-    sampler.choose(ReferenceOperations(), padded, inputs.step)
+    sampler.choose(ReferenceOperations(), unshared(padded), inputs.step)
     return sampler.results()
 
 

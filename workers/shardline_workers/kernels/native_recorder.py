@@ -1,5 +1,6 @@
 """Writes a step's operations down for native code: one sl_op for each, with the addresses of its buffers."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -212,6 +213,7 @@ class NativeRecorder:
         rank_logits: Tensor,
         group: Communicator,
         *,
+        rank_sizes: Sequence[int],
         sampling: SamplingBuffers,
         step: StepBuffers,
     ) -> None:
@@ -224,8 +226,12 @@ class NativeRecorder:
         capped = api.SoftCap(x=self._floats(values), x_stride=values.stride(0), width=values.shape[1], cap=cap)
         self._add(step, api.OpKind.SOFT_CAP, rows, soft_cap=capped)
 
-    def adjust_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+    def adjust_logits(
+        self, sampling: SamplingBuffers, logits: Tensor, *, first_id: int | None = None, step: StepBuffers
+    ) -> None:
         """See `Operations.adjust_logits`."""
+        if first_id is not None:
+            raise NotImplementedError
         self._choose(api.OpKind.ADJUST_LOGITS, sampling, logits, step)
 
     def choose_given(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:

@@ -7,6 +7,7 @@ simply by making the calls.
 What a linear layer reads lies in a `LinearInput`, which may be quantised; whoever writes one is told its `reader`.
 """
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -137,14 +138,16 @@ class Operations(Protocol):
         rank_logits: Tensor,
         group: Communicator,
         *,
+        rank_sizes: Sequence[int],
         sampling: SamplingBuffers,
         step: StepBuffers,
     ) -> None:
         """Brings together, on rank 0 of the group, what its choices need of logits that are dealt out by vocabulary.
 
-        `rank_logits` [max_sampled, ids of this rank] are the neighbours of those of the rank before. Row r of `logits`
-        [max_sampled, vocab] gets the `num_candidates[r]` greatest of each rank, ties to the lower ids, and -inf
-        elsewhere; all of them where that is 0. A NaN counts as greatest. Other ranks give None for `logits`.
+        `rank_logits` [max_sampled, ids of this rank] are the neighbours of those of the rank before; `rank_sizes` are
+        the ids of each rank. Row r of `logits` [max_sampled, vocab] gets at least the `num_candidates[r]` greatest of
+        each rank, ties to the lower ids, and -inf elsewhere; all of them where that is 0, or where they are fewer bytes
+        so. A NaN counts as greatest. Other ranks give None for `logits`.
         """
         ...
 
@@ -152,11 +155,15 @@ class Operations(Protocol):
         """values [rows, width] = cap · tanh(values / cap), in place; what is infinite becomes NaN and no number."""
         ...
 
-    def adjust_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+    def adjust_logits(
+        self, sampling: SamplingBuffers, logits: Tensor, *, first_id: int | None = None, step: StepBuffers
+    ) -> None:
         """Changes the logits that adjustments name, in this order: bias, repetition, frequency and presence penalty.
 
-        logits [max_sampled, vocab], rows of `adjusted_rows`; a row's adjustments are those of its slot. What stood
-        there goes to `raw_logits`.
+        logits [max_sampled, vocab], rows of `adjusted_rows` whose `num_candidates` is 0; a row's adjustments are those
+        of its slot. What stood there goes to `raw_logits`.
+        With a `first_id`, logits are those of one rank's ids from there on, and rows are the others: those of which
+        each rank tells its greatest, and so has to adjust them before.
         """
         ...
 
@@ -173,7 +180,7 @@ class Operations(Protocol):
         ...
 
     def restore_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
-        """Takes `adjust_logits` back."""
+        """Takes `adjust_logits` without a `first_id` back."""
         ...
 
     def logprobs(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:

@@ -1,13 +1,13 @@
 """Every operation in plain torch, right before it is fast: reads the header on the host, makes its calls at once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from shardline_workers.communicator import Communicator
-from shardline_workers.kernels import reference_attention, reference_kv_cache, reference_sampling
+from shardline_workers.kernels import reference_attention, reference_gathering, reference_kv_cache, reference_sampling
 from shardline_workers.kernels.operands import (
     Activation,
     AttentionShape,
@@ -156,29 +156,35 @@ class ReferenceOperations:
         rank_logits: Tensor,
         group: Communicator,
         *,
+        rank_sizes: Sequence[int],
         sampling: SamplingBuffers,
         step: StepBuffers,
     ) -> None:
         """See `Operations.gather_logits`."""
         if group.place.num_ranks > 1:
-            raise NotImplementedError
+            num_candidates = sampling.num_candidates[: _count(step, StepCount.SAMPLED)].tolist()
+            reference_gathering.gather(logits, rank_logits, group, rank_sizes=rank_sizes, num_candidates=num_candidates)
 
     def soft_cap(self, values: Tensor, *, cap: float, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.soft_cap`."""
         chosen = values[: _count(step, StepCount(rows))]
         chosen.copy_(torch.where(chosen.isfinite(), (chosen / cap).tanh() * cap, torch.nan))
 
-    def adjust_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
+    def adjust_logits(
+        self, sampling: SamplingBuffers, logits: Tensor, *, first_id: int | None = None, step: StepBuffers
+    ) -> None:
         """See `Operations.adjust_logits`."""
         adjustments = sampling.adjustments
-        for row, slot, length in _adjusted(sampling, step):
-            ids = adjustments.ids[slot, :length].long()
+        for row, slot, length in _adjusted(sampling, step, by_ranks=first_id is not None):
+            ids = adjustments.ids[slot, :length].long() - (first_id or 0)
+            entries = ((ids >= 0) & (ids < logits.shape[1])).nonzero()[:, 0]
+            ids = ids[entries]
             raw = logits[row].index_select(0, ids)
-            adjustments.raw_logits[slot, :length] = raw
+            adjustments.raw_logits[slot, entries] = raw.double()
             adjusted = reference_sampling.adjusted(
                 raw,
-                biases=adjustments.biases[slot, :length],
-                occurrences=adjustments.occurrences[slot, :length],
+                biases=adjustments.biases[slot, entries],
+                occurrences=adjustments.occurrences[slot, entries],
                 penalties=reference_sampling.Penalties(
                     repetition=sampling.repetition_penalties[row],
                     frequency=sampling.frequency_penalties[row],
@@ -195,7 +201,7 @@ class ReferenceOperations:
     def restore_logits(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """See `Operations.restore_logits`."""
         adjustments = sampling.adjustments
-        for row, slot, length in _adjusted(sampling, step):
+        for row, slot, length in _adjusted(sampling, step, by_ranks=False):
             ids = adjustments.ids[slot, :length].long()
             logits[row].index_copy_(0, ids, adjustments.raw_logits[slot, :length].to(logits.dtype))
 
@@ -247,13 +253,15 @@ def _activated(gate: Tensor, activation: Activation) -> Tensor:
     return functional.silu(gate)
 
 
-def _adjusted(sampling: SamplingBuffers, step: StepBuffers) -> Iterator[tuple[int, int, int]]:
-    """Row, slot and number of adjustments of each adjusted row."""
+def _adjusted(sampling: SamplingBuffers, step: StepBuffers, *, by_ranks: bool) -> Iterator[tuple[int, int, int]]:
+    """Row, slot and number of adjustments of each row that ranks adjust themselves, or of each that they do not."""
     count = _count(step, StepCount.ADJUSTED)
     if count:
         rows, slots = sampling.adjusted_rows[:count].tolist(), sampling.adjusted_slots[:count].tolist()
-        lengths = sampling.adjustments.lengths.tolist()
-        yield from ((row, slot, lengths[slot]) for row, slot in zip(rows, slots, strict=True))
+        lengths, num_candidates = sampling.adjustments.lengths.tolist(), sampling.num_candidates.tolist()
+        for row, slot in zip(rows, slots, strict=True):
+            if (num_candidates[row] > 0) is by_ranks:
+                yield row, slot, lengths[slot]
 
 
 def _rotated(heads: Tensor, rotary: RotaryTable, positions: Tensor) -> Tensor:

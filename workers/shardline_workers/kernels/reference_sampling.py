@@ -75,12 +75,15 @@ def row_logprobs(logits: Tensor, chosen_ids: Tensor, num_top: int) -> tuple[Tens
     """Log-probabilities of the chosen tokens [rows], and ids and log-probabilities of the likeliest [rows, num_top]."""
     logprobs = logits.to(torch.float64).log_softmax(dim=-1)
     chosen = logprobs.gather(-1, chosen_ids[:, None])[:, 0]
-    top_ids = torch.stack([_likeliest(row, num_top) for row in logprobs])
+    top_ids = torch.stack([likeliest(row, num_top) for row in logprobs])
     return chosen, top_ids, logprobs.gather(-1, top_ids)
 
 
-def _likeliest(row: Tensor, count: int) -> Tensor:
-    """Ids of the `count` likeliest tokens of a row, likeliest first, the lowest ids of equals: topk takes any."""
+def likeliest(row: Tensor, count: int) -> Tensor:
+    """Ids of the `count` likeliest tokens of a row, likeliest first, the lowest ids of equals: topk takes any.
+
+    A NaN counts as likelier than any number.
+    """
     if count == 0:
         return torch.empty(0, dtype=torch.int64, device=row.device)
     # Nothing is less than a NaN: a row that cannot be used has all of its tokens here.

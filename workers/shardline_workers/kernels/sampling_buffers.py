@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+MAX_CANDIDATES = 256  # of a row: where a choice needs more, ranks tell all of their logits
 NEVER_SEEN = -1  # occurrences of a token that stands neither in prompt nor output
 
 
@@ -62,7 +63,8 @@ class SamplingBuffers:
     frequency_penalties: Tensor  # [max_sampled] float64
     presence_penalties: Tensor  # [max_sampled] float64
     adjustments: Adjustments
-    # Of ranks that share a vocabulary, how many of its greatest logits each tells; 0: all. See `gather_logits`.
+    # Of ranks that share a vocabulary, how many of its greatest logits each tells; 0: all, as where one rank has the
+    # whole vocabulary. At most MAX_CANDIDATES. See `gather_logits`.
     num_candidates: Tensor  # [max_sampled] int64
     given_rows: Tensor  # [max_sampled] int64
     given_ids: Tensor  # [max_sampled] int64, in order of given_rows

@@ -19,6 +19,7 @@ from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.decoder_weights import DecoderWeights
 from shardline_workers.models.half_layer import HalfLayer
 from shardline_workers.models.model_share import ModelShare
+from shardline_workers.models.sharded_logits import ShardedLogits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +71,18 @@ class Decoder:
         self._weights = weights
         self._layers = layers
         self._groups = groups
+
+    @property
+    def logits(self) -> ShardedLogits | None:
+        """What `forward` writes; None where another stage has the head."""
+        if self.activations.rank_logits is None:
+            return None
+        return ShardedLogits(
+            rank_logits=self.activations.rank_logits,
+            logits=self.activations.logits if self.share.position.chooses else None,
+            ranks=self._groups.tensor,
+            vocabularies=self.share.vocabularies,
+        )
 
     def forward(self, operations: Operations, step: StepBuffers) -> None:
         """Computes the step's tokens: keys and values into the caches, logits of sampled rows into the activations.

@@ -20,12 +20,17 @@ class ModelShare:
     position: RankPosition
     layers: range
     heads: HeadShard
-    vocabulary: range  # token ids: rows of embedding and head
+    vocabularies: tuple[range, ...]  # token ids of each tensor-parallel rank: rows of embedding and head
 
     @property
     def is_whole(self) -> bool:
         """Whether there is no other rank."""
         return self.position.plan.num_ranks == 1
+
+    @property
+    def vocabulary(self) -> range:
+        """Token ids of this rank."""
+        return self.vocabularies[self.position.place]
 
     def attention_shape(self, whole: AttentionShape) -> AttentionShape:
         """The heads of one of its layers."""
@@ -77,7 +82,7 @@ def share_of(shape: DecoderShape, position: RankPosition, layers: range) -> Mode
         heads=split_heads(num_heads=heads.num_heads, num_kv_heads=heads.num_kv_heads, num_ranks=plan.tp)[
             position.place
         ],
-        vocabulary=unit_spans(shape.vocab_size, plan.tp, unit=TILE_OUTPUTS)[position.place],
+        vocabularies=unit_spans(shape.vocab_size, plan.tp, unit=TILE_OUTPUTS),
     )
 
 

@@ -7,6 +7,7 @@ from shardline_workers.engine import Sampling
 from shardline_workers.kernels.kernels import Kernels, RunTimes
 from shardline_workers.kernels.operations import Operations
 from shardline_workers.models.decoder import Decoder
+from shardline_workers.models.sharded_logits import ShardedLogits
 from shardline_workers.ranks.input_tensors import InputTensors
 from shardline_workers.ranks.sampler import Sampler
 from shardline_workers.scheduling.request import SequenceKey
@@ -41,37 +42,58 @@ class ModelRunner:
             block_size=limits.block_size,
             device=device,
         )
-        self._sampler = Sampler(
+        sharded = decoder.logits
+        self._sampler = (
+            None if sharded is None else self._new_sampler(sharded, max_logprobs=max_logprobs, device=device)
+        )
+        self._chooses = sharded is not None and sharded.logits is not None
+
+        def step_calls(operations: Operations) -> None:
+            decoder.forward(operations, self._inputs.step)
+            if sharded is not None and self._sampler is not None:
+                self._sampler.choose(operations, sharded, self._inputs.step)
+
+        self._program = kernels.record(step_calls)
+
+    def _new_sampler(self, sharded: ShardedLogits, *, max_logprobs: int, device: torch.device) -> Sampler:
+        limits = self._limits
+        return Sampler(
             max_seqs=limits.max_num_seqs,
             max_sampled=limits.max_sampled_rows,
             max_logprobs=max_logprobs,
             max_model_len=limits.max_model_len,
-            vocab_size=decoder.shape.vocab_size,
+            vocab_size=sharded.vocab_size,
+            num_ranks=sharded.ranks.place.num_ranks,
             device=device,
         )
 
-        def step_calls(operations: Operations) -> None:
-            decoder.forward(operations, self._inputs.step)
-            if (logits := decoder.activations.logits) is not None:
-                self._sampler.choose(operations, logits, self._inputs.step)
-
-        self._program = kernels.record(step_calls)
-
     @property
     def logits(self) -> Tensor:
-        """[max_sampled, vocab] of the last step, in order of the plan's rows; the next step overwrites it."""
+        """[max_sampled, vocab] of the last step, in order of the plan's rows; the next step overwrites it.
+
+        Only of the rank that chooses. Where ranks share the vocabulary, rows have what their choice needed.
+        """
         logits = self._decoder.activations.logits
-        assert logits is not None, "the last stage has logits"
+        assert logits is not None, "this rank chooses"
         return logits
 
     def execute(self, plan: StepPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
-        """Computes a step on so many threads; one answer for each row of logits, in the plan's order."""
-        self._inputs.write(plan)
-        self._sampler.write(plan, self._inputs.header)
-        self._inputs.upload()
-        self._sampler.upload()
+        """Computes a step on so many threads; one answer for each row of logits, in the plan's order.
+
+        Ranks that do not choose have no answers.
+
+        Raises:
+            CommunicatorError: another rank was lost, or is late.
+        """
+        inputs, sampler = self._inputs, self._sampler
+        inputs.write(plan)
+        if sampler is not None:
+            sampler.write(plan, inputs.header)
+        inputs.upload()
+        if sampler is not None:
+            sampler.upload()
         times = self._program.run(num_threads)
-        return self._sampler.results(), times
+        return sampler.results() if sampler is not None and self._chooses else [], times
 
     def probe(self, num_tokens: int, *, num_threads: int) -> RunTimes:
         """Computes a few tokens in a block of its own. Only while no sequence runs: it borrows slot 0.
@@ -81,7 +103,7 @@ class ModelRunner:
             num_threads: to compute them on.
 
         Raises:
-            ProbeFailedError: the logits are no numbers.
+            ProbeFailedError: the logits are no numbers, as the rank finds that chooses.
         """
         key = SequenceKey("probe", 0)
         chunk = ScheduledChunk(
@@ -96,7 +118,8 @@ class ModelRunner:
         )
         start = SlotStart(slot=0, sequence=0, sampling=Sampling(temperature=0.0))
         plan = StepPlan(starts=(start,), chunks=(chunk,), num_prefill_tokens=num_tokens)
-        (token,), times = self.execute(plan, num_threads=num_threads)
-        if token.error is not None:
-            raise ProbeFailedError(f"a probe of {num_tokens} tokens failed: {token.error}")
+        tokens, times = self.execute(plan, num_threads=num_threads)
+        for token in tokens:
+            if token.error is not None:
+                raise ProbeFailedError(f"a probe of {num_tokens} tokens failed: {token.error}")
         return times

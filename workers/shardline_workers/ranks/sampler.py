@@ -14,8 +14,9 @@ from torch import Tensor
 from shardline_workers.engine import TokenLogprobs
 from shardline_workers.kernels.noise import noise_stream, position_keys
 from shardline_workers.kernels.operations import Operations
-from shardline_workers.kernels.sampling_buffers import SamplingBuffers
+from shardline_workers.kernels.sampling_buffers import MAX_CANDIDATES, SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
+from shardline_workers.models.sharded_logits import ShardedLogits
 from shardline_workers.ranks.input_tensors import Header
 from shardline_workers.ranks.logit_adjustments import MAX_NAMED_IDS, LogitAdjustments
 from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, SlotStart, StepPlan
@@ -32,6 +33,7 @@ _PARAMETERS = (
     "adjusted_slots",
     "given_rows",
     "given_ids",
+    "num_candidates",
     "repetition_penalties",
     "frequency_penalties",
     "presence_penalties",
@@ -119,12 +121,16 @@ class _HostArrays:
         self.noise_keys = buffers.noise_keys.numpy().view(np.uint64)
         self.drawn_rows = buffers.drawn_rows.numpy()
         self.logprob_rows = buffers.logprob_rows.numpy()
+        self.num_candidates = buffers.num_candidates.numpy()
         self.chosen_ids = buffers.chosen_ids.numpy()
         self.usable = buffers.usable.numpy()
 
 
 class Sampler:
-    """One for each rank that samples. `write` → `choose` → `results`, once a step."""
+    """One for each rank that has logits. `write` → `choose` → `results`, once a step.
+
+    Ranks that share a vocabulary get the same plans and so tell each other nothing but logits; one of them chooses.
+    """
 
     def __init__(
         self,
@@ -134,9 +140,22 @@ class Sampler:
         max_logprobs: int,
         max_model_len: int,
         vocab_size: int,
+        num_ranks: int,
         device: torch.device,
     ) -> None:
+        """Allocates its buffers.
+
+        Args:
+            max_seqs: slots.
+            max_sampled: rows of one step.
+            max_logprobs: likeliest tokens that a request may want to know.
+            max_model_len: tokens of a sequence.
+            vocab_size: of the model.
+            num_ranks: that share the vocabulary.
+            device: where the kernels' buffers are.
+        """
         self._slots = _SlotParameters(max_seqs)
+        self._is_shared = num_ranks > 1
 
         def allocate(place: torch.device) -> SamplingBuffers:
             return SamplingBuffers.allocate(
@@ -176,6 +195,7 @@ class Sampler:
         if not is_same_batch:
             self._write_given(rows)
             self._write_logprobs(rows)
+            self._write_candidates(rows)
         header[StepCount.GIVEN] = self._num_given
         header[StepCount.LOGPROBS] = len(self._logprob_rows)
 
@@ -187,8 +207,26 @@ class Sampler:
             if self._adjusted_rows:
                 self._upload_adjustments()
 
-    def choose(self, operations: Operations, logits: Tensor, step: StepBuffers) -> None:
-        """Chooses a token for every sampled row of logits [max_seqs, vocab]: the calls are the same in every step."""
+    def choose(self, operations: Operations, sharded: ShardedLogits, step: StepBuffers) -> None:
+        """Chooses a token for every sampled row, or helps the rank that does: the calls are the same in every step."""
+        if sharded.ranks.place.num_ranks > 1:
+            self._gather(operations, sharded, step)
+        if sharded.logits is not None:
+            self._choose(operations, sharded.logits, step)
+
+    def _gather(self, operations: Operations, sharded: ShardedLogits, step: StepBuffers) -> None:
+        rank_logits, buffers = sharded.rank_logits, self._buffers
+        operations.adjust_logits(buffers, rank_logits, first_id=sharded.first_id, step=step)
+        operations.gather_logits(
+            sharded.logits,
+            rank_logits,
+            sharded.ranks,
+            rank_sizes=sharded.rank_sizes,
+            sampling=buffers,
+            step=step,
+        )
+
+    def _choose(self, operations: Operations, logits: Tensor, step: StepBuffers) -> None:
         operations.adjust_logits(self._buffers, logits, step=step)
         operations.choose_greedy(self._buffers, logits, step=step)
         operations.choose_drawn(self._buffers, logits, step=step)
@@ -256,6 +294,18 @@ class Sampler:
         self._logprob_rows = [number for number, count in enumerate(wanted) if count is not None]
         self._num_logprobs = [count for count in wanted if count is not None]
         self._arrays.logprob_rows[: len(self._logprob_rows)] = self._logprob_rows
+
+    def _write_candidates(self, rows: list[_Row]) -> None:
+        """How many of its greatest logits each rank tells of a row: enough that the choice is that of all logits."""
+        if not self._is_shared:
+            return
+        slots = np.array(self._row_slots, np.int64)
+        is_drawn = self._slots.is_drawn[slots] & np.array([row.given_id is None for row in rows], np.bool_)
+        top_ks = self._slots.top_ks[slots]
+        few = np.where((top_ks > 0) & (top_ks <= MAX_CANDIDATES), top_ks, 0)
+        candidates = self._arrays.num_candidates[: len(rows)]
+        candidates[:] = np.where(is_drawn, few, 1)
+        candidates[self._logprob_rows] = 0
 
     def _upload_adjustments(self) -> None:
         """Entries that count, of the slots that have any: the whole table would be much more."""

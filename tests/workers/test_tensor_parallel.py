@@ -1,0 +1,105 @@
+"""Ranks that share every matrix give the tokens of one rank that has them all, and its logits within rounding."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from shardline_workers.engine import EngineRequest, Sampling, SequenceStart, TokenLogprobs
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
+from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.kernels.native_library import NativeLibrary
+from shardline_workers.parallel.parallel_plan import ParallelPlan
+from shardline_workers.sharded_engine import ShardedEngine
+from tests.workers.engine_runs import ADJUSTED, steps
+from tests.workers.thread_ranks import threaded_engine
+from tests.workers.tiny_checkpoint import VOCAB_SIZE, write_tiny_checkpoint
+from tests.workers.tiny_families import TINY_FAMILIES, random_tensors, write_family_folder
+
+SHARES = (2, 3, 4)
+FAMILIES = ("llama", *TINY_FAMILIES)
+PROMPT = tuple((7 * number * number + 3 * number + 1) % VOCAB_SIZE for number in range(90))
+GREEDY = Sampling(temperature=0.0, max_tokens=10)
+SAMPLINGS = {
+    "greedy": GREEDY,
+    "greedy with log-probabilities": dataclasses.replace(GREEDY, num_logprobs=20),
+    "penalties and biases": dataclasses.replace(ADJUSTED, temperature=0.0, max_tokens=10),
+    "penalties, biases and log-probabilities": dataclasses.replace(ADJUSTED, max_tokens=10, num_logprobs=5),
+    "drawn of few": Sampling(temperature=1.3, top_k=7, seed=3, max_tokens=10),
+    "drawn of few by mass": Sampling(temperature=1.3, top_k=7, top_p=0.9, min_p=0.05, seed=4, max_tokens=10),
+    "few of adjusted": dataclasses.replace(ADJUSTED, top_k=5, max_tokens=10),
+    "drawn by mass": Sampling(temperature=1.1, top_p=0.8, seed=5, max_tokens=10),
+    "drawn above a floor": Sampling(temperature=1.1, min_p=0.1, seed=6, max_tokens=10),
+    "drawn of all": Sampling(temperature=0.8, seed=7, max_tokens=10, num_logprobs=2),
+    "log-probabilities of the prompt": dataclasses.replace(GREEDY, num_prompt_logprobs=3, num_logprobs=1),
+}
+
+Told = dict[str, list[tuple[int, TokenLogprobs | None]]]  # by request: tokens, and what was told of each
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    folder: Path = tmp_path_factory.mktemp("model")
+    if request.param == "llama":
+        return write_tiny_checkpoint(folder)
+    family = TINY_FAMILIES[request.param]
+    return write_family_folder(folder, family, random_tensors(family))
+
+
+def config(files: ModelFiles, *, kernels: str = "reference", dtype: str = "float64") -> EngineConfig:
+    return EngineConfig(
+        files=files,
+        kernels=kernels,
+        dtype=dtype,
+        max_model_len=128,
+        max_num_seqs=16,
+        max_num_batched_tokens=64,
+        kv_cache_tokens=4096,
+        block_size=32,
+        replicas_on_host=64,
+    )
+
+
+def requests() -> list[EngineRequest]:
+    return [
+        EngineRequest(request_id=name, prompt_ids=PROMPT[number:], sampling=sampling, sequences=(SequenceStart(),))
+        for number, (name, sampling) in enumerate(SAMPLINGS.items())
+    ]
+
+
+def run(engine: ShardedEngine, wanted: Sequence[EngineRequest]) -> Told:
+    """Runs all requests together to the end; prompts' log-probabilities come before tokens'."""
+    told: Told = {}
+    try:
+        for one in wanted:
+            engine.add(one)
+        for step in steps(engine):
+            answers = told.setdefault(step.request_id, [])
+            answers.extend((-1, logprobs) for logprobs in step.prompt_logprobs or ())
+            answers.extend(zip(step.token_ids, step.logprobs or [None] * len(step.token_ids), strict=True))
+    finally:
+        engine.close()
+    return told
+
+
+@pytest.fixture(scope="module")
+def alone(files: ModelFiles) -> Told:
+    return run(load_engine(config(files), report=lambda _: None), requests())
+
+
+@pytest.mark.parametrize("tp", SHARES)
+def test_every_kind_of_choice_is_that_of_one_rank(
+    files: ModelFiles, alone: Told, native_library: NativeLibrary, tp: int
+) -> None:
+    together = run(threaded_engine(config(files), native_library, plan=ParallelPlan(tp=tp)), requests())
+
+    for name, answers in alone.items():
+        assert [token for token, _ in together[name]] == [token for token, _ in answers], name
+        for (_, ours), (_, theirs) in zip(together[name], answers, strict=True):
+            assert (ours is None) == (theirs is None)
+            if ours is not None and theirs is not None:
+                assert ours.chosen == pytest.approx(theirs.chosen, abs=1e-9)
+                assert ours.top_ids == theirs.top_ids
+                assert ours.top == pytest.approx(theirs.top, abs=1e-9)
