@@ -15,9 +15,12 @@ from shardline_workers.kernels.operands import (
     HeadNorms,
     KvCache,
     LinearInput,
+    PackedExpert,
     PackedLinear,
     RotaryPairing,
     RotaryTable,
+    Routes,
+    RoutingRule,
     Rows,
     ScoreRule,
 )
@@ -126,6 +129,33 @@ class NativeRecorder:
             activation=_ACTIVATIONS[activation],
         )
         self._add(step, api.OpKind.GATED_LINEAR, Rows.TOKENS, gated_linear=gated)
+
+    def route(
+        self,
+        routes: Routes,
+        x: Tensor,
+        router: Tensor,
+        *,
+        bias: Tensor | None,
+        rule: RoutingRule,
+        counts: Tensor | None = None,
+        step: StepBuffers,
+    ) -> None:
+        """See `Operations.route`. Raises ValueError: native code does not know it."""
+        raise ValueError("native kernels cannot compute mixtures of experts yet: take the reference kernels")
+
+    def experts(
+        self,
+        delta: Tensor,
+        x: Tensor,
+        routes: Routes,
+        experts: Sequence[PackedExpert],
+        *,
+        activation: Activation,
+        step: StepBuffers,
+    ) -> None:
+        """See `Operations.experts`. Raises ValueError: native code does not know it."""
+        raise ValueError("native kernels cannot compute mixtures of experts yet: take the reference kernels")
 
     def rotate_and_store(
         self,

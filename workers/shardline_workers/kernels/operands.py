@@ -32,6 +32,13 @@ class Activation(Enum):
     GELU_TANH = "gelu_tanh"  # GELU by its approximation with tanh
 
 
+class Scoring(Enum):
+    """What makes scores of a router's logits."""
+
+    SOFTMAX = "softmax"  # over all experts
+    SIGMOID = "sigmoid"  # of each expert alone
+
+
 class MatrixSource(Protocol):
     """A weight matrix [num_outputs, num_inputs] that still lies in its checkpoint."""
 
@@ -142,3 +149,68 @@ class AttentionShape:
     def query_size(self) -> int:
         """Length of a row of all query heads."""
         return self.num_heads * self.head_dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingRule:
+    """How a token's experts are chosen from its router's logits, and what each one weighs.
+
+    A choice is a score plus the router's bias, where there is one. With groups, which are neighbouring experts, only
+    those of the groups can be chosen whose two greatest choices have the greatest sums. Weights are scores, not
+    choices.
+
+    Raises:
+        ValueError: numbers that make no sense.
+    """
+
+    num_active: int  # experts that a token takes
+    scoring: Scoring = Scoring.SOFTMAX
+    renormalises: bool = True  # a token's weights are divided by their sum
+    scale: float = 1.0  # of weights, in the end
+    num_groups: int = 1
+    num_active_groups: int = 1
+
+    def __post_init__(self) -> None:
+        if self.num_active < 1:
+            raise ValueError(f"a token takes {self.num_active} experts; it must be at least 1")
+        if not 1 <= self.num_active_groups <= self.num_groups:
+            raise ValueError(
+                f"{self.num_active_groups} of {self.num_groups} groups of experts can be chosen from; it must be 1 to "
+                "all of them"
+            )
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise ValueError(f"the weights of experts are scaled by {self.scale}; it must be a positive number")
+
+    def check(self, num_experts: int) -> None:
+        """Passes a number of experts that it can choose from.
+
+        Raises:
+            ValueError: they are too few, or do not make its groups.
+        """
+        if num_experts % self.num_groups:
+            raise ValueError(f"{num_experts} experts do not make {self.num_groups} groups of one size")
+        group_size = num_experts // self.num_groups
+        if self.num_groups > 1 and group_size < 2:
+            raise ValueError(f"{num_experts} experts in {self.num_groups} groups; a group must have at least 2")
+        if self.num_active > group_size * self.num_active_groups:
+            raise ValueError(
+                f"a token takes {self.num_active} experts; it can choose from {group_size * self.num_active_groups}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes:
+    """Which experts rows take. A row's experts stand in the order of their choices, the greatest first."""
+
+    expert_ids: Tensor  # [max_rows, num_active] int32, of a row all different
+    weights: Tensor  # [max_rows, num_active], dtype of the activations
+    num_rows: Tensor  # [1] int32: how many rows count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PackedExpert:
+    """A rank's part of one expert."""
+
+    expert_id: int  # as routes name it
+    gate_up: PackedLinear  # hidden → gate, up; made by `pack_gated`
+    down: PackedLinear  # width → hidden

@@ -19,8 +19,11 @@ from shardline_workers.kernels.operands import (
     HeadNorms,
     KvCache,
     LinearInput,
+    PackedExpert,
     PackedLinear,
     RotaryTable,
+    Routes,
+    RoutingRule,
     Rows,
     ScoreRule,
 )
@@ -83,6 +86,43 @@ class Operations(Protocol):
         step: StepBuffers,
     ) -> None:
         """out [max_tokens, size] = activation(x · gate) · (x · up), for a weight of `Kernels.pack_gated`."""
+        ...
+
+    def route(
+        self,
+        routes: Routes,
+        x: Tensor,
+        router: Tensor,
+        *,
+        bias: Tensor | None,
+        rule: RoutingRule,
+        counts: Tensor | None = None,
+        step: StepBuffers,
+    ) -> None:
+        """Chooses experts for the step's tokens; ties, of experts as of groups, go to the lower ids.
+
+        Scores are computed in float32 at least. `num_rows` becomes the number of tokens.
+
+        x [max_tokens, hidden], router [num_experts, hidden], both in the activations' dtype; bias [num_experts]
+        float32; counts [num_experts] int64 grow by 1 for each token that takes an expert.
+        """
+        ...
+
+    def experts(
+        self,
+        delta: Tensor,
+        x: Tensor,
+        routes: Routes,
+        experts: Sequence[PackedExpert],
+        *,
+        activation: Activation,
+        step: StepBuffers,
+    ) -> None:
+        """delta[row] = sum of weight · down(activation(gate · x) · (up · x)) over those of `experts` that a row takes.
+
+        It is summed in ascending order of ids, and 0 where none of them is taken. delta and x [max_rows, hidden], of
+        which `routes.num_rows` count; `experts` have ascending ids, and routes may name others.
+        """
         ...
 
     def rotate_and_store(

@@ -7,16 +7,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from shardline_workers.communicator import Communicator
-from shardline_workers.kernels import reference_attention, reference_gathering, reference_kv_cache, reference_sampling
+from shardline_workers.kernels import (
+    reference_attention,
+    reference_experts,
+    reference_gathering,
+    reference_kv_cache,
+    reference_sampling,
+)
 from shardline_workers.kernels.operands import (
     Activation,
     AttentionShape,
     HeadNorms,
     KvCache,
     LinearInput,
+    PackedExpert,
     PackedLinear,
     RotaryPairing,
     RotaryTable,
+    Routes,
+    RoutingRule,
     Rows,
     ScoreRule,
 )
@@ -89,6 +98,46 @@ class ReferenceOperations:
         num_tokens = _count(step, StepCount.TOKENS)
         gate, up = torch.mm(x.rows[:num_tokens], weight.tensors[0].t()).chunk(2, dim=-1)
         torch.mul(_activated(gate, activation), up, out=out.rows[:num_tokens])
+
+    def route(
+        self,
+        routes: Routes,
+        x: Tensor,
+        router: Tensor,
+        *,
+        bias: Tensor | None,
+        rule: RoutingRule,
+        counts: Tensor | None = None,
+        step: StepBuffers,
+    ) -> None:
+        """See `Operations.route`."""
+        num_tokens = _count(step, StepCount.TOKENS)
+        expert_ids, weights = reference_experts.choose(x[:num_tokens], router, bias=bias, rule=rule)
+        routes.expert_ids[:num_tokens] = expert_ids
+        routes.weights[:num_tokens] = weights
+        routes.num_rows.fill_(num_tokens)
+        if counts is not None:
+            counts += torch.bincount(expert_ids.flatten(), minlength=len(counts))
+
+    def experts(
+        self,
+        delta: Tensor,
+        x: Tensor,
+        routes: Routes,
+        experts: Sequence[PackedExpert],
+        *,
+        activation: Activation,
+        step: StepBuffers,
+    ) -> None:
+        """See `Operations.experts`."""
+        num_rows = int(routes.num_rows)
+        expert_ids, weights = routes.expert_ids[:num_rows], routes.weights[:num_rows]
+        delta[:num_rows] = 0
+        for expert in experts:
+            rows, places = (expert_ids == expert.expert_id).nonzero(as_tuple=True)
+            gate, up = torch.mm(x[rows], expert.gate_up.tensors[0].t()).chunk(2, dim=-1)
+            outputs = torch.mm(_activated(gate, activation) * up, expert.down.tensors[0].t())
+            delta.index_add_(0, rows, outputs * weights[rows, places, None])
 
     def rotate_and_store(
         self,
