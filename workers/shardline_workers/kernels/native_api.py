@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI_VERSION = 5
+ABI_VERSION = 6
 
 
 class Status(IntEnum):
@@ -74,6 +74,13 @@ class Activation(IntEnum):
     GELU_TANH = 1
 
 
+class Scoring(IntEnum):
+    """enum sl_scoring."""
+
+    SOFTMAX = 0
+    SIGMOID = 1
+
+
 class OpKind(IntEnum):
     """enum sl_op_kind."""
 
@@ -93,6 +100,9 @@ class OpKind(IntEnum):
     ADJUST_LOGITS = 13
     RESTORE_LOGITS = 14
     CHOOSE_GIVEN = 15
+    ROUTE = 16
+    DEAL_ROWS = 17
+    EXPERTS = 18
 
 
 class Packing(ctypes.Structure):
@@ -329,6 +339,91 @@ class SoftCap(ctypes.Structure):
     )
 
 
+class Routes(ctypes.Structure):
+    """sl_routes."""
+
+    _fields_ = (
+        ("expert_ids", c_void_p),
+        ("weights", c_void_p),
+        ("num_rows", c_void_p),
+        ("max_rows", c_int32),
+        ("num_active", c_int32),
+    )
+
+
+class Route(ctypes.Structure):
+    """sl_route."""
+
+    _fields_ = (
+        ("x", c_void_p),
+        ("x_stride", c_int64),
+        ("router", c_void_p),
+        ("bias", c_void_p),
+        ("logits", c_void_p),
+        ("counts", c_void_p),
+        ("routes", Routes),
+        ("width", c_int32),
+        ("num_experts", c_int32),
+        ("scoring", c_int32),
+        ("renormalises", c_int32),
+        ("num_groups", c_int32),
+        ("num_active_groups", c_int32),
+        ("scale", c_float),
+        ("reserved", c_int32),
+    )
+
+
+class DealtRows(ctypes.Structure):
+    """sl_dealt_rows."""
+
+    _fields_ = (
+        ("starts", c_void_p),
+        ("rows", c_void_p),
+        ("weights", c_void_p),
+        ("places", c_void_p),
+        ("active", c_void_p),
+        ("num_active", c_void_p),
+        ("panels", Panels),
+        ("num_experts", c_int32),
+        ("reserved", c_int32),
+    )
+
+
+class DealRows(ctypes.Structure):
+    """sl_deal_rows."""
+
+    _fields_ = (
+        ("x", c_void_p),
+        ("x_stride", c_int64),
+        ("routes", Routes),
+        ("id_to_number", c_void_p),
+        ("dealt", DealtRows),
+        ("num_ids", c_int32),
+        ("reserved", c_int32),
+    )
+
+
+class Expert(ctypes.Structure):
+    """sl_expert."""
+
+    _fields_ = (("gate_up", Weight), ("down", Weight))
+
+
+class Experts(ctypes.Structure):
+    """sl_experts."""
+
+    _fields_ = (
+        ("routes", Routes),
+        ("dealt", DealtRows),
+        ("experts", c_void_p),
+        ("activated", Panels),
+        ("delta", c_void_p),
+        ("delta_stride", c_int64),
+        ("activation", c_int32),
+        ("reserved", c_int32),
+    )
+
+
 class Operands(ctypes.Union):
     """The union in sl_op."""
 
@@ -344,6 +439,9 @@ class Operands(ctypes.Union):
         ("gather", Gather),
         ("choice", Choice),
         ("soft_cap", SoftCap),
+        ("route", Route),
+        ("deal_rows", DealRows),
+        ("experts", Experts),
     )
 
 

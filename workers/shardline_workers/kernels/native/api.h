@@ -30,7 +30,7 @@ extern "C" {
 // and, for a file whose first line is "// flags: …" or "// arm64 flags: …", these flags as well. They name its
 // instruction set: such files are left out on processors other than x86-64, or other than 64-bit ARM. No -march besides,
 // no -ffast-math: both would change results.
-#define SL_ABI_VERSION 5
+#define SL_ABI_VERSION 6
 #define SL_API __attribute__((visibility("default")))
 
 enum sl_status {
@@ -255,7 +255,10 @@ enum sl_op_kind {
     SL_OP_ADJUST_LOGITS = 13,
     SL_OP_RESTORE_LOGITS = 14,
     SL_OP_CHOOSE_GIVEN = 15,
-    SL_OP_KIND_COUNT = 16,
+    SL_OP_ROUTE = 16,
+    SL_OP_DEAL_ROWS = 17,
+    SL_OP_EXPERTS = 18,
+    SL_OP_KIND_COUNT = 19,
 };
 
 // out[row] = scale · table[token_ids[row]], from any format (so a tied output matrix is its own table).
@@ -423,6 +426,91 @@ typedef struct sl_soft_cap {
     int32_t reserved;  // 0
 } sl_soft_cap;
 
+// ---- mixtures of experts: ROUTE chooses, DEAL_ROWS sorts what was chosen by expert, EXPERTS computes ----
+//
+// Between the first two, rows may go to other ranks and come from them: routes then name rows of several ranks, and
+// experts that this one does not have.
+
+enum { SL_EXPERTS_MAX = 1024, SL_ACTIVE_EXPERTS_MAX = 64 };
+
+// Buffers of kernels/operands.py, by the same names. An id that no expert has here is another rank's.
+typedef struct sl_routes {
+    int32_t *expert_ids;  // [max_rows, num_active]
+    float *weights;       // [max_rows, num_active]
+    int32_t *num_rows;    // [1]: how many rows count; more than max_rows are max_rows, fewer than none none
+    int32_t max_rows;
+    int32_t num_active;  // 1 … SL_ACTIVE_EXPERTS_MAX
+} sl_routes;
+
+enum sl_scoring { SL_SOFTMAX = 0, SL_SIGMOID = 1, SL_SCORING_COUNT = 2 };
+
+// Chooses a token's experts by logits = x · router transposed. A score is their softmax or sigmoid, in float64; a choice is
+// a score plus its bias. With groups, neighbouring experts, those of num_active_groups can be chosen: of the groups whose two
+// greatest choices have the greatest sums. The num_active greatest choices stand in falling order, ties go to the lower
+// ids, of groups too. Weights are their scores, divided by their sum where `renormalises`, times scale. num_rows becomes
+// the number of tokens. A token with a choice that is no number takes the first experts, with weights that are none.
+typedef struct sl_route {
+    const float *x;  // [max_tokens, x_stride]
+    int64_t x_stride;
+    const float *router;  // [num_experts, width]
+    const float *bias;    // [num_experts] or NULL
+    float *logits;        // [max_rows, num_experts], for the operation alone
+    int64_t *counts;      // [num_experts] or NULL: grow by 1 for each token that takes an expert
+    sl_routes routes;     // of max_rows tokens at most: a step of more is refused
+    int32_t width;
+    int32_t num_experts;   // 1 … SL_EXPERTS_MAX
+    int32_t scoring;       // enum sl_scoring
+    int32_t renormalises;  // 0 or 1
+    int32_t num_groups;    // divides num_experts
+    int32_t num_active_groups;
+    float scale;
+    int32_t reserved;  // 0
+} sl_route;
+
+// Rows by expert: "place" p holds row rows[p] for an expert that it takes with weights[p]. Experts are numbered from 0 on
+// as a rank has them, in ascending order of their ids, and so are places: starts[e] … starts[e + 1] - 1 are expert e's, by
+// row. Made by DEAL_ROWS, read by EXPERTS.
+typedef struct sl_dealt_rows {
+    int32_t *starts;      // [num_experts + 1]
+    int32_t *rows;        // [max_rows · num_active]
+    float *weights;       // [max_rows · num_active]
+    int32_t *places;      // [max_rows, num_active], of a row's choices; -1 where another rank has the expert
+    int32_t *active;      // [num_experts]: the experts that have rows, ascending
+    int32_t *num_active;  // [1]: so many
+    sl_panels panels;     // of max_rows · num_active rows; those of an expert as if there were no others
+    int32_t num_experts;  // 1 … SL_EXPERTS_MAX
+    int32_t reserved;     // 0
+} sl_dealt_rows;
+
+// Sorts routes by expert, and writes the rows of x into panels in that order.
+typedef struct sl_deal_rows {
+    const float *x;  // [max_rows, x_stride]
+    int64_t x_stride;
+    sl_routes routes;
+    const int32_t *id_to_number;  // [num_ids], of an expert here; -1 where another rank has it
+    sl_dealt_rows dealt;
+    int32_t num_ids;
+    int32_t reserved;  // 0
+} sl_deal_rows;
+
+typedef struct sl_expert {
+    sl_weight gate_up;  // as SL_OP_GATED_LINEAR wants it
+    sl_weight down;
+} sl_expert;
+
+// delta[row] = sum of weight · down(activation(gate) · up) over the experts that a row takes, in ascending order of
+// numbers; 0 where it takes none.
+typedef struct sl_experts {
+    sl_routes routes;
+    sl_dealt_rows dealt;
+    const sl_expert *experts;  // [dealt.num_experts], all of the same sizes, that read the same kinds of panels
+    sl_panels activated;       // of max_rows · num_active rows, num_inputs = an expert's width
+    float *delta;              // [max_rows, delta_stride]
+    int64_t delta_stride;
+    int32_t activation;  // enum sl_activation
+    int32_t reserved;    // 0
+} sl_experts;
+
 typedef struct sl_op {
     int32_t kind;  // enum sl_op_kind: which member of the union counts
     int32_t rows;  // SL_TOKENS or SL_SAMPLED
@@ -438,6 +526,9 @@ typedef struct sl_op {
         sl_gather gather;
         sl_choice choice;
         sl_soft_cap soft_cap;
+        sl_route route;
+        sl_deal_rows deal_rows;
+        sl_experts experts;
     };
 } sl_op;
 

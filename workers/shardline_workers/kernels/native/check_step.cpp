@@ -96,6 +96,9 @@ int check_step(const sl_step *step, const StepNeeds &needs, const sl_limits &lim
     const StepCheck c{*step, needs, limits};
     if (int status = check_counts(c)) return status;
     const int64_t tokens = c.count(SL_TOKENS);
+    if (tokens > needs.routed_tokens)
+        return refuse(SL_BAD_STEP, "%lld tokens are routed; there is room for %lld", (long long)tokens,
+                      (long long)needs.routed_tokens);
     if (needs.token_ids)
         if (int status = check_values(step->token_ids, tokens, needs.vocab_size, "token_ids")) return status;
     if (needs.places) {

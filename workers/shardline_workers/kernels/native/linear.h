@@ -71,20 +71,24 @@ static void activate(const sl_gated_linear &g, const PanelSplit &split, const Pa
     }
 }
 
-static void gated_linear(const sl_op &op, Work &work) {
-    const sl_gated_linear &g = op.gated_linear;
-    const int num_rows = work.count(op.rows), tiles = (int)num_tiles(g.weight.num_outputs);
+// Tiles begin … end - 1 of gate and up on all rows; begin is a multiple of TILES_AT_ONCE.
+static void gated_tiles(const sl_gated_linear &g, int num_rows, int begin, int end, float *rows) {
     const PanelSplit x_split(g.x.kind, num_rows), split(g.panels.kind, num_rows);
-    float *rows = work.scratch.rows;
     for (int panel = 0; panel < x_split.num_panels; panel += PANELS_OF_PART) {
         const Part part(g.x, x_split, panel);
-        for (int tile = work.begin(tiles, TILES_AT_ONCE); tile < work.end(tiles, TILES_AT_ONCE);
-             tile += TILES_AT_ONCE) {
-            const int end = tile + TILES_AT_ONCE < tiles ? tile + TILES_AT_ONCE : tiles;
-            multiply(g.weight, part.x, part.split, tile, end, {rows, COLUMNS_AT_ONCE, tile, g.weight.num_outputs});
-            activate(g, split, part, rows, tile / TILES_AT_ONCE, end - tile);
+        for (int tile = begin; tile < end; tile += TILES_AT_ONCE) {
+            const int last = tile + TILES_AT_ONCE < end ? tile + TILES_AT_ONCE : end;
+            multiply(g.weight, part.x, part.split, tile, last, {rows, COLUMNS_AT_ONCE, tile, g.weight.num_outputs});
+            activate(g, split, part, rows, tile / TILES_AT_ONCE, last - tile);
         }
     }
+}
+
+static void gated_linear(const sl_op &op, Work &work) {
+    const sl_gated_linear &g = op.gated_linear;
+    const int tiles = (int)num_tiles(g.weight.num_outputs);
+    gated_tiles(g, work.count(op.rows), work.begin(tiles, TILES_AT_ONCE), work.end(tiles, TILES_AT_ONCE),
+                work.scratch.rows);
 }
 
 }  // namespace SL_TARGET

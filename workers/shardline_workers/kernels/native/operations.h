@@ -5,9 +5,11 @@
 #include "attention.h"
 #include "draw.h"
 #include "elementwise.h"
+#include "experts.h"
 #include "groups.h"
 #include "linear.h"
 #include "rotate.h"
+#include "route.h"
 
 namespace shardline {
 namespace SL_TARGET {
@@ -31,6 +33,9 @@ const Operations operations = {
         adjust_logits,     // SL_OP_ADJUST_LOGITS
         restore_logits,    // SL_OP_RESTORE_LOGITS
         choose_given,      // SL_OP_CHOOSE_GIVEN
+        route,             // SL_OP_ROUTE
+        deal_rows,         // SL_OP_DEAL_ROWS
+        experts,           // SL_OP_EXPERTS
     },
     {ITEM_ROWS[SL_KV_BF16], ITEM_ROWS[SL_KV_INT8]},
 };

@@ -21,6 +21,7 @@ namespace {
 constexpr int32_t MAX_THREADS = 256;
 constexpr int64_t MAX_OPS = 1 << 20;
 constexpr int64_t SCRATCH_COLUMNS = 64;  // of linear.h
+constexpr int64_t ROWS_OF_PART = 512;    // of linear.h: of panels that are worked on at once
 constexpr int64_t MAX_PARTIALS = 4096;   // of 64 KB at most, of which a short head touches little
 
 // Memory that starts on a cache line and is not touched before it is used.
@@ -41,7 +42,7 @@ private:
 class Memory {
 public:
     Memory(const StepNeeds &needs, const sl_limits &limits, int max_threads)
-        : row_floats_(needs.linear ? most_rows(limits) * SCRATCH_COLUMNS : 0),
+        : row_floats_(most_rows(needs, limits) * SCRATCH_COLUMNS),
           num_candidates_(needs.largest_choice + 1),
           num_partials_(needs.attention && max_threads > 1 ? num_partials(needs, limits, max_threads) : 0),
           rows_(row_floats_ * max_threads),
@@ -54,8 +55,11 @@ public:
     }
 
 private:
-    static int64_t most_rows(const sl_limits &limits) {
-        return limits.max_tokens > limits.max_seqs ? limits.max_tokens : limits.max_seqs;
+    static int64_t most_rows(const StepNeeds &needs, const sl_limits &limits) {
+        const int64_t of_experts = needs.expert_rows < ROWS_OF_PART ? needs.expert_rows : ROWS_OF_PART;
+        if (!needs.linear) return of_experts;
+        const int64_t of_step = limits.max_tokens > limits.max_seqs ? limits.max_tokens : limits.max_seqs;
+        return of_step > of_experts ? of_step : of_experts;
     }
 
     // For the longest context, as many items as attention may split at most (see attention.h); but no more than

@@ -1,5 +1,6 @@
 #include "shares.h"
 
+#include "expert_cost.h"
 #include "layout.h"
 
 namespace shardline {
@@ -7,8 +8,7 @@ namespace {
 
 constexpr double SHARE_NS = 8'000;
 constexpr int LEAST_PER_THREAD = 2;
-constexpr double OPS_PER_NS = 300, BYTES_PER_NS = 15;  // of one thread, about
-constexpr int LINEAR_TILES = 2, GATED_TILES = 4;       // of a share at least, see linear.h
+constexpr int LINEAR_TILES = 2;  // of a share at least, see linear.h
 constexpr int64_t MOST_SHARES = 4096;
 
 int64_t clamped(int64_t wanted, int64_t units) {
@@ -17,13 +17,23 @@ int64_t clamped(int64_t wanted, int64_t units) {
 }
 
 // As many for each thread, so that they end together when nobody disturbs them.
+int64_t shares_of(int64_t total_ns, int64_t units, int num_threads) {
+    const int64_t wanted = (int64_t)((double)total_ns / SHARE_NS), least = LEAST_PER_THREAD * num_threads;
+    return clamped(ceil_div(wanted > least ? wanted : least, num_threads) * num_threads, units);
+}
+
 int64_t linear_shares(const sl_weight &weight, int num_rows, int unit, int num_threads) {
     const int64_t tiles = num_tiles(weight.num_outputs);
-    const double reading = (double)(tiles * tile_bytes(weight.format, weight.num_inputs)) / BYTES_PER_NS;
-    const double computing = 2.0 * num_rows * weight.num_outputs * weight.num_inputs / OPS_PER_NS;
-    const int64_t wanted = (int64_t)((reading > computing ? reading : computing) / SHARE_NS);
-    const int64_t least = LEAST_PER_THREAD * num_threads;
-    return clamped(ceil_div(wanted > least ? wanted : least, num_threads) * num_threads, ceil_div(tiles, unit));
+    return shares_of(product_ns(weight, tiles, num_rows), ceil_div(tiles, unit), num_threads);
+}
+
+int64_t gated_expert_shares(const sl_experts &e, int num_threads) {
+    return shares_of(gated_ns(e), (int64_t)*e.dealt.num_active * num_gated_units(e), num_threads);
+}
+
+int64_t down_expert_shares(const sl_experts &e, int num_threads) {
+    if (num_routed_rows(e.routes) == 0) return 0;
+    return shares_of(down_ns(e), ceil_div(num_tiles(e.experts[0].down.num_outputs), DOWN_TILES), num_threads);
 }
 
 int count_items(const sl_attention &a, const sl_step &step, const Sharing &sharing) {
@@ -42,6 +52,11 @@ int longest_context(const sl_step &step) {
 
 int64_t split_shares(const sl_attention &a, const sl_step &step, const Sharing &sharing) {
     return clamped((int64_t)count_items(a, step, sharing) * (longest_context(step) / SPLIT + 1), MOST_SHARES);
+}
+
+// Tokens and experts that logits are computed of at once, see route.h.
+int64_t route_units(const sl_route &r, int num_rows) {
+    return ceil_div(num_rows, ROUTED_ROWS) * ceil_div(r.num_experts, ROUTED_EXPERTS);
 }
 
 constexpr int ITEMS_PER_THREAD = 8;  // shares of an operation on rows or items, for each thread
@@ -64,7 +79,22 @@ int64_t first_phase(const sl_op &op, const sl_step &step, const Sharing &sharing
         case SL_OP_ADJUST_LOGITS:
         case SL_OP_RESTORE_LOGITS: return clamped(most, step.header[SL_ADJUSTED]);
         case SL_OP_CHOOSE_GIVEN: return clamped(1, step.header[SL_GIVEN]);
+        case SL_OP_ROUTE: return clamped(most, route_units(op.route, (int)rows));
+        case SL_OP_DEAL_ROWS: return 1;
+        case SL_OP_EXPERTS: return gated_expert_shares(op.experts, num_threads);
         default: return clamped(LEAST_PER_THREAD * num_threads, rows);
+    }
+}
+
+int64_t second_phase(const sl_op &op, const sl_step &step, const Sharing &sharing) {
+    const int64_t least = LEAST_PER_THREAD * sharing.num_threads, rows = step.header[op.rows];
+    switch (op.kind) {
+        case SL_OP_ATTENTION:
+            return attends_by_splits(op.attention, step, sharing) ? count_items(op.attention, step, sharing) : 0;
+        case SL_OP_ROUTE: return clamped(least, rows > 1 ? rows : 1);  // without tokens it says so
+        case SL_OP_DEAL_ROWS: return clamped(least, num_routed_rows(op.deal_rows.routes));
+        case SL_OP_EXPERTS: return down_expert_shares(op.experts, sharing.num_threads);
+        default: return 0;
     }
 }
 
@@ -83,11 +113,7 @@ bool attends_by_splits(const sl_attention &a, const sl_step &step, const Sharing
 }
 
 int num_shares(const sl_op &op, int phase, const sl_step &step, const Sharing &sharing) {
-    if (phase == 1) {
-        const bool merges = op.kind == SL_OP_ATTENTION && attends_by_splits(op.attention, step, sharing);
-        return merges ? count_items(op.attention, step, sharing) : 0;
-    }
-    const int64_t shares = first_phase(op, step, sharing);
+    const int64_t shares = phase == 0 ? first_phase(op, step, sharing) : second_phase(op, step, sharing);
     return (int)(sharing.num_threads == 1 && shares > 1 ? 1 : shares);
 }
 

@@ -5,7 +5,7 @@
 
 namespace shardline {
 
-// Attention may need two: what the shares of the first have found is put together in the second.
+// Some operations need two: the shares of the second see all that those of the first have found.
 constexpr int NUM_PHASES = 2;
 
 // Who shares an operation, and what an instruction set makes of it.

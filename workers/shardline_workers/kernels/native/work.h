@@ -18,7 +18,7 @@ struct Scratch {
 struct Work {
     const sl_step &step;
     int share, num_shares;  // see shares.h; any thread does any of them
-    int phase;              // of attention, see shares.h
+    int phase;              // see shares.h
     int num_threads;        // that may take part
     int max_blocks;         // a row of step.block_tables
     Scratch scratch;
