@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
-from shardline_workers.scheduling.step_plan import ScheduledChunk, StepPlan
+from shardline_workers.scheduling.step_plan import SlotChunk, SlotPlan
 
 Header = NDArray[np.int32]  # [len(StepCount)], the host's view of StepBuffers.header
 
@@ -53,7 +53,7 @@ class InputTensors:
         self._sampled_rows: NDArray[np.int64] = self._host.sampled_rows.numpy()
         self._counting = np.arange(max_seqs + 1)
 
-    def write(self, plan: StepPlan) -> None:
+    def write(self, plan: SlotPlan) -> None:
         """Writes the plan into the host's buffers: all but the sampler's entries of the header."""
         chunks = plan.chunks
         for chunk in chunks:
@@ -77,7 +77,7 @@ class InputTensors:
             for field in dataclasses.fields(StepBuffers):
                 getattr(self.step, field.name).copy_(getattr(self._host, field.name), non_blocking=True)
 
-    def _write_tokens(self, chunks: tuple[ScheduledChunk, ...]) -> int:
+    def _write_tokens(self, chunks: tuple[SlotChunk, ...]) -> int:
         """Everything but tables and sampling, in a few array operations for the whole batch; returns the tokens."""
         count = len(chunks)
         lengths = np.array([len(chunk.token_ids) for chunk in chunks], np.int64)
@@ -95,7 +95,7 @@ class InputTensors:
         self._slots[:count] = slots
         return total
 
-    def _write_sampled(self, chunks: tuple[ScheduledChunk, ...]) -> int:
+    def _write_sampled(self, chunks: tuple[SlotChunk, ...]) -> int:
         sampled: list[int] = []
         for chunk, begin in zip(chunks, self._query_starts[: len(chunks)].tolist(), strict=True):
             first = begin + chunk.first_scored
@@ -105,7 +105,7 @@ class InputTensors:
         self._sampled_rows[: len(sampled)] = sampled
         return len(sampled)
 
-    def _write_decodes(self, chunks: tuple[ScheduledChunk, ...]) -> int:
+    def _write_decodes(self, chunks: tuple[SlotChunk, ...]) -> int:
         """The same where each chunk is one token that samples: nearly every step, so it is made short."""
         token_ids, positions, places = self._token_ids, self._positions, self._cache_places
         contexts, slots, size = self._context_lengths, self._slots, self._block_size

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from shardline_workers.engine import Sampling
 from shardline_workers.kernels.sampling_buffers import NEVER_SEEN, Adjustments
-from shardline_workers.scheduling.step_plan import ScheduledChunk, SlotStart
+from shardline_workers.scheduling.step_plan import SlotChunk, SlotStart
 
 MAX_NAMED_IDS = 2048  # tokens of one request that need not stand in its prompt or output: biased or forbidden ones
 
@@ -60,7 +60,7 @@ class LogitAdjustments:
         """Whether the sequence in this slot has adjustments."""
         return slot in self._sequences
 
-    def advance(self, chunk: ScheduledChunk) -> None:
+    def advance(self, chunk: SlotChunk) -> None:
         """Makes a slot's entries those of the choice that follows on this chunk."""
         slot, sequence = chunk.slot, self._sequences[chunk.slot]
         new_ids = chunk.token_ids[max(0, sequence.num_known - chunk.start) :]

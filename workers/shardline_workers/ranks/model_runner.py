@@ -10,9 +10,8 @@ from shardline_workers.models.decoder import Decoder
 from shardline_workers.models.sharded_logits import ShardedLogits
 from shardline_workers.ranks.input_tensors import InputTensors
 from shardline_workers.ranks.sampler import Sampler
-from shardline_workers.scheduling.request import SequenceKey
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
-from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, SlotStart, StepPlan
+from shardline_workers.scheduling.step_plan import SampledToken, SlotChunk, SlotPlan, SlotStart
 
 
 class ProbeFailedError(RuntimeError):
@@ -77,7 +76,7 @@ class ModelRunner:
         assert logits is not None, "this rank chooses"
         return logits
 
-    def execute(self, plan: StepPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
+    def execute(self, plan: SlotPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
         """Computes a step on so many threads; one answer for each row of logits, in the plan's order.
 
         Ranks that do not choose have no answers.
@@ -105,10 +104,7 @@ class ModelRunner:
         Raises:
             ProbeFailedError: the logits are no numbers, as the rank finds that chooses.
         """
-        key = SequenceKey("probe", 0)
-        chunk = ScheduledChunk(
-            key=key,
-            arrival=0,
+        chunk = SlotChunk(
             slot=0,
             start=0,
             token_ids=(0,) * num_tokens,
@@ -117,7 +113,7 @@ class ModelRunner:
             samples=True,
         )
         start = SlotStart(slot=0, sequence=0, sampling=Sampling(temperature=0.0))
-        plan = StepPlan(starts=(start,), chunks=(chunk,), num_prefill_tokens=num_tokens)
+        plan = SlotPlan(starts=(start,), chunks=(chunk,))
         tokens, times = self.execute(plan, num_threads=num_threads)
         for token in tokens:
             if token.error is not None:

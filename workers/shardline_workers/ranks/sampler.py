@@ -19,7 +19,7 @@ from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
 from shardline_workers.models.sharded_logits import ShardedLogits
 from shardline_workers.ranks.input_tensors import Header
 from shardline_workers.ranks.logit_adjustments import MAX_NAMED_IDS, LogitAdjustments
-from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, SlotStart, StepPlan
+from shardline_workers.scheduling.step_plan import SampledToken, SlotChunk, SlotPlan, SlotStart
 
 _PARAMETERS = (
     "temperatures",
@@ -56,11 +56,11 @@ _UNUSABLE = (
 class _Row(NamedTuple):
     """One row of logits; a tuple, since every step makes one for each of its rows."""
 
-    chunk: ScheduledChunk
+    chunk: SlotChunk
     given_id: int | None  # None: the token is to be chosen
 
 
-def _rows_of(plan: StepPlan) -> list[_Row]:
+def _rows_of(plan: SlotPlan) -> list[_Row]:
     rows: list[_Row] = []
     for chunk in plan.chunks:
         rows.extend(_Row(chunk, token_id) for token_id in chunk.given_ids)
@@ -179,7 +179,7 @@ class Sampler:
         self._logprob_rows: list[int] = []
         self._num_logprobs: list[int] = []  # one for each of these rows
 
-    def write(self, plan: StepPlan, header: Header) -> None:
+    def write(self, plan: SlotPlan, header: Header) -> None:
         """Takes over new slots, and writes the parameters of the rows that the plan samples."""
         for start in plan.starts:
             self._slots.enter(start)

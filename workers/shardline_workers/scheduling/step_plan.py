@@ -4,6 +4,9 @@ Ranks keep a table of blocks for each slot; a plan names only the blocks that ar
 
     slot's table   [ 17 | 4 | 9 | · | · ]
     chunk          first_new_block = 2, new_block_ids = (9,)
+
+Ranks know slots and nothing of requests: `SlotPlan` is all that they get. The scheduler's own `StepPlan` is one, with
+the names that it needs to book what comes back.
 """
 
 from dataclasses import dataclass
@@ -24,15 +27,13 @@ class SlotStart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScheduledChunk:
-    """Consecutive tokens of one sequence that enter the model in this step."""
+class SlotChunk:
+    """Consecutive tokens of the sequence in one slot that enter the model in this step."""
 
-    key: SequenceKey
-    arrival: int  # tells the sequence from a successor of the same name
     slot: int
     start: int  # position of the first token
     token_ids: tuple[int, ...]
-    first_new_block: int
+    first_new_block: int  # means nothing where there is no new one
     new_block_ids: tuple[int, ...]
     samples: bool  # whether the token after the last one is to be chosen
     first_scored: int = 0  # token of the chunk; it and those behind it tell how likely the next ones were:
@@ -45,10 +46,25 @@ class ScheduledChunk:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StepPlan:
+class ScheduledChunk(SlotChunk):
+    """A chunk as the scheduler sees it: whose tokens these are."""
+
+    key: SequenceKey
+    arrival: int  # tells the sequence from a successor of the same name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlotPlan:
     """One ragged batch, prefills and decodes together. `starts` take effect before `chunks`."""
 
     starts: tuple[SlotStart, ...] = ()
+    chunks: tuple[SlotChunk, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepPlan(SlotPlan):
+    """A batch as the scheduler sees it, with what it counts."""
+
     chunks: tuple[ScheduledChunk, ...] = ()
     preempted: tuple[SequenceKey, ...] = ()
     num_prefill_tokens: int = 0

@@ -1,0 +1,66 @@
+"""What a frame of the step channel says: the leader's words and the ranks' answers. Plain data."""
+
+from dataclasses import dataclass
+
+from shardline_workers.scheduling.step_plan import SampledToken, SlotPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepFrame:
+    """One step, as a rank of one data-parallel group gets it."""
+
+    number: int  # counts steps, one after the other
+    num_threads: int
+    plan: SlotPlan  # of the rank's group
+    group_tokens: tuple[int, ...]  # tokens that enter the model, by group
+    checksum: int | None = None  # of the group's mirrored state before this plan, where it is to be compared
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeFrame:
+    """Tokens that belong to nobody; all ranks compute them."""
+
+    number: int
+    num_tokens: int
+    num_threads: int
+
+
+@dataclass(frozen=True, slots=True)
+class StopFrame:
+    """The last frame."""
+
+
+Frame = StepFrame | ProbeFrame | StopFrame
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledAnswer:
+    """What a step brought."""
+
+    number: int
+    sampled: list[SampledToken]  # one for each row of logits, in the plan's order
+    wall_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbedAnswer:
+    """A probe is over."""
+
+    number: int
+    wall_s: float
+    nonsense: str | None = None  # the device computes that
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedAnswer:
+    """A rank is of no more use."""
+
+    rank: int
+    text: str
+
+
+Answer = SampledAnswer | ProbedAnswer | FailedAnswer
+
+
+class FrameError(ValueError):
+    """Bytes that are no frame of this version; the text says what is wrong with them."""
