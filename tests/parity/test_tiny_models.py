@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import PreTrainedModel
 
 from shardline_workers.engine_config import EngineConfig
@@ -16,7 +17,9 @@ from tests.parity.tiny_transformers import (
     reference_logits,
     tiny_gemma3,
     tiny_llama,
+    tiny_mixtral,
     tiny_qwen3,
+    tiny_qwen3_moe,
 )
 from tests.workers.tiny_checkpoint import model_files
 
@@ -66,6 +69,18 @@ GEMMAS: Variants = {
     },
     "a window longer than the text": {"sliding_window": 4096},
 }
+MIXTRALS: Variants = {
+    "2 of 5 experts": {},
+    "one expert a token": {"num_experts_per_tok": 1},
+    "all experts": {"num_local_experts": 3, "num_experts_per_tok": 3},
+    "tied head": {"tie_word_embeddings": True},
+}
+QWEN_MOES: Variants = {
+    "3 of 7 experts": {},
+    "weights as they are": {"norm_topk_prob": False},
+    "a dense layer": {"mlp_only_layers": [1]},
+    "experts in every other layer": {"decoder_sparse_step": 2, "num_hidden_layers": 4},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -90,6 +105,24 @@ def test_tokens_and_logits_of_qwen_3_are_those_of_transformers(variant: str, tmp
 @pytest.mark.parametrize("variant", GEMMAS)
 def test_tokens_and_logits_of_gemma_3_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
     assert_parity(saved(tiny_gemma3, GEMMAS[variant], tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("variant", MIXTRALS)
+def test_tokens_and_logits_of_mixtral_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
+    assert_parity(saved(tiny_mixtral, MIXTRALS[variant], tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("variant", QWEN_MOES)
+def test_tokens_and_logits_of_qwen_3_moe_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
+    assert_parity(saved(tiny_qwen3_moe, QWEN_MOES[variant], tmp_path), tmp_path)
+
+
+def test_experts_that_lie_in_one_tensor_a_layer_are_read_one_by_one(tmp_path: Path) -> None:
+    model = tiny_qwen3_moe(mlp_only_layers=[1])
+    model.save_pretrained(tmp_path, save_original_format=False)
+    assert any("gate_up_proj" in name for name in load_file(tmp_path / "model.safetensors"))
+
+    assert_parity(model, tmp_path)
 
 
 def test_a_softcap_of_scores_is_that_of_transformers(tmp_path: Path) -> None:

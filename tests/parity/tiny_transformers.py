@@ -12,14 +12,20 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
+    Qwen3MoeConfig,
+    Qwen3MoeForCausalLM,
 )
 from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
+from transformers.models.mixtral.modeling_mixtral import MixtralRMSNorm, MixtralTopKRouter
 from transformers.models.qwen3.modeling_qwen3 import Qwen3RMSNorm
+from transformers.models.qwen3_moe.modeling_qwen3_moe import Qwen3MoeRMSNorm, Qwen3MoeTopKRouter
 
 from tests.parity.greedy_runs import GreedyRun
 
@@ -38,6 +44,7 @@ SETTINGS: dict[str, Any] = {
     "eos_token_id": 1,
     "pad_token_id": None,
 }
+_EXACT_EXPERTS = {"experts_implementation": "eager"}  # the faster ones take no float64
 
 
 def tiny_llama(**changes: Any) -> PreTrainedModel:
@@ -48,6 +55,24 @@ def tiny_llama(**changes: Any) -> PreTrainedModel:
 def tiny_qwen3(**changes: Any) -> PreTrainedModel:
     """A random dense Qwen 3."""
     return _random_model(lambda: Qwen3ForCausalLM(Qwen3Config(**SETTINGS | changes)))
+
+
+def tiny_mixtral(**changes: Any) -> PreTrainedModel:
+    """A random Mixtral of 5 experts, of which a token takes 2."""
+    ours = {"num_local_experts": 5, "num_experts_per_tok": 2, "intermediate_size": 40, **_EXACT_EXPERTS}
+    return _random_model(lambda: MixtralForCausalLM(MixtralConfig(**SETTINGS | ours | changes)))
+
+
+def tiny_qwen3_moe(**changes: Any) -> PreTrainedModel:
+    """A random Qwen 3 of 7 narrow experts, of which a token takes 3."""
+    ours = {
+        "num_experts": 7,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 36,
+        "norm_topk_prob": True,
+        **_EXACT_EXPERTS,
+    }
+    return _random_model(lambda: Qwen3MoeForCausalLM(Qwen3MoeConfig(**SETTINGS | ours | changes)))
 
 
 def tiny_gemma3(**changes: Any) -> PreTrainedModel:
@@ -71,16 +96,22 @@ def _random_model(make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
     for name, parameter in model.named_parameters():
         if "norm" in name:
             parameter.data += 0.2 * torch.randn_like(parameter)
+        if name.endswith("gate.weight"):  # of a router, which some families begin with zeros
+            parameter.data = 0.3 * torch.randn_like(parameter)
     return model
 
 
 @contextmanager
 def exact_oracles() -> Iterator[None]:
-    """Norms in the model's dtype, where transformers rounds to float32 inside whatever the model is in."""
+    """Norms and routers in the model's dtype: transformers rounds to float32 inside, whatever the model is in."""
     with (
         patch.object(LlamaRMSNorm, "forward", _norm),
         patch.object(Qwen3RMSNorm, "forward", _norm),
         patch.object(Gemma3RMSNorm, "forward", _gemma_norm),
+        patch.object(MixtralRMSNorm, "forward", _norm),
+        patch.object(Qwen3MoeRMSNorm, "forward", _norm),
+        patch.object(MixtralTopKRouter, "forward", _mixtral_routes),
+        patch.object(Qwen3MoeTopKRouter, "forward", _qwen3_routes),
     ):
         yield
 
@@ -100,10 +131,26 @@ def capped_scores(cap: float) -> Iterator[None]:
         yield
 
 
-def _norm(self: LlamaRMSNorm | Qwen3RMSNorm, hidden_states: Tensor) -> Tensor:
+def _norm(self: Any, hidden_states: Tensor) -> Tensor:
     variance = hidden_states.pow(2).mean(-1, keepdim=True)
     normed: Tensor = self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
     return normed
+
+
+def _mixtral_routes(self: MixtralTopKRouter, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _routes(self, hidden_states, renormalises=True)
+
+
+def _qwen3_routes(self: Qwen3MoeTopKRouter, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return _routes(self, hidden_states, renormalises=self.norm_topk_prob)
+
+
+def _routes(router: Any, hidden_states: Tensor, *, renormalises: bool) -> tuple[Tensor, Tensor, Tensor]:
+    logits = torch.nn.functional.linear(hidden_states.reshape(-1, router.hidden_dim), router.weight)
+    weights, expert_ids = torch.topk(logits.softmax(-1), router.top_k, dim=-1)
+    if renormalises:
+        weights = weights / weights.sum(-1, keepdim=True)
+    return logits, weights, expert_ids
 
 
 def _gemma_norm(self: Gemma3RMSNorm, x: Tensor) -> Tensor:

@@ -29,6 +29,18 @@ class StoredTensor:
             return len(self.data) // self.shape[0]
         return len(self.data) - (self.shape[0] - 1) * self.row_stride_bytes
 
+    def entry(self, index: int) -> "StoredTensor":
+        """One of the matrices of this stack of them.
+
+        Raises:
+            ValueError: it has no such matrix.
+        """
+        count, *shape = self.shape
+        if not 0 <= index < count:
+            raise ValueError(f"matrix {index} was asked for, but the stack has {count}")
+        size = len(self.data) // count
+        return replace(self, shape=tuple(shape), data=self.data[index * size : (index + 1) * size])
+
     def rows(self, part: range) -> "StoredTensor":
         """Some neighbouring rows of this matrix.
 

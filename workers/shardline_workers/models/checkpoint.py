@@ -10,6 +10,7 @@ from shardline_workers.files.safetensors_folder import SafetensorsFolder
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.gguf_config import GgufConfig
 from shardline_workers.models.hugging_face_config import HuggingFaceConfig
+from shardline_workers.weights.stacked_experts import UnstackedSource
 from shardline_workers.weights.tensor_names import NameTable
 from shardline_workers.weights.tensor_source import GgufTensorSource, SafetensorsTensorSource, TensorSource
 
@@ -38,14 +39,18 @@ def open_checkpoint(files: ModelFiles) -> Iterator[Checkpoint]:
             config = HuggingFaceConfig.read(files.path)
             family = config.family()
             with closing(SafetensorsFolder.open(files.path)) as folder:
-                yield Checkpoint(
-                    shape=config.decoder_shape(family),
-                    names=family.hugging_face.names,
-                    source=SafetensorsTensorSource(files.path, folder),
+                yield _checkpoint(
+                    config.decoder_shape(family),
+                    family.hugging_face.names,
+                    SafetensorsTensorSource(files.path, folder),
                 )
 
 
 def _gguf_checkpoint(file: GgufFile) -> Checkpoint:
     config = GgufConfig(file)
     family = config.family()
-    return Checkpoint(shape=config.decoder_shape(family), names=family.gguf.names, source=GgufTensorSource(file))
+    return _checkpoint(config.decoder_shape(family), family.gguf.names, GgufTensorSource(file))
+
+
+def _checkpoint(shape: DecoderShape, names: NameTable, source: TensorSource) -> Checkpoint:
+    return Checkpoint(shape=shape, names=names, source=UnstackedSource(source, names) if names.stacks else source)

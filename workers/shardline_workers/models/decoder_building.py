@@ -12,9 +12,9 @@ from shardline_workers.models.activations import Activations
 from shardline_workers.models.decoder import Decoder, DecoderLayer
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.decoder_weights import DecoderWeights, LayerWeights
-from shardline_workers.models.gated_mlp import GatedMlp
 from shardline_workers.models.grouped_attention import GroupedAttention, GroupedAttentionBuffers
 from shardline_workers.models.half_layer import HalfLayer
+from shardline_workers.models.mlp_building import MlpBuilder
 from shardline_workers.models.model_share import ModelShare
 from shardline_workers.models.rotary import RotarySpec, rotary_table
 
@@ -60,9 +60,6 @@ class DecoderBuilder:
         attention_buffers = GroupedAttentionBuffers.allocate(
             heads, attentions, self._kernels, max_tokens=room.max_tokens, device=self._device
         )
-        activated = self._kernels.allocate_linear_input(
-            [layer.mlp.down for layer in self._weights.layers], max_rows=room.max_tokens
-        )
 
         def attention(number: int, layer: LayerWeights) -> HalfLayer:
             return GroupedAttention(
@@ -75,24 +72,30 @@ class DecoderBuilder:
                 ranks=self._groups.tensor,
             )
 
-        def mlp(layer: LayerWeights) -> HalfLayer:
-            activation = self._shape.style.activation
-            return GatedMlp(activation=activation, weights=layer.mlp, activated=activated, ranks=self._groups.tensor)
-
         layers = tuple(
             DecoderLayer(
                 attention_norm=layer.attention_norm,
                 attention=attention(number, layer),
                 attention_delta_norm=layer.attention_delta_norm,
                 mlp_norm=layer.mlp_norm,
-                mlp=mlp(layer),
+                mlp=mlp,
                 mlp_delta_norm=layer.mlp_delta_norm,
             )
-            for number, layer in zip(self._share.layers, self._weights.layers, strict=True)
+            for number, layer, mlp in zip(self._share.layers, self._weights.layers, self._mlps(room), strict=True)
         )
         return Decoder(
             self._shape, self._weights, layers, share=self._share, groups=self._groups, activations=activations
         )
+
+    def _mlps(self, room: DecoderRoom) -> tuple[HalfLayer, ...]:
+        experts, weights = self._shape.experts, [layer.mlp for layer in self._weights.layers]
+        counts = None
+        if experts is not None:
+            counts = torch.zeros((len(weights), experts.num_experts), dtype=torch.int64, device=self._device)
+        builder = MlpBuilder(
+            self._shape, kernels=self._kernels, groups=self._groups, max_tokens=room.max_tokens, device=self._device
+        )
+        return builder.layers(weights, counts=counts)
 
     def _cache(self, room: DecoderRoom) -> KvCache:
         heads = self._share.attention_shape(self._shape.attention)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from shardline_workers.kernels.operands import AttentionShape
 from shardline_workers.models.decoder_style import DecoderStyle
+from shardline_workers.models.experts_shape import ExpertsShape, gated_shapes
 from shardline_workers.models.rotary import RotarySpec
 from shardline_workers.models.windowed_layers import WindowedLayers
 
@@ -18,7 +19,7 @@ class DecoderShape:
     family: str
     vocab_size: int  # rows of the embedding
     hidden_size: int
-    intermediate_size: int
+    intermediate_size: int  # width of a dense MLP
     num_layers: int
     attention: AttentionShape
     norm_epsilon: float
@@ -27,6 +28,7 @@ class DecoderShape:
     max_len: int  # tokens of context that the model was made for
     style: DecoderStyle = field(default_factory=DecoderStyle)
     windowed: WindowedLayers | None = None
+    experts: ExpertsShape | None = None
     norm_offset: float = 0.0  # the checkpoint has its norms less this
     embedding_scale: float = 1.0
     score_divisor: float | None = None  # scores are divided by its root; None: the head's size
@@ -88,6 +90,10 @@ class DecoderShape:
         """How many tokens a token sees in a layer, itself included; None: all."""
         return self.windowed.window if self.windowed is not None and layer in self.windowed.layers else None
 
+    def experts_of(self, layer: int) -> ExpertsShape | None:
+        """The experts of a layer; None: it has a dense MLP."""
+        return self.experts if self.experts is not None and layer in self.experts.layers else None
+
     def tensor_shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of every tensor that the decoder computes with, by the names of weights/tensor_names."""
         shapes: dict[str, tuple[int, ...]] = {
@@ -97,10 +103,10 @@ class DecoderShape:
         if not self.is_tied:
             shapes["lm_head"] = (self.vocab_size, self.hidden_size)
         for number in range(self.num_layers):
-            shapes |= {f"layers.{number}.{name}": shape for name, shape in self._layer_shapes().items()}
+            shapes |= {f"layers.{number}.{name}": shape for name, shape in self._layer_shapes(number).items()}
         return shapes
 
-    def _layer_shapes(self) -> dict[str, tuple[int, ...]]:
+    def _layer_shapes(self, number: int) -> dict[str, tuple[int, ...]]:
         kv_size = self.attention.num_kv_heads * self.attention.head_dim
         norms: dict[str, tuple[int, ...]] = {}
         if self.style.norms_heads:
@@ -114,7 +120,10 @@ class DecoderShape:
             "value": (kv_size, self.hidden_size),
             "attention_output": (self.hidden_size, self.attention.query_size),
             "mlp_norm": (self.hidden_size,),
-            "gate": (self.intermediate_size, self.hidden_size),
-            "up": (self.intermediate_size, self.hidden_size),
-            "down": (self.hidden_size, self.intermediate_size),
+            **self._mlp_shapes(number),
         }
+
+    def _mlp_shapes(self, number: int) -> dict[str, tuple[int, ...]]:
+        if (experts := self.experts_of(number)) is not None:
+            return experts.tensor_shapes(self.hidden_size)
+        return gated_shapes("", hidden_size=self.hidden_size, width=self.intermediate_size)

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 
 from shardline_workers.kernels.kernels import Kernels
-from shardline_workers.kernels.operands import HeadNorms, PackedLinear
+from shardline_workers.kernels.operands import HeadNorms, PackedExpert, PackedLinear
 from shardline_workers.models.decoder_shape import DecoderShape
+from shardline_workers.models.experts import ExpertsWeights
+from shardline_workers.models.experts_shape import ExpertsShape
 from shardline_workers.models.gated_mlp import GatedMlpWeights
 from shardline_workers.models.grouped_attention import GroupedAttentionWeights
 from shardline_workers.models.model_share import ModelShare
@@ -25,12 +27,12 @@ class LayerWeights:
     attention: GroupedAttentionWeights
     attention_delta_norm: Tensor | None  # [hidden]
     mlp_norm: Tensor  # [hidden]
-    mlp: GatedMlpWeights
+    mlp: GatedMlpWeights | ExpertsWeights
     mlp_delta_norm: Tensor | None  # [hidden]
 
     def readers(self) -> Iterator[PackedLinear]:
         """The matrices that read normed rows."""
-        yield from (self.attention.qkv, self.mlp.gate_up)
+        yield from (self.attention.qkv, self.mlp.reader)
 
     def tensors(self) -> Iterator[Tensor]:
         """All of them."""
@@ -115,13 +117,14 @@ class _ShareReader:
 
     def layer(self, number: int) -> LayerWeights:
         """A whole layer."""
+        experts = self._shape.experts_of(number)
         prefix, has_delta_norms = f"layers.{number}", self._shape.style.norms_deltas
         return LayerWeights(
             attention_norm=self.norm(f"{prefix}.attention_norm"),
             attention=self._attention(prefix),
             attention_delta_norm=self.norm(f"{prefix}.attention_delta_norm") if has_delta_norms else None,
             mlp_norm=self.norm(f"{prefix}.mlp_norm"),
-            mlp=self._mlp(prefix),
+            mlp=self._mlp(f"{prefix}.") if experts is None else self._experts(number, experts),
             mlp_delta_norm=self.norm(f"{prefix}.mlp_delta_norm") if has_delta_norms else None,
         )
 
@@ -139,9 +142,22 @@ class _ShareReader:
 
     def _mlp(self, prefix: str) -> GatedMlpWeights:
         return GatedMlpWeights(
-            gate_up=self._kernels.pack_gated(self._loadable(f"{prefix}.gate"), self._loadable(f"{prefix}.up")),
-            down=self.matrix(f"{prefix}.down"),
+            gate_up=self._kernels.pack_gated(self._loadable(f"{prefix}gate"), self._loadable(f"{prefix}up")),
+            down=self.matrix(f"{prefix}down"),
         )
 
+    def _experts(self, layer: int, shape: ExpertsShape) -> ExpertsWeights:
+        prefix = f"layers.{layer}"
+        return ExpertsWeights(
+            router=self._loader.tensor(f"{prefix}.router"),
+            router_bias=self._loader.tensor(f"{prefix}.router_bias", dtype=torch.float32) if shape.has_bias else None,
+            experts=tuple(self._expert(prefix, number) for number in self._share.experts(layer)),
+            shared=self._mlp(f"{prefix}.shared_") if shape.shared_width else None,
+        )
+
+    def _expert(self, prefix: str, number: int) -> PackedExpert:
+        mlp = self._mlp(f"{prefix}.experts.{number}.")
+        return PackedExpert(expert_id=number, gate_up=mlp.gate_up, down=mlp.down)
+
     def _loadable(self, name: str) -> LoadableMatrix:
-        return self._loader.matrix(name, self._share.part(name.rpartition(".")[2], self._shape))
+        return self._loader.matrix(name, self._share.part(name, self._shape))

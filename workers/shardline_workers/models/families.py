@@ -5,14 +5,25 @@ from types import MappingProxyType
 
 from shardline_workers.kernels.operands import Activation, RotaryPairing
 from shardline_workers.models.decoder_style import DecoderStyle
-from shardline_workers.models.family_spec import FamilySpec, GgufForm, HuggingFaceForm, Setting, WindowRule
+from shardline_workers.models.family_spec import (
+    ExpertsStyle,
+    FamilySpec,
+    GgufForm,
+    HuggingFaceForm,
+    Setting,
+    WindowRule,
+)
 from shardline_workers.weights.tensor_names import (
     GGUF_GEMMA3,
     GGUF_LLAMA,
+    GGUF_MIXTRAL,
     GGUF_QWEN3,
+    GGUF_QWEN3_MOE,
     HUGGING_FACE_GEMMA3,
     HUGGING_FACE_LLAMA,
+    HUGGING_FACE_MIXTRAL,
     HUGGING_FACE_QWEN3,
+    HUGGING_FACE_QWEN3_MOE,
 )
 
 # YaRN as everybody has it; files of models that vary it name these.
@@ -107,4 +118,66 @@ GEMMA3 = FamilySpec(
     default_theta=1e6,
 )
 
-FAMILIES = (LLAMA, QWEN3, GEMMA3)
+MIXTRAL = FamilySpec(
+    name="mixtral",
+    hugging_face=HuggingFaceForm(
+        architectures=("MixtralForCausalLM",),
+        names=HUGGING_FACE_MIXTRAL,
+        settings=MappingProxyType(
+            {
+                "hidden_act": ("silu", None),
+                "attention_bias": (False, None),
+                "sliding_window": (None,),
+                "partial_rotary_factor": (1.0, None),
+            }
+        ),
+        defaults=MappingProxyType({"max_position_embeddings": 131072, "rms_norm_eps": 1e-5}),
+    ),
+    gguf=GgufForm(
+        architectures=("llama",),
+        names=GGUF_MIXTRAL,
+        settings=MappingProxyType(
+            {"expert_shared_count": (0, None), "attention.sliding_window": (0, None), **_PLAIN_YARN}
+        ),
+        pairing=RotaryPairing.NEIGHBOURS,
+    ),
+    experts=ExpertsStyle(renormalises=True),
+    default_theta=1e6,
+)
+
+QWEN3_MOE = FamilySpec(
+    name="qwen3-moe",
+    hugging_face=HuggingFaceForm(
+        architectures=("Qwen3MoeForCausalLM",),
+        names=HUGGING_FACE_QWEN3_MOE,
+        settings=MappingProxyType(
+            {
+                "hidden_act": ("silu", None),
+                "attention_bias": (False, None),
+                "use_sliding_window": (False, None),
+                "partial_rotary_factor": (1.0, None),
+            }
+        ),
+        defaults=MappingProxyType(
+            {
+                "max_position_embeddings": 32768,
+                "moe_intermediate_size": 768,
+                "norm_topk_prob": False,
+                "num_experts_per_tok": 8,
+                "rms_norm_eps": 1e-6,
+            }
+        ),
+    ),
+    gguf=GgufForm(
+        architectures=("qwen3moe",),
+        names=GGUF_QWEN3_MOE,
+        settings=MappingProxyType(
+            {"expert_shared_count": (0, None), "attention.sliding_window": (0, None), **_PLAIN_YARN}
+        ),
+        pairing=RotaryPairing.HALVES,
+    ),
+    style=DecoderStyle(norms_heads=True),
+    experts=ExpertsStyle(renormalises=True),  # as the converter's models have it; folders say so themselves
+)
+
+FAMILIES = (LLAMA, QWEN3, GEMMA3, MIXTRAL, QWEN3_MOE)

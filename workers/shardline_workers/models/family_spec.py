@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from shardline_workers.kernels.operands import RotaryPairing
+from shardline_workers.kernels.operands import RotaryPairing, Scoring
 from shardline_workers.models.decoder_style import DecoderStyle
 from shardline_workers.weights.tensor_names import NameTable
 
@@ -17,6 +17,14 @@ class WindowRule:
 
     global_every: int  # each so many-th layer sees everything
     theta: float  # of the windowed layers; the others have the family's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpertsStyle:
+    """Layers have mixtures of experts. What the files say goes before `renormalises`."""
+
+    renormalises: bool  # a token's weights are divided by their sum
+    scoring: Scoring = Scoring.SOFTMAX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,4 +60,5 @@ class FamilySpec:
     style: DecoderStyle = field(default_factory=DecoderStyle)
     scales_embedding: bool = False  # by the root of the width
     windows: WindowRule | None = None
+    experts: ExpertsStyle | None = None
     default_theta: float = 10000.0

@@ -18,6 +18,11 @@ class GatedMlpWeights:
     gate_up: PackedLinear  # hidden → gate, up; made by `pack_gated`
     down: PackedLinear  # width → hidden
 
+    @property
+    def reader(self) -> PackedLinear:
+        """What reads the normed rows."""
+        return self.gate_up
+
     def tensors(self) -> Iterator[Tensor]:
         """All of them."""
         yield from (*self.gate_up.tensors, *self.down.tensors)

@@ -6,8 +6,9 @@ import numpy as np
 
 from shardline_workers.files.gguf_file import GgufFile
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.kernels.operands import AttentionShape
+from shardline_workers.kernels.operands import AttentionShape, RoutingRule
 from shardline_workers.models.decoder_shape import MAX_LAYERS, DecoderShape
+from shardline_workers.models.experts_shape import ExpertsShape
 from shardline_workers.models.families import FAMILIES
 from shardline_workers.models.family_spec import FamilySpec, WindowRule
 from shardline_workers.models.rotary import RotarySpec
@@ -31,10 +32,12 @@ class GgufConfig:
             ModelFileError: it is none of ours, or has a setting that its family does not support.
         """
         self._refuse_parts()
-        for family in FAMILIES:
-            if self._architecture in family.gguf.architectures:
-                self._refuse_unsupported(family)
-                return family
+        families = [family for family in FAMILIES if self._architecture in family.gguf.architectures]
+        # Two may have one architecture, one with experts and one without.
+        has_experts = bool(self._value("expert_count"))
+        for family in sorted(families, key=lambda family: (family.experts is not None) != has_experts):
+            self._refuse_unsupported(family)
+            return family
         known = ", ".join(name for family in FAMILIES for name in family.gguf.architectures)
         raise self._wrong("general.architecture", self._architecture, f"one of {known}")
 
@@ -66,6 +69,7 @@ class GgufConfig:
                 max_len=self._integer("context_length"),
                 style=family.style,
                 windowed=self._windowed(family, min(num_layers, MAX_LAYERS), head_dim),
+                experts=self._experts(family, min(num_layers, MAX_LAYERS)),
                 # Rounded to float32, as llama.cpp does it: what the weights were in is no longer known.
                 embedding_scale=float(np.sqrt(np.float32(max(0, hidden_size)))) if family.scales_embedding else 1.0,
                 score_divisor=self._score_divisor(family, hidden_size, num_heads),
@@ -100,6 +104,24 @@ class GgufConfig:
                 theta=self._number("rope.freq_base_swa", default=family.windows.theta),
                 rotary_dim=self._integer("rope.dimension_count", default=head_dim),
                 pairing=family.gguf.pairing,
+            ),
+        )
+
+    def _experts(self, family: FamilySpec, num_layers: int) -> ExpertsShape | None:
+        """A layer has them where it has a router."""
+        if family.experts is None:
+            return None
+        names = family.gguf.names
+        return ExpertsShape(
+            layers=frozenset(
+                number for number in range(num_layers) if names.theirs(f"layers.{number}.router") in self._file.tensors
+            ),
+            num_experts=self._integer("expert_count"),
+            width=self._integer("expert_feed_forward_length", default=self._integer("feed_forward_length")),
+            rule=RoutingRule(
+                num_active=self._integer("expert_used_count"),
+                scoring=family.experts.scoring,
+                renormalises=self._flag("expert_weights_norm", default=family.experts.renormalises),
             ),
         )
 
@@ -180,6 +202,12 @@ class GgufConfig:
         if not isinstance(value, int | float) or isinstance(value, bool):
             raise self._wrong(self._key(key), value, "a number")
         return float(value)
+
+    def _flag(self, key: str, *, default: bool) -> bool:
+        value = self._value(key)
+        if value is not None and not isinstance(value, bool):
+            raise self._wrong(self._key(key), value, "true or false")
+        return default if value is None else value
 
     def _value(self, key: str) -> object:
         return self._file.metadata.get(self._key(key))

@@ -13,6 +13,7 @@ from shardline_workers.kernels.operands import AttentionShape
 from shardline_workers.models.decoder_shape import MAX_LAYERS, DecoderShape
 from shardline_workers.models.families import FAMILIES
 from shardline_workers.models.family_spec import FamilySpec, WindowRule
+from shardline_workers.models.hugging_face_experts import hugging_face_experts
 from shardline_workers.models.hugging_face_rotary import HuggingFaceRotary
 from shardline_workers.models.hugging_face_words import LAYER_TYPES, REMEDY, SLIDING_ATTENTION
 from shardline_workers.models.quantised_checkpoints import refuse_quantised
@@ -98,6 +99,7 @@ class HuggingFaceConfig:
             max_len=self._integer("max_position_embeddings"),
             style=family.style,
             windowed=self._windowed(family, min(num_layers, MAX_LAYERS), rotary),
+            experts=hugging_face_experts(self._facts, family.experts, num_layers=min(num_layers, MAX_LAYERS)),
             norm_offset=family.hugging_face.norm_offset,
             embedding_scale=self._root_of(hidden_size) if family.scales_embedding else 1.0,
             score_divisor=self._facts.number("query_pre_attn_scalar"),

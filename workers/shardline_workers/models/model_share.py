@@ -1,9 +1,13 @@
 """What of a model one rank has. Pure."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from shardline_workers.kernels.operands import AttentionShape
 from shardline_workers.models.decoder_shape import DecoderShape
+from shardline_workers.models.experts_shape import ExpertsShape
+from shardline_workers.parallel.expert_placement import ExpertPlacement, PlacementWish, place_experts
 from shardline_workers.parallel.head_split import HeadShard, split_heads
 from shardline_workers.parallel.rank_position import RankPosition
 from shardline_workers.parallel.unit_spans import unit_spans
@@ -21,6 +25,8 @@ class ModelShare:
     layers: range
     heads: HeadShard
     vocabularies: tuple[range, ...]  # token ids of each tensor-parallel rank: rows of embedding and head
+    # Of each of its layers that has experts.
+    placements: Mapping[int, ExpertPlacement] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def is_whole(self) -> bool:
@@ -48,13 +54,31 @@ class ModelShare:
         """
         return unit_spans(width, self.position.plan.tp, unit=BLOCK_INPUTS)[self.position.place]
 
+    def experts(self, layer: int) -> tuple[int, ...]:
+        """Its experts in a layer that has some, in ascending order."""
+        return self.placements[layer].part_experts[self.position.expert_part]
+
     def part(self, name: str, shape: DecoderShape) -> MatrixPart | None:
-        """Its part of a matrix, by the last part of its name (see tensor_names); None: all of it."""
+        """Its part of one of its matrices, by our name (see tensor_names); None: all of it."""
         if self.position.plan.tp == 1:
             return None
+        if shape.experts is not None and ".experts." in name:
+            return self._expert_part(name, shape.experts)
+        kind = name.rpartition(".")[2]
+        if shape.experts is not None and kind.startswith("shared_"):
+            return _gated_part(kind.removeprefix("shared_"), self.width_span(shape.experts.shared_width))
+        return _gated_part(kind, self.width_span(shape.intermediate_size)) or self._other_part(kind, shape)
+
+    def _expert_part(self, name: str, shape: ExpertsShape) -> MatrixPart | None:
+        plan = self.position.plan
+        if plan.expert_tp == 1:
+            return None
+        spans = unit_spans(shape.width, plan.expert_tp, unit=BLOCK_INPUTS)
+        return _gated_part(name.rpartition(".")[2], spans[self.position.place % plan.expert_tp])
+
+    def _other_part(self, kind: str, shape: DecoderShape) -> MatrixPart | None:
         size = shape.attention.head_dim
         queries, keys = _times(self.heads.query_heads, size), _times(self.heads.kv_heads, size)
-        width = self.width_span(shape.intermediate_size)
         parts = {
             "embedding": MatrixPart(SplitAxis.OUTPUTS, self.vocabulary),
             "lm_head": MatrixPart(SplitAxis.OUTPUTS, self.vocabulary),
@@ -62,15 +86,14 @@ class ModelShare:
             "key": MatrixPart(SplitAxis.OUTPUTS, keys),
             "value": MatrixPart(SplitAxis.OUTPUTS, keys),
             "attention_output": MatrixPart(SplitAxis.INPUTS, queries),
-            "gate": MatrixPart(SplitAxis.OUTPUTS, width),
-            "up": MatrixPart(SplitAxis.OUTPUTS, width),
-            "down": MatrixPart(SplitAxis.INPUTS, width),
         }
-        return parts.get(name)
+        return parts.get(kind)
 
 
-def share_of(shape: DecoderShape, position: RankPosition, layers: range) -> ModelShare:
-    """The share of a rank whose stage has these layers.
+def share_of(
+    shape: DecoderShape, position: RankPosition, layers: range, *, wish: PlacementWish | None = None
+) -> ModelShare:
+    """The share of a rank whose stage has these layers. Experts are dealt out as is wished.
 
     Raises:
         ValueError: the model cannot be dealt to so many ranks.
@@ -83,7 +106,32 @@ def share_of(shape: DecoderShape, position: RankPosition, layers: range) -> Mode
             position.place
         ],
         vocabularies=unit_spans(shape.vocab_size, plan.tp, unit=TILE_OUTPUTS),
+        placements=MappingProxyType(_placements(shape, layers, plan.ep, wish or PlacementWish())),
     )
+
+
+def _placements(shape: DecoderShape, layers: range, num_parts: int, wish: PlacementWish) -> dict[int, ExpertPlacement]:
+    if shape.experts is None:
+        if num_parts > 1 or wish.num_redundant:
+            raise ValueError(
+                f"ep is {num_parts} with {wish.num_redundant} redundant copies of experts, but a {shape.family} model "
+                "has no experts: take ep of 1 and no copies"
+            )
+        return {}
+    return {
+        layer: place_experts(
+            shape.experts.num_experts, num_parts, loads=wish.loads_of(layer), num_redundant=wish.num_redundant
+        )
+        for layer in layers
+        if shape.experts_of(layer) is not None
+    }
+
+
+def _gated_part(kind: str, width: range) -> MatrixPart | None:
+    """A part of an MLP with a gate; None: it is another matrix."""
+    if kind in ("gate", "up"):
+        return MatrixPart(SplitAxis.OUTPUTS, width)
+    return MatrixPart(SplitAxis.INPUTS, width) if kind == "down" else None
 
 
 def _times(span: range, size: int) -> range:

@@ -46,6 +46,11 @@ class RankPosition:
         return tuple(range(self.stage * size, (self.stage + 1) * size))
 
     @property
+    def expert_part(self) -> int:
+        """Which part of the experts it has."""
+        return self.plan.expert_part(group=self.group, place=self.place)
+
+    @property
     def previous_rank(self) -> int | None:
         """Whose activations come here; None in the first stage."""
         return None if self.is_first_stage else self.rank - self.plan.tp * self.plan.dp
@@ -73,5 +78,5 @@ class RankPosition:
     @property
     def name(self) -> str:
         """For keys of caches, with the plan: equal names mean equal parts of equal files, whichever the group."""
-        part = f"-ep{self.plan.expert_part(group=self.group, place=self.place)}of{self.plan.ep}"
+        part = f"-ep{self.expert_part}of{self.plan.ep}"
         return f"tp{self.place}of{self.plan.tp}-pp{self.stage}of{self.plan.pp}{part if self.plan.ep > 1 else ''}"

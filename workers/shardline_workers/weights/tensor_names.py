@@ -5,12 +5,18 @@ layers.N.attention_norm   layers.N.query   layers.N.key   layers.N.value   layer
 layers.N.mlp_norm         layers.N.gate    layers.N.up    layers.N.down
 layers.N.query_norm       layers.N.key_norm              where heads are normed
 layers.N.attention_delta_norm   layers.N.mlp_delta_norm  where what a half layer gives is normed
+layers.N.router   layers.N.router_bias   layers.N.experts.E.gate   …up   …down   in a mixture of experts
+layers.N.shared_gate   layers.N.shared_up   layers.N.shared_down   beside one, for every token
+
+In tables, # stands for the number of an expert.
 """
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+
+_EXPERT_NUMBER = re.compile(r"(?<=[.\[])(0|[1-9]\d*)(?=[.\]])")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,20 +27,32 @@ class NameTable:
     layer_prefix: str
     layer_rests: Mapping[str, str]
     ignored_rests: frozenset[str] = frozenset()  # rests that hold nothing that a model needs
+    # Rests of tensors that hold all experts of a layer → what an expert's rows are. See `UnstackedSource`.
+    stacks: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
 
     def ours(self, name: str) -> str | None:
         """Our name of a checkpoint's tensor; None where it has none."""
         if name in self.singles:
             return self.singles[name]
         number, rest = self._split(name)
-        return f"layers.{number}.{self.layer_rests[rest]}" if rest in self.layer_rests else None
+        if rest in self.layer_rests:
+            return f"layers.{number}.{self.layer_rests[rest]}"
+        if (expert := _EXPERT_NUMBER.search(rest)) is None:
+            return None
+        ours = self.layer_rests.get(_EXPERT_NUMBER.sub("#", rest, count=1))
+        return None if ours is None else f"layers.{number}.{ours.replace('#', expert[0])}"
 
     def theirs(self, name: str) -> str:
         """The checkpoint's name of our tensor. KeyError for one that is none of ours."""
-        if match := re.fullmatch(r"layers\.(\d+)\.(\w+)", name):
+        if match := re.fullmatch(r"layers\.(\d+)\.(?:(\w+)|experts\.(\d+)\.(\w+))", name):
             rests = {ours: theirs for theirs, ours in self.layer_rests.items()}
-            return f"{self.layer_prefix}{match[1]}.{rests[match[2]]}"
+            rest = rests[match[2] or f"experts.#.{match[4]}"]
+            return f"{self.layer_prefix}{match[1]}.{rest.replace('#', match[3] or '')}"
         return {ours: theirs for theirs, ours in self.singles.items()}[name]
+
+    def stack_parts(self, name: str) -> tuple[str, ...] | None:
+        """What the rows of an expert are in a tensor that holds all of a layer; None for any other tensor."""
+        return self.stacks.get(self._split(name)[1])
 
     def is_ignored(self, name: str) -> bool:
         """Whether a tensor may be there without being read."""
@@ -48,6 +66,14 @@ class NameTable:
 def _with_rests(table: NameTable, rests: Mapping[str, str]) -> NameTable:
     """The same table where layers have more tensors, or others of the same names."""
     return replace(table, layer_rests=MappingProxyType({**table.layer_rests, **rests}))
+
+
+def _with_stacks(table: NameTable, stacks: Mapping[str, tuple[str, ...]]) -> NameTable:
+    """The same table where layers have tensors that hold all their experts."""
+    rests = {f"{rest}[#].{part}": f"experts.#.{part}" for rest, parts in stacks.items() for part in parts}
+    # Before the others: what is missing is told by the name that comes last.
+    rests_of_all = MappingProxyType({**rests, **table.layer_rests})
+    return replace(table, layer_rests=rests_of_all, stacks=MappingProxyType({**table.stacks, **stacks}))
 
 
 HUGGING_FACE_LLAMA = NameTable(
@@ -115,3 +141,45 @@ HUGGING_FACE_GEMMA3 = _with_rests(
 GGUF_GEMMA3 = _with_rests(
     GGUF_QWEN3, {"post_attention_norm.weight": "attention_delta_norm", "post_ffw_norm.weight": "mlp_delta_norm"}
 )
+
+_HUGGING_FACE_STACKS: Mapping[str, tuple[str, ...]] = {
+    "mlp.experts.gate_up_proj": ("gate", "up"),
+    "mlp.experts.down_proj": ("down",),
+}
+
+HUGGING_FACE_MIXTRAL = _with_stacks(
+    _with_rests(
+        HUGGING_FACE_LLAMA,
+        {
+            "mlp.gate.weight": "router",
+            "block_sparse_moe.gate.weight": "router",
+            "block_sparse_moe.experts.#.w1.weight": "experts.#.gate",
+            "block_sparse_moe.experts.#.w3.weight": "experts.#.up",
+            "block_sparse_moe.experts.#.w2.weight": "experts.#.down",
+        },
+    ),
+    _HUGGING_FACE_STACKS,
+)
+
+HUGGING_FACE_QWEN3_MOE = _with_stacks(
+    _with_rests(
+        HUGGING_FACE_QWEN3,
+        {
+            "mlp.gate.weight": "router",
+            "mlp.experts.#.gate_proj.weight": "experts.#.gate",
+            "mlp.experts.#.up_proj.weight": "experts.#.up",
+            "mlp.experts.#.down_proj.weight": "experts.#.down",
+        },
+    ),
+    _HUGGING_FACE_STACKS,
+)
+
+_GGUF_STACKS: Mapping[str, tuple[str, ...]] = {
+    "ffn_gate_exps.weight": ("gate",),
+    "ffn_up_exps.weight": ("up",),
+    "ffn_down_exps.weight": ("down",),
+}
+
+GGUF_MIXTRAL = _with_stacks(_with_rests(GGUF_LLAMA, {"ffn_gate_inp.weight": "router"}), _GGUF_STACKS)
+
+GGUF_QWEN3_MOE = _with_stacks(_with_rests(GGUF_QWEN3, {"ffn_gate_inp.weight": "router"}), _GGUF_STACKS)
