@@ -202,7 +202,7 @@ class NativeKernels:
 
     def record(self, calls: Callable[[Operations], None]) -> NativeProgram:
         """See `Kernels.record`."""
-        recorder = NativeRecorder()
+        recorder = NativeRecorder(self._library)
         calls(recorder)
         return NativeProgram(self._library, self._pool, recorder.recording(), isa=self._isa)
 

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from shardline_workers.communicator import Communicator
 from shardline_workers.kernels import native_api as api
+from shardline_workers.kernels.native_experts import ExpertRecorder
+from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.kernels.native_weights import Segment, panel_kind, segments
 from shardline_workers.kernels.operands import (
     Activation,
@@ -44,7 +46,13 @@ class Recording:
 class NativeRecorder:
     """Implements `Operations`: nothing is computed, every call is written down."""
 
-    def __init__(self) -> None:
+    def __init__(self, library: NativeLibrary) -> None:
+        """Nothing is written down yet.
+
+        Args:
+            library: knows the sizes of buffers between operations.
+        """
+        self._experts = ExpertRecorder(library, self._address)
         self._ops: list[api.Op] = []
         self._kept: list[object] = []
         self._step: StepBuffers | None = None
@@ -141,8 +149,9 @@ class NativeRecorder:
         counts: Tensor | None = None,
         step: StepBuffers,
     ) -> None:
-        """See `Operations.route`. Raises ValueError: native code does not know it."""
-        raise ValueError("native kernels cannot compute mixtures of experts yet: take the reference kernels")
+        """See `Operations.route`."""
+        route = self._experts.route(routes, x, router, bias=bias, rule=rule, counts=counts)
+        self._add(step, api.OpKind.ROUTE, Rows.TOKENS, route=route)
 
     def experts(
         self,
@@ -154,8 +163,10 @@ class NativeRecorder:
         activation: Activation,
         step: StepBuffers,
     ) -> None:
-        """See `Operations.experts`. Raises ValueError: native code does not know it."""
-        raise ValueError("native kernels cannot compute mixtures of experts yet: take the reference kernels")
+        """See `Operations.experts`: rows by expert, then their products."""
+        products = self._experts.experts(delta, routes, experts, activation=_ACTIVATIONS[activation])
+        self._add(step, api.OpKind.DEAL_ROWS, Rows.TOKENS, deal_rows=self._experts.deal(x, routes, experts))
+        self._add(step, api.OpKind.EXPERTS, Rows.TOKENS, experts=products)
 
     def rotate_and_store(
         self,

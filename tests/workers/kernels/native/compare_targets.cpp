@@ -173,6 +173,55 @@ Result attention(const Target &target, int variant) {
     return result;
 }
 
+// Tokens of every kind of row are routed, then the odd experts compute what they get.
+Result mixture(const Target &target, int format) {
+    constexpr int HIDDEN = 100, WIDTH = 48, ROWS = 41, EXPERTS = 12, ACTIVE = 3, HERE = EXPERTS / 2;
+    Values x(ROWS * HIDDEN, 15);
+    spoil(x, ROWS, HIDDEN);
+    const Values router(EXPERTS * HIDDEN, 16), bias(EXPERTS, 17);
+    const Matrix gate_up(format, 2 * WIDTH, HIDDEN, 18), down(format, HIDDEN, WIDTH, 19);
+    const Buffer<float> logits(ROWS * EXPERTS), weights(ROWS * ACTIVE), dealt_weights(ROWS * ACTIVE),
+        delta(ROWS * HIDDEN);
+    const Buffer<int32_t> ids(ROWS * ACTIVE), num_rows(1), numbers(EXPERTS), starts(HERE + 1), rows(ROWS * ACTIVE),
+        places(ROWS * ACTIVE), active(HERE), num_active(1);
+    const Buffer<int64_t> counts(EXPERTS);
+    const Panels inputs(panel_kind(format), ROWS * ACTIVE, HIDDEN), activated(panel_kind(format), ROWS * ACTIVE, WIDTH);
+    for (int id = 0; id < EXPERTS; id++) numbers[id] = id % 2 ? id / 2 : -1;
+    const std::vector<sl_expert> experts(HERE, {gate_up.weight, down.weight});
+    const sl_routes routes{ids.data(), weights.data(), num_rows.data(), ROWS, ACTIVE};
+    const sl_dealt_rows dealt{starts.data(), rows.data(),   dealt_weights.data(),
+                              places.data(), active.data(), num_active.data(),
+                              inputs.panels, HERE,          0};
+    Result result;
+    for (int scoring : {SL_SOFTMAX, SL_SIGMOID}) {
+        std::vector<sl_op> ops{op_of(SL_OP_ROUTE), op_of(SL_OP_DEAL_ROWS), op_of(SL_OP_EXPERTS)};
+        ops[0].route = {x.data(),
+                        HIDDEN,
+                        router.data(),
+                        bias.data(),
+                        logits.data(),
+                        counts.data(),
+                        routes,
+                        HIDDEN,
+                        EXPERTS,
+                        scoring,
+                        1,
+                        4,
+                        2,
+                        2.5f,
+                        0};
+        ops[1].deal_rows = {x.data(), HIDDEN, routes, numbers.data(), dealt, EXPERTS, 0};
+        ops[2].experts = {routes, dealt, experts.data(), activated.panels, delta.data(), HIDDEN, SL_SILU, 0};
+        run(target, ops, Batch(ROWS));
+        result.add(logits);
+        result.add(weights);
+        result.add(ids);
+        result.add(counts);
+        result.add(delta);
+    }
+    return result;
+}
+
 Result choice(const Target &target, int) {
     constexpr int VOCABULARY = 1003, ROWS = 6, TOP = 5;
     const Values logits(ROWS * VOCABULARY, 13);
@@ -233,6 +282,7 @@ std::vector<Case> all_cases() {
         cases.push_back({"linear " + name, linear, format, format != SL_BF16});
         cases.push_back({"gated linear " + name, gated_linear, format, false});
         cases.push_back({"embedding " + name, embedding, format});
+        cases.push_back({"mixture of experts " + name, mixture, format, format != SL_BF16});
     }
     for (int kind : {SL_INT8, SL_PAIRS}) {
         cases.push_back({"norm and gather, panels " + std::to_string(kind), norm, kind, false});
@@ -243,12 +293,12 @@ std::vector<Case> all_cases() {
         const std::string cache = variant / NUM_HEADS % SL_KV_FORMAT_COUNT ? "int8" : "bf16";
         const std::string rule = variant / NUM_HEADS / SL_KV_FORMAT_COUNT ? ", window, cap and sinks" : "";
         const bool on_amx = variant / NUM_HEADS % SL_KV_FORMAT_COUNT != SL_KV_BF16;
-        cases.push_back({"rotation and attention, heads of " + heads + ", " + cache + rule, attention, variant, on_amx});
+        cases.push_back(
+            {"rotation and attention, heads of " + heads + ", " + cache + rule, attention, variant, on_amx});
     }
     cases.push_back({"choice", choice, 0});
     return cases;
 }
-
 
 int compare(const Case &one, sl_pool *pool) {
     const Result expected = one.compute({SL_ISA_PORTABLE, 1, pool}, one.variant);

@@ -47,7 +47,8 @@ int check_expert(const Check &c, const sl_expert &expert) {
     if (int s = c.want(expert.gate_up.num_outputs == 2 * TILE * num_tiles(e.activated.num_inputs),
                        "gate and up have not 32 · ceil(width / 16) outputs"))
         return s;
-    return c.want(expert.down.num_outputs == e.experts[0].down.num_outputs, "experts have different numbers of outputs");
+    return c.want(expert.down.num_outputs == e.experts[0].down.num_outputs,
+                  "experts have different numbers of outputs");
 }
 
 }  // namespace

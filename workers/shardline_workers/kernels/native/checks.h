@@ -11,7 +11,7 @@ struct StepNeeds {
     int64_t max_len = INT64_MAX;     // of the shortest table of angles: bound of positions
     int64_t num_blocks = INT64_MAX;  // of the smallest cache
     int32_t block_size = 0;
-    int64_t routed_tokens = INT64_MAX;  // that the smallest routes have room for
+    int64_t routed_tokens = INT64_MAX;    // that the smallest routes have room for
     const sl_choice *choice = nullptr;    // any of the choices, whose rows are checked; all have the same buffers
     const sl_choice *adjusted = nullptr;  // likewise, of those that adjust logits
     const sl_choice *given = nullptr;     // and of those that take given tokens

@@ -6,8 +6,8 @@ namespace shardline {
 namespace {
 
 constexpr double OPS_PER_NS = 300, BYTES_PER_NS = 15;  // of one thread, about
-constexpr int GATED_TILES = 4, DOWN_TILES = 2;          // that are computed at once at least, see linear.h
-constexpr int ROUTED_ROWS = 4, ROUTED_EXPERTS = 16;     // whose logits are computed at once, see route.h
+constexpr int GATED_TILES = 4, DOWN_TILES = 2;         // that are computed at once at least, see linear.h
+constexpr int ROUTED_ROWS = 4, ROUTED_EXPERTS = 16;    // whose logits are computed at once, see route.h
 
 // Nanoseconds of some tiles of a weight times some rows.
 inline int64_t product_ns(const sl_weight &weight, int64_t tiles, int64_t num_rows) {
@@ -32,8 +32,7 @@ inline int64_t gated_unit_ns(const sl_experts &e, int expert) {
 // Of all gated products.
 inline int64_t gated_ns(const sl_experts &e) {
     int64_t total = 0;
-    for (int i = 0; i < *e.dealt.num_active; i++)
-        total += num_gated_units(e) * gated_unit_ns(e, e.dealt.active[i]);
+    for (int i = 0; i < *e.dealt.num_active; i++) total += num_gated_units(e) * gated_unit_ns(e, e.dealt.active[i]);
     return total;
 }
 
