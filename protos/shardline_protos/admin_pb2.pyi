@@ -11,7 +11,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class EngineOptions(_message.Message):
-    __slots__ = ("engine", "device", "dtype", "kernels", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_tokens", "kv_cache_dtype", "block_size", "enable_prefix_caching", "chat_template", "generation_config", "simulated_tokens", "simulated_step_s", "simulated_replay_text")
+    __slots__ = ("engine", "device", "dtype", "kernels", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_tokens", "kv_cache_dtype", "block_size", "enable_prefix_caching", "chat_template", "generation_config", "simulated_tokens", "simulated_step_s", "simulated_replay_text", "tensor_parallel_size", "pipeline_parallel_size", "expert_parallel_size", "data_parallel_size", "enable_expert_parallel", "rank_resource", "replan")
     ENGINE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,13 @@ class EngineOptions(_message.Message):
     SIMULATED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     SIMULATED_STEP_S_FIELD_NUMBER: _ClassVar[int]
     SIMULATED_REPLAY_TEXT_FIELD_NUMBER: _ClassVar[int]
+    TENSOR_PARALLEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PIPELINE_PARALLEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    EXPERT_PARALLEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    DATA_PARALLEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    ENABLE_EXPERT_PARALLEL_FIELD_NUMBER: _ClassVar[int]
+    RANK_RESOURCE_FIELD_NUMBER: _ClassVar[int]
+    REPLAN_FIELD_NUMBER: _ClassVar[int]
     engine: str
     device: str
     dtype: str
@@ -44,7 +51,14 @@ class EngineOptions(_message.Message):
     simulated_tokens: str
     simulated_step_s: float
     simulated_replay_text: str
-    def __init__(self, engine: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., kernels: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_tokens: _Optional[int] = ..., kv_cache_dtype: _Optional[str] = ..., block_size: _Optional[int] = ..., enable_prefix_caching: _Optional[bool] = ..., chat_template: _Optional[str] = ..., generation_config: _Optional[str] = ..., simulated_tokens: _Optional[str] = ..., simulated_step_s: _Optional[float] = ..., simulated_replay_text: _Optional[str] = ...) -> None: ...
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    expert_parallel_size: int
+    data_parallel_size: int
+    enable_expert_parallel: bool
+    rank_resource: str
+    replan: bool
+    def __init__(self, engine: _Optional[str] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., kernels: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_tokens: _Optional[int] = ..., kv_cache_dtype: _Optional[str] = ..., block_size: _Optional[int] = ..., enable_prefix_caching: _Optional[bool] = ..., chat_template: _Optional[str] = ..., generation_config: _Optional[str] = ..., simulated_tokens: _Optional[str] = ..., simulated_step_s: _Optional[float] = ..., simulated_replay_text: _Optional[str] = ..., tensor_parallel_size: _Optional[int] = ..., pipeline_parallel_size: _Optional[int] = ..., expert_parallel_size: _Optional[int] = ..., data_parallel_size: _Optional[int] = ..., enable_expert_parallel: _Optional[bool] = ..., rank_resource: _Optional[str] = ..., replan: _Optional[bool] = ...) -> None: ...
 
 class ApplyDeploymentRequest(_message.Message):
     __slots__ = ("name", "model", "replicas", "options")

@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.planning.model_size import ModelSize
 
 DEFAULT_CLUSTER = "default"
 MOST_REPLICAS = 1024
@@ -30,6 +31,14 @@ class EngineOptions:
     enable_prefix_caching: bool = True
     chat_template: str | None = None
     generation_config: str = "auto"  # auto, none: whether the model's own sampling defaults count
+    # The shape of a replica (see ParallelPlan). None means auto: the smallest that fits.
+    tensor_parallel_size: int | None = 1
+    pipeline_parallel_size: int | None = 1
+    expert_parallel_size: int | None = 1
+    data_parallel_size: int | None = 1
+    enable_expert_parallel: bool = False  # deal experts over all ranks of a stage
+    rank_resource: str | None = None  # of Ray, of which each rank takes 1; "" takes none; None: GPU, on a CPU none
+    replan: bool = True  # run in a smaller shape while GPUs are missing
     # The simulated engine's; ignored by others.
     simulated_tokens: str = "same"  # same, per-incarnation, replay
     simulated_step_s: float = 0.02
@@ -47,6 +56,7 @@ class FormerLane:
     num_replicas: int
     options: EngineOptions
     until_ms: int  # since 1970
+    size: ModelSize | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +72,7 @@ class Deployment:
     options: EngineOptions = field(default_factory=EngineOptions)
     cluster: str = DEFAULT_CLUSTER  # whose controller keeps its replicas
     former_lanes: tuple[FormerLane, ...] = ()  # the latest first
+    size: ModelSize | None = None  # of a model that may need several ranks; None: one rank, or no model
 
     def __post_init__(self) -> None:
         if not self.name or len(self.name) > LONGEST_NAME or not self.name.isprintable():
@@ -91,6 +102,7 @@ class Deployment:
             max_model_len=former.max_model_len,
             num_replicas=former.num_replicas,
             options=former.options,
+            size=former.size,
             former_lanes=(),
         )
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.asked_shape import is_one_rank, refuse_impossible_shape
 from shardline_cluster.fleet.deployment import DEFAULT_CLUSTER, Deployment, EngineOptions
 from shardline_cluster.fleet.engine_bounds import SIMULATED, cache_tokens
+from shardline_cluster.planning.model_size import ModelSize, size_files
 from shardline_workers.files.hub_source import HUB_PREFIX, parse_hub_source
 from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_file_error import ModelFileError
@@ -45,7 +47,7 @@ def plan_deployment(wanted: WantedModel, *, cache_folder: Path, say: Callable[[s
         ConfigurationError: the model cannot be served; the text says why.
     """
     try:
-        model, text = _text_model(wanted, cache_folder=cache_folder, say=say)
+        model, text, size = _read_model(wanted, cache_folder=cache_folder, say=say)
     except (ModelFileError, ChatTemplateError) as error:
         raise ConfigurationError(str(error)) from error
     return Deployment(
@@ -57,6 +59,7 @@ def plan_deployment(wanted: WantedModel, *, cache_folder: Path, say: Callable[[s
         num_replicas=wanted.num_replicas,
         options=wanted.engine,
         cluster=wanted.cluster,
+        size=size,
     )
 
 
@@ -129,14 +132,19 @@ def _longest_kept(engine: EngineOptions, text: TextModel) -> int:
     return longest
 
 
-def _text_model(wanted: WantedModel, *, cache_folder: Path, say: Callable[[str], None]) -> tuple[str, TextModel]:
-    """Where replicas find the model, and its text side."""
+def _read_model(
+    wanted: WantedModel, *, cache_folder: Path, say: Callable[[str], None]
+) -> tuple[str, TextModel, ModelSize | None]:
+    """Where replicas find the model, its text side, and its size where that decides about the shape of replicas."""
     engine = wanted.engine
     if engine.engine == SIMULATED:
-        return SIMULATED, simulated_text_model(engine.max_model_len or DEFAULT_SIMULATED_LEN)
+        return SIMULATED, simulated_text_model(engine.max_model_len or DEFAULT_SIMULATED_LEN), None
     fetching = Fetching(offline=wanted.offline, bars=sys.stderr is not None and sys.stderr.isatty())
     files = resolve_model(wanted.model, cache_folder=cache_folder, report=say, fetching=fetching)
     _refuse_quantised(files)
+    size = None if is_one_rank(engine) else size_files(files)
+    if size is not None:
+        refuse_impossible_shape(engine, size.shape)
     text = load_text_model(
         files,
         name=wanted.name,
@@ -145,4 +153,4 @@ def _text_model(wanted: WantedModel, *, cache_folder: Path, say: Callable[[str],
     )
     if told := told_defaults(text.defaults):
         say(f"sampling defaults of the model: {', '.join(f'{name} {value:g}' for name, value in told.items())}")
-    return files.pinned, text
+    return files.pinned, text, size

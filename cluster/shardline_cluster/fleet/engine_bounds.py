@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from types import MappingProxyType
 
 from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_workers.parallel.parallel_plan import possible_ep
 
 SIMULATED = "simulated"
 LONGEST_TEXT_BYTES = 1 << 20  # of a chat template or a text to be replayed: they lie in Redis
 _DEVICE = re.compile(r"cpu|cuda(:\d+)?")
 DEVICES = "cpu, cuda, or cuda:N for one GPU of several"
+_RESOURCE = re.compile(r"[A-Za-z0-9_.:-]{0,64}")
 _MOST = 2**31
+MOST_RANKS = 4096
 LEAST_BLOCK_TOKENS = 32  # of any kernels' own choice
 
 
@@ -41,6 +44,10 @@ NUMBERS: Mapping[str, NumberBounds] = MappingProxyType(
         "max_num_batched_tokens": NumberBounds(1, _MOST),
         "kv_cache_tokens": NumberBounds(1, _MOST),
         "block_size": NumberBounds(1, _MOST),
+        "tensor_parallel_size": NumberBounds(1, MOST_RANKS),
+        "pipeline_parallel_size": NumberBounds(1, MOST_RANKS),
+        "expert_parallel_size": NumberBounds(1, MOST_RANKS),
+        "data_parallel_size": NumberBounds(1, MOST_RANKS),
         "simulated_step_s": NumberBounds(0, 3_600, whole=False),
     }
 )
@@ -78,6 +85,10 @@ def _out_of_bounds(options: EngineOptions) -> Iterator[WrongOption]:
             yield WrongOption(name, f"has {length} bytes, but may have at most {LONGEST_TEXT_BYTES}")
     if not _DEVICE.fullmatch(options.device):
         yield WrongOption("device", f"is {options.device[:80]!r}, but must be {DEVICES}")
+    resource = options.rank_resource or ""
+    if not _RESOURCE.fullmatch(resource):
+        what = "but must have at most 64 letters, digits, dots, colons, dashes and underscores"
+        yield WrongOption("rank_resource", f"is {resource[:80]!r}, {what}")
 
 
 def cache_tokens(options: EngineOptions) -> int | None:
@@ -98,7 +109,22 @@ def _contradictions(options: EngineOptions) -> Iterator[WrongOption]:
     if batched is not None and batched < sequences:
         remedy = "a step must hold a token of each running sequence; raise the first, or lower the second"
         yield WrongOption("max_num_batched_tokens", f"is {batched}, less than max_num_seqs = {sequences}: {remedy}")
+    yield from _shape_contradictions(options)
     yield from _simulated_contradictions(options)
+
+
+def _shape_contradictions(options: EngineOptions) -> Iterator[WrongOption]:
+    tp, dp, ep = options.tensor_parallel_size, options.data_parallel_size, options.expert_parallel_size
+    if options.enable_expert_parallel and ep not in (None, 1, (tp or 1) * (dp or 1)):
+        remedy = "it makes expert_parallel_size tensor_parallel_size * data_parallel_size; leave one of them out"
+        yield WrongOption("enable_expert_parallel", f"is true, but expert_parallel_size is {ep}: {remedy}")
+    elif tp is not None and dp is not None and ep is not None and ep not in possible_ep(tp=tp, dp=dp):
+        allowed = ", ".join(map(str, possible_ep(tp=tp, dp=dp)))
+        bound = f"with tensor_parallel_size {tp} and data_parallel_size {dp} it must be one of {allowed}"
+        yield WrongOption("expert_parallel_size", f"is {ep}, but {bound}")
+    if options.device.startswith("cuda:") and (tp, options.pipeline_parallel_size, dp) != (1, 1, 1):
+        remedy = "ranks take a GPU each; say cuda"
+        yield WrongOption("device", f"is {options.device}, but the replica has several ranks: {remedy}")
 
 
 def _simulated_contradictions(options: EngineOptions) -> Iterator[WrongOption]:

@@ -1,8 +1,8 @@
 """Frozen dataclasses to JSON and back: how specs, deployments and statuses travel and lie in Redis.
 
-Knows dataclasses, enums, tuples, lists, frozen sets, string-keyed dicts, optional and plain values. An unknown field is
-an error: it means that two versions meet that should not. Errors name the field and never repeat a value: it may hold a
-password.
+Knows dataclasses and unions of them, enums, tuples, lists, frozen sets, string-keyed dicts, optional and plain values.
+An unknown field is an error: it means that two versions meet that should not. Errors name the field and never repeat a
+value: it may hold a password.
 """
 
 import dataclasses
@@ -58,8 +58,7 @@ def _build(kind: Any, value: Any, path: str) -> Any:
         return _build_dataclass(kind, _checked(dict, value, path), path)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, types.UnionType):
-        inner = next(a for a in arguments if a is not type(None))
-        return None if value is None else _build(inner, value, path)
+        return None if value is None else _build(_member(arguments, value), value, path)
     if origin in (tuple, list, frozenset):
         return _build_sequence(origin, arguments, _checked(list, value, path), path)
     if origin is dict:
@@ -67,6 +66,13 @@ def _build(kind: Any, value: Any, path: str) -> Any:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return _build_enum(kind, value, path)
     return _checked(kind, value, path)
+
+
+def _member(arguments: tuple[Any, ...], value: Any) -> Any:
+    """Of a union, the dataclass whose fields a value has; the first member where none is one."""
+    members = [a for a in arguments if a is not type(None)]
+    names = set(value) if isinstance(value, dict) else set()
+    return next((a for a in members if dataclasses.is_dataclass(a) and names == set(get_type_hints(a))), members[0])
 
 
 def _build_dataclass(kind: type, value: dict[str, Any], path: str) -> Any:

@@ -61,5 +61,6 @@ def _left(before: Deployment, now_ms: int) -> FormerLane:
         max_model_len=before.max_model_len,
         num_replicas=max(1, before.num_replicas),  # what waits there ends, even where nothing ran
         options=before.options,
+        size=before.size,
         until_ms=now_ms + FORMER_LANE_MS,
     )

@@ -11,12 +11,12 @@ from shardline_cluster.planning.gang_placement import Bundle, place_replicas
 from shardline_cluster.planning.gpu_models import GpuModel
 from shardline_cluster.planning.gpu_nodes import GpuNode
 from shardline_cluster.planning.model_needs import ModelNeeds
-from shardline_cluster.planning.rank_share import WIDTH_UNIT
 from shardline_cluster.planning.roofline import Roofline, roofline
+from shardline_cluster.planning.shape_limits import shape_refusal
 from shardline_cluster.planning.stage_memory import RUNTIME_BYTES, StageMemory, mean_stage_bytes, stage_memories
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.parallel.parallel_plan import ParallelPlan
-from shardline_workers.sizing.model_shape import LatentAttention, ModelShape
+from shardline_workers.sizing.model_shape import LatentAttention
 from shardline_workers.sizing.stored_bytes import weights_bytes
 
 
@@ -97,26 +97,10 @@ def fit(needs: ModelNeeds, nodes: Sequence[GpuNode], plan: ParallelPlan, *, num_
 
 def _refusal(needs: ModelNeeds, nodes: Sequence[GpuNode], plan: ParallelPlan) -> str | None:
     """What can be said against a plan before its bytes are counted."""
-    shape, most_gpus = needs.shape, max((len(node.free_gpus) for node in nodes), default=0)
-    num_heads, width = shape.attention.num_heads, narrowest_width(shape)
+    most_gpus = max((len(node.free_gpus) for node in nodes), default=0)
     if plan.tp > most_gpus:
         return f"tp={plan.tp} stays inside a node, and the largest has {most_gpus} GPUs"
-    if plan.tp > num_heads:
-        return f"tp={plan.tp} is more than the model's {num_heads} attention heads"
-    if plan.expert_tp * WIDTH_UNIT > width:
-        return f"a matrix of width {width} cannot be cut in {plan.expert_tp} pieces of at least {WIDTH_UNIT} numbers"
-    if plan.pp > shape.num_layers:
-        return f"pp={plan.pp} is more than the model's {shape.num_layers} layers"
-    if plan.ep > 1 and plan.ep > shape.num_experts:
-        return f"ep={plan.ep} is more than the model's {shape.num_experts} experts"
-    if plan.dp > needs.workload.concurrency:
-        return f"dp={plan.dp} is more than the {needs.workload.concurrency} requests that run at once"
-    return None
-
-
-def narrowest_width(shape: ModelShape) -> int:
-    """The narrowest MLP or expert: what tensor parallelism cuts."""
-    return min(layer.experts.width if layer.experts else layer.mlp_width for layer in shape.layers)
+    return shape_refusal(needs.shape, plan, concurrency=needs.workload.concurrency)
 
 
 def _candidates(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> list[ParallelPlan]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.deployment_plan import (
     WantedModel,
     lane_name,
@@ -18,7 +18,7 @@ from shardline_cluster.router.text_loading import load_deployed_text
 from shardline_workers.text.simulated_text import simulated_text_model
 from tests.workers.files.hub_server import COMMIT, HubServer, running, use_hub
 from tests.workers.text.tiny_vocabulary import byte_level_json, write_json
-from tests.workers.tiny_checkpoint import write_tiny_checkpoint
+from tests.workers.tiny_checkpoint import NUM_LAYERS, write_tiny_checkpoint
 
 
 def _wanted(model: str = "simulated", **engine: object) -> WantedModel:
@@ -119,3 +119,17 @@ def test_a_model_of_the_hub_is_deployed_by_its_commit_which_another_host_loads(
 
     assert deployment.model == f"hf:org/tiny@{COMMIT}"
     assert text.weights_digest == deployment.weights_digest
+
+
+def test_a_model_for_several_ranks_is_sized_and_one_for_one_rank_is_not(tmp_path: Path) -> None:
+    folder = write_tiny_checkpoint(tmp_path / "tiny").path
+    write_json(folder / "tokenizer.json", byte_level_json())
+
+    def planned(**engine: object) -> Deployment:
+        return plan_deployment(_wanted(str(folder), **engine), cache_folder=tmp_path, say=_silent)
+
+    assert planned().size is None
+    size = planned(tensor_parallel_size=2).size
+    assert size is not None and size.shape.num_layers == NUM_LAYERS
+    with pytest.raises(ConfigurationError, match="nearest shape that this model can have is"):
+        planned(pipeline_parallel_size=99)

@@ -12,6 +12,8 @@ from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_cluster.queue.calls import LaneBounds
 from shardline_cluster.queue.terms import QueueTerms
+from shardline_workers.sizing.model_shape import ModelShape
+from shardline_workers.sizing.published_shapes import published_shape
 
 
 def _spec() -> ReplicaSpec:
@@ -34,6 +36,14 @@ def test_enums_dicts_and_tuples_come_back_equal() -> None:
 
     assert from_json(ReplicaStatus, to_json(status)) == status
     assert from_json(LaneBounds, to_json(bounds)) == bounds
+
+
+@pytest.mark.parametrize("model", ["smollm2-135m", "deepseek-v3"])
+def test_of_a_union_the_dataclass_comes_back_that_went_in(model: str) -> None:
+    shape = published_shape(model)
+    assert shape is not None
+
+    assert from_json(ModelShape, to_json(shape)) == shape
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": 3}', to_json(_spec()).replace('"replica":', '"x":')])

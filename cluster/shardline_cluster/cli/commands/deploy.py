@@ -5,7 +5,6 @@ import json
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from shardline_cluster.cli.flags.engine_flags import add_engine_flags, engine_op
 from shardline_cluster.cli.flags.number_flags import number_from
 from shardline_cluster.cli.router_address import add_router_flags
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.fleet.deployment import MOST_REPLICAS, EngineOptions
+from shardline_cluster.fleet.deployment import MOST_REPLICAS
 from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_cluster.fleet.fleet_report import DeploymentReport, PlaceReport
 from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_cluster.router.admin.deployment_messages import options_message
 from shardline_cluster.serve.fleet_watch import changes, hopeless, is_up
 from shardline_protos import admin_pb2 as pb
 
@@ -103,13 +103,11 @@ def tell(line: str) -> None:
 
 
 def _request(arguments: argparse.Namespace) -> pb.ApplyDeploymentRequest:
-    engine = engine_options(arguments)
-    options = {f.name: value for f in fields(EngineOptions) if (value := getattr(engine, f.name)) is not None}
     return pb.ApplyDeploymentRequest(
         name=arguments.deployed_as,
         model=_from_anywhere(arguments.model),
         replicas=arguments.replicas,
-        options=pb.EngineOptions(**options),
+        options=options_message(engine_options(arguments)),
     )
 
 

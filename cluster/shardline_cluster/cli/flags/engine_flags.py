@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any
 
 from shardline_cluster.cli.flags.number_flags import NumberType, number_from
+from shardline_cluster.cli.flags.parallel_flags import add_shape_flags
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.fleet.engine_bounds import CHOICES, NUMBERS, wrong_options
@@ -17,8 +18,9 @@ _FIELD = re.compile("|".join(rf"\b{field.name}\b" for field in fields(EngineOpti
 
 
 def add_engine_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds them, in two groups."""
+    """Adds them, in three groups."""
     _add_engine_flags(parser.add_argument_group("engine", "how replicas compute, and how much they hold"))
+    add_shape_flags(parser.add_argument_group("shape", "how many ranks share a model, and what"))
     _add_simulation_flags(parser.add_argument_group("simulated engine", "tokens without a model, for tests"))
 
 
@@ -42,6 +44,13 @@ def engine_options(arguments: argparse.Namespace) -> EngineOptions:
         enable_prefix_caching=arguments.enable_prefix_caching,
         chat_template=_template_text(arguments.chat_template),
         generation_config=arguments.generation_config,
+        tensor_parallel_size=arguments.tensor_parallel_size,
+        pipeline_parallel_size=arguments.pipeline_parallel_size,
+        expert_parallel_size=arguments.expert_parallel_size,
+        data_parallel_size=arguments.data_parallel_size,
+        enable_expert_parallel=arguments.enable_expert_parallel,
+        rank_resource=arguments.rank_resource,
+        replan=arguments.replan,
         simulated_tokens=arguments.simulated_tokens,
         simulated_step_s=arguments.simulated_step_s,
         simulated_replay_text=arguments.simulated_replay_text,

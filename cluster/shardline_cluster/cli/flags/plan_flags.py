@@ -4,20 +4,13 @@ import argparse
 from typing import Any
 
 from shardline_cluster.cli.flags.number_flags import number_from
+from shardline_cluster.cli.flags.parallel_flags import add_size_flags
 from shardline_cluster.planning.gpu_nodes import GpuNode, parse_nodes
 from shardline_cluster.planning.plan_search import AskedPlan
 from shardline_workers.sizing.kv_shape import KV_DTYPES
 from shardline_workers.sizing.stored_bytes import QUANTISATIONS, Quantisation
 
-_AUTO = "auto"
-_MOST_RANKS = 4096
 _OTHER_NAMES = {"awq": "int4", "gptq": "int4", "float16": "fp16", "bfloat16": "bf16"}
-_SIZES = (
-    ("tensor", "ranks that share each matrix, inside one node"),
-    ("pipeline", "stages, each with a range of layers"),
-    ("expert", "parts over which experts are dealt; auto: each rank has a cut of all"),
-    ("data", "groups that attend to other requests; auto: 1, for a latent cache up to 8"),
-)
 
 
 def add_plan_flags(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +25,7 @@ def add_plan_flags(parser: argparse.ArgumentParser) -> None:
         help="M nodes of N GPUs, such as 2x8xA100-80GB; a comma between kinds",
     )
     _add_load_flags(parser.add_argument_group("load", "what there must be room for"))
-    _add_shape_flags(parser.add_argument_group("shape", "by default the smallest that fits"))
+    add_size_flags(parser.add_argument_group("shape", "by default the smallest that fits"), default=None)
 
 
 def asked_plan(arguments: argparse.Namespace) -> AskedPlan:
@@ -77,22 +70,6 @@ def _add_load_flags(group: Any) -> None:
         metavar="N",
         help="copies of the model, on different nodes as far as there are any (default %(default)s)",
     )
-
-
-def _add_shape_flags(group: Any) -> None:
-    for name, told in _SIZES:
-        group.add_argument(f"--{name}-parallel-size", type=_size, metavar="N", help=f"{told} (default auto)")
-    group.add_argument(
-        "--enable-expert-parallel",
-        action="store_true",
-        help="deal experts over all ranks of a stage instead of cutting each",
-    )
-
-
-def _size(text: str) -> int | None:
-    if text.lower() == _AUTO:
-        return None
-    return int(number_from(1, _MOST_RANKS, whole=True)(text))
 
 
 def _nodes(text: str) -> tuple[GpuNode, ...]:

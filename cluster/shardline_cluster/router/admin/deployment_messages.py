@@ -13,6 +13,8 @@ from shardline_protos import admin_pb2 as pb
 
 LONGEST_MODEL = 4_096  # characters: a path
 _FIELDS = tuple(field.name for field in fields(EngineOptions))
+_SIZES = ("tensor_parallel_size", "pipeline_parallel_size", "expert_parallel_size", "data_parallel_size")
+_AUTO = 0  # a size in messages; a number that no shape has
 
 
 def wanted_model(request: pb.ApplyDeploymentRequest, *, cluster: str) -> WantedModel:
@@ -38,11 +40,23 @@ def engine_options(message: pb.EngineOptions) -> EngineOptions:
     Raises:
         InvalidRequestError: one is out of bounds.
     """
-    options = replace(EngineOptions(), **{name: getattr(message, name) for name in _FIELDS if _is_set(message, name)})
+    given = {name: getattr(message, name) for name in _FIELDS if _is_set(message, name)}
+    auto = {name: None for name in _SIZES if given.get(name) == _AUTO}
+    options = replace(EngineOptions(), **{**given, **auto})
     for wrong in wrong_options(options):
         field = f"options.{wrong.field}"
         raise InvalidRequestError(f"{field} {wrong.what}", field=field)
     return options
+
+
+def options_message(options: EngineOptions) -> pb.EngineOptions:
+    """All options, defaults too; what is None is absent, but of the sizes of a shape."""
+    given = {name: value for name in _FIELDS if (value := getattr(options, name)) is not None}
+    message = pb.EngineOptions(**given)
+    for name in _SIZES:
+        if getattr(options, name) is None:
+            setattr(message, name, _AUTO)
+    return message
 
 
 def num_replicas(number: int) -> int:
@@ -58,7 +72,6 @@ def num_replicas(number: int) -> int:
 
 def deployment_message(deployment: Deployment, row: DeploymentRow, *, changed_ms: int) -> pb.Deployment:
     """A deployment as it is wanted and as it stands. `changed_ms` is since 1970."""
-    options = {name: value for name in _FIELDS if (value := getattr(deployment.options, name)) is not None}
     message = pb.Deployment(
         name=deployment.name,
         model=deployment.model,
@@ -67,7 +80,7 @@ def deployment_message(deployment: Deployment, row: DeploymentRow, *, changed_ms
         max_model_len=deployment.max_model_len,
         replicas=deployment.num_replicas,
         ready_replicas=row.ready_replicas,
-        options=pb.EngineOptions(**options),
+        options=options_message(deployment.options),
         waiting_requests=row.lane.waiting_requests + row.lane.handed_back_requests,
         running_requests=row.lane.running_requests,
         cluster=deployment.cluster,

@@ -51,3 +51,37 @@ def test_a_number_out_of_bounds_is_refused_with_its_bounds(capsys: pytest.Captur
         _options("--max-num-seqs", "0")
 
     assert "must be from 1 to 2147483648" in capsys.readouterr().err
+
+
+def test_sizes_are_numbers_or_auto() -> None:
+    flags = ("--tensor-parallel-size", "4", "--pipeline-parallel-size", "auto", "--rank-resource", "", "--no-replan")
+
+    assert _options(*flags) == EngineOptions(
+        tensor_parallel_size=4, pipeline_parallel_size=None, rank_resource="", replan=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (
+            ("--tensor-parallel-size", "4", "--expert-parallel-size", "3"),
+            "--expert-parallel-size is 3, but with --tensor-parallel-size 4 and --data-parallel-size 1 it must be one "
+            "of 1, 2, 4",
+        ),
+        (
+            ("--tensor-parallel-size", "4", "--expert-parallel-size", "2", "--enable-expert-parallel"),
+            "--enable-expert-parallel is true, but --expert-parallel-size is 2",
+        ),
+        (
+            ("--device", "cuda:1", "--tensor-parallel-size", "2"),
+            "--device is cuda:1, but the replica has several ranks",
+        ),
+        (("--rank-resource", "a b"), "--rank-resource is 'a b', but must have"),
+    ],
+)
+def test_sizes_that_contradict_each_other_are_refused_with_their_flags(flags: tuple[str, ...], told: str) -> None:
+    with pytest.raises(ConfigurationError) as refusal:
+        _options(*flags)
+
+    assert told in str(refusal.value)
