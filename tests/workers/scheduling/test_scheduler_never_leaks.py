@@ -1,4 +1,9 @@
-"""Random lives: whatever is added, stopped, cancelled and preempted, no block leaks, nothing deadlocks, all finish."""
+"""Random lives: whatever is added, stopped, cancelled and preempted, no block leaks, nothing deadlocks, all finish.
+
+One to four steps are under way at once.
+"""
+
+from collections import deque
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -20,6 +25,8 @@ from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
 
 STOP_TOKEN = 0
 
+Written = tuple[tuple[int, int], tuple[int, ...]]  # a place (block, offset), and the prefix that ends there
+
 
 class SchedulerLives(RuleBasedStateMachine):
     """Keeps its own account of what each sequence owes and of what the ranks know."""
@@ -31,9 +38,17 @@ class SchedulerLives(RuleBasedStateMachine):
         spare_budget=st.integers(0, 6),
         max_scored=st.integers(1, 5),
         caching=st.booleans(),
+        max_in_flight=st.integers(1, 4),
     )
     def start(
-        self, num_blocks: int, block_size: int, max_num_seqs: int, spare_budget: int, max_scored: int, caching: bool
+        self,
+        num_blocks: int,
+        block_size: int,
+        max_num_seqs: int,
+        spare_budget: int,
+        max_scored: int,
+        caching: bool,
+        max_in_flight: int,
     ) -> None:
         self.limits = SchedulerLimits(
             max_model_len=24,
@@ -43,12 +58,17 @@ class SchedulerLives(RuleBasedStateMachine):
             block_size=block_size,
             max_scored_tokens=max_scored,
             enable_prefix_caching=caching,
+            max_in_flight=max_in_flight,
         )
         self.scheduler = Scheduler(self.limits)
         self.owed: dict[SequenceKey, int] = {}  # tokens until max_tokens
         self.tokens: dict[SequenceKey, list[int]] = {}
         self.tables: dict[int, list[int]] = {}
-        self.cache: dict[tuple[int, int], tuple[int, ...]] = {}  # the prefix that was computed into each place
+        self.cache: dict[
+            tuple[int, int], tuple[int, ...]
+        ] = {}  # the prefix that is computed into each place, in plan order
+        self.complete_cache: dict[tuple[int, int], tuple[int, ...]] = {}  # the same, by steps that are complete
+        self.under_way: deque[tuple[StepPlan, list[Written]]] = deque()
         self.unscored: dict[SequenceKey, int] = {}  # tokens of the prompt, by the sequence that is to tell its scores
         self.num_added = 0
 
@@ -85,6 +105,11 @@ class SchedulerLives(RuleBasedStateMachine):
         if scored:
             self.unscored[SequenceKey(request_id, 0)] = len(prompt)
 
+    @rule()
+    def begin(self) -> None:
+        if len(self.under_way) < self.limits.max_in_flight:
+            self._begin()
+
     @rule(tokens=st.lists(st.sampled_from([STOP_TOKEN, 1, 1, 1, 2]), min_size=4, max_size=4))
     def step(self, tokens: list[int]) -> None:
         self._step(tokens, errors=())
@@ -101,18 +126,11 @@ class SchedulerLives(RuleBasedStateMachine):
             del self.owed[key]
 
     @rule(data=st.data())
-    def cancel_under_way(self, data: st.DataObject) -> None:
-        if not self.owed:
-            return
-        key = data.draw(st.sampled_from(sorted(self.owed, key=str)))
-        plan = self.scheduler.schedule()
-        self._mirror(plan)
-        self.scheduler.cancel(key.request_id)
-        self._drop(key.request_id)
-        steps = self.scheduler.complete(plan, self._answers(plan, [1] * 4, errors=()))
-        assert key.request_id not in {step.request_id for step in steps}
-        for step in steps:
-            self._book(step)
+    def cancel(self, data: st.DataObject) -> None:
+        if self.owed:
+            key = data.draw(st.sampled_from(sorted(self.owed, key=str)))
+            self.scheduler.cancel(key.request_id)
+            self._drop(key.request_id)
 
     @invariant()
     def books_add_up(self) -> None:
@@ -129,14 +147,36 @@ class SchedulerLives(RuleBasedStateMachine):
             self._step([1, 1, 1, 1], errors=())
             self.scheduler.check_integrity()
         assert not self.owed, f"these never finish: {self.owed}"
+        while self.under_way:
+            self._complete([1, 1, 1, 1], errors=())
         assert self.scheduler.capacity().free_tokens == self.limits.kv_cache_tokens
 
     def _step(self, tokens: list[int], *, errors: tuple[int, ...]) -> None:
+        """As an engine does: all steps that can be under way are, then the oldest is complete."""
+        while len(self.under_way) < self.limits.max_in_flight and self._begin():
+            pass
+        if self.under_way:
+            self._complete(tokens, errors=errors)
+
+    def _begin(self) -> bool:
         plan = self.scheduler.schedule()
-        assert bool(plan.chunks) == bool(self.owed), "a step with work computes something, or nothing ever would"
+        if not self.under_way:
+            assert bool(plan.chunks) == bool(self.owed), "a step with work computes something, or nothing ever would"
         assert plan.num_tokens <= self.limits.max_num_batched_tokens
-        self._mirror(plan)
-        for step in self.scheduler.complete(plan, self._answers(plan, tokens, errors=errors)):
+        self.scheduler.check_integrity()
+        if plan.chunks:
+            self.under_way.append((plan, self._mirror(plan)))
+        else:
+            self._book_all(self.scheduler.complete(plan, []))
+        return bool(plan.chunks)
+
+    def _complete(self, tokens: list[int], *, errors: tuple[int, ...]) -> None:
+        plan, written = self.under_way.popleft()
+        self.complete_cache.update(written)
+        self._book_all(self.scheduler.complete(plan, self._answers(plan, tokens, errors=errors)))
+
+    def _book_all(self, steps: tuple[SequenceStep, ...]) -> None:
+        for step in steps:
             if step.error is None:
                 self._book(step)
             else:
@@ -162,11 +202,15 @@ class SchedulerLives(RuleBasedStateMachine):
             assert chunk.num_rows == len(known) + chunk.samples
         return answers
 
-    def _mirror(self, plan: StepPlan) -> None:
-        """Keeps tables and cache as ranks do: every token must find all before it, and no place is written twice."""
+    def _mirror(self, plan: StepPlan) -> list[Written]:
+        """Keeps tables and cache as each stage does, step by step, while the steps before may not be complete.
+
+        Every token must find all before it, by complete steps; and no place is written twice in a step. Returns what
+        is written.
+        """
         for start in plan.starts:
             self.tables[start.slot] = []
-        written: set[tuple[int, int]] = set()
+        written: dict[tuple[int, int], tuple[int, ...]] = {}
         for chunk in plan.chunks:
             table = self.tables[chunk.slot]
             assert len(table) >= chunk.first_new_block
@@ -178,14 +222,15 @@ class SchedulerLives(RuleBasedStateMachine):
             size = self.limits.block_size
             places = [(table[position // size], position % size) for position in range(end)]
             for position, place in enumerate(places[: chunk.start]):
-                assert self.cache[place] == tuple(tokens[: position + 1]), f"{chunk.key} reads another's tokens"
-            assert not written & set(places[chunk.start :]), "two sequences write to one place"
-            written.update(places[chunk.start :])
-            self.cache.update(
-                (place, tuple(tokens[: chunk.start + n + 1])) for n, place in enumerate(places[chunk.start :])
-            )
+                prefix = tuple(tokens[: position + 1])
+                assert self.cache[place] == prefix, f"{chunk.key} reads another's tokens"
+                assert self.complete_cache[place] == prefix, f"{chunk.key} reads what is not known to be right"
+            assert not written.keys() & set(places[chunk.start :]), "two sequences write to one place"
+            written |= {place: tuple(tokens[: chunk.start + n + 1]) for n, place in enumerate(places[chunk.start :])}
         slots = [chunk.slot for chunk in plan.chunks]
         assert len(slots) == len(set(slots))
+        self.cache.update(written)
+        return list(written.items())
 
     def _book(self, step: SequenceStep) -> None:
         key, token_ids, finish = SequenceKey(step.request_id, step.sequence), step.token_ids, step.finish
@@ -207,4 +252,4 @@ class SchedulerLives(RuleBasedStateMachine):
 
 
 TestSchedulerLives = SchedulerLives.TestCase
-TestSchedulerLives.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestSchedulerLives.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)

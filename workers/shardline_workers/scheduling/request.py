@@ -39,6 +39,8 @@ class SequenceState:
     status: SequenceStatus = SequenceStatus.WAITING
     num_computed: int = 0
     slot: int | None = None  # row of the ranks' tables while it runs
+    is_under_way: bool = False  # whether it is in a step that is not complete
+    last_planned: int = 0  # number of the last step that it was in
     block_ids: list[int] = field(default_factory=list)  # in order of positions
     num_told_blocks: int = 0  # of these, known to the ranks
     block_hashes: list[bytes] = field(default_factory=list)  # of the leading full blocks, as far as they were asked for

@@ -5,7 +5,20 @@ wait. Where a decode finds no free block, the sequence that arrived last is sent
 (preemption by recompute). Sequences of one request share the full blocks of their prompt: the first computes them, the
 others wait for it.
 
-Nothing deadlocks: the sequence that arrived first of all is never preempted in favour of another, and alone it fits.
+**Steps under way.** A pipeline computes as many steps at once as it has stages, so `schedule` may be called again before
+the step before is complete. A sequence is in one of them at most, since its next token depends on the last one; each
+step takes its share of those that run, about a stage's part, so that the next step finds some, too. Whoever was planned
+longest ago comes first.
+
+- *Ended under way* (stopped, cancelled, failed): slot and blocks are given to others at once. Each stage computes steps
+  in the order of their plans, so a late step writes to such a block before the next holder does, and whoever holds it
+  reads only what was written for it. What the late step answers is dropped.
+- *Preempted under way*: never, for its work would be lost. A sequence that finds no block waits until a later arrival
+  that is under way comes back and can go.
+- *Published* is a prefix when its step is complete, and not before: a NaN might come out of it.
+
+Nothing deadlocks: what is under way comes back; and where nothing is, the sequence that arrived first of all is never
+preempted in favour of another, and alone it fits.
 """
 
 from bisect import insort
@@ -19,10 +32,15 @@ from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.scheduling.sequence_blocks import SequenceBlocks
 from shardline_workers.scheduling.step_draft import StepDraft
 from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, StepPlan
+from shardline_workers.scheduling.steps_under_way import StepsUnderWay
 
 
 class Scheduler:
-    """All requests of an engine. `schedule` → compute → `complete`; the others between any two calls."""
+    """All requests of an engine, or of one data-parallel group.
+
+    `schedule` → compute → `complete`, up to `limits.max_in_flight` times at once and in order; the others between any
+    two calls.
+    """
 
     def __init__(self, limits: SchedulerLimits) -> None:
         self.limits = limits
@@ -32,6 +50,7 @@ class Scheduler:
         self._waiting: list[SequenceState] = []  # by arrival
         self._running: list[SequenceState] = []  # by arrival
         self._ended_at_start: list[SequenceStep] = []
+        self._under_way = StepsUnderWay()
         self._next_arrival = 0
 
     def add(self, request: EngineRequest) -> None:
@@ -79,7 +98,7 @@ class Scheduler:
             self._end(state)
 
     def has_work(self) -> bool:
-        """Whether a step would do something."""
+        """Whether a step would do something, now or when those that are under way are complete."""
         return bool(self._alive or self._ended_at_start)
 
     def capacity(self) -> Capacity:
@@ -97,29 +116,35 @@ class Scheduler:
         return EngineLoad(len(self._running), len(self._waiting), usage)
 
     def num_next_tokens(self) -> int:
-        """About how many tokens the next step will hold, without planning it."""
-        outstanding = sum(sequence.num_outstanding for sequence in self._running)
+        """About how many tokens the next step will hold, without planning it: rather too many than too few."""
+        outstanding = sum(sequence.num_outstanding for sequence in self._running if not sequence.is_under_way)
         outstanding += sum(len(sequence.token_ids) for sequence in self._waiting)
         return min(outstanding, self.limits.max_num_batched_tokens)
 
     def schedule(self) -> StepPlan:
-        """Plans the next step and gives its sequences their blocks and slots."""
+        """Plans the next step and gives its sequences their blocks and slots.
+
+        A plan without chunks is nothing to compute: everything that could be is under way.
+        """
         draft = StepDraft(budget=self.limits.max_num_batched_tokens, score_budget=self.limits.max_scored_tokens)
-        self._plan_decodes(draft)
-        self._plan_prefills(draft)
-        self._admit_waiting(draft)
-        return draft.freeze()
+        share = self._share()
+        self._plan_running(draft, share)
+        self._admit_waiting(draft, share)
+        plan = draft.freeze()
+        self._under_way.begin(plan, self._running)
+        return plan
 
     def complete(self, plan: StepPlan, sampled: Sequence[SampledToken]) -> tuple[SequenceStep, ...]:
         """Books what a step computed.
 
         Args:
-            plan: comes from `schedule`.
+            plan: comes from `schedule`; of those with chunks, the oldest that is under way.
             sampled: one for each row of logits, in the plan's order.
 
         Returns:
             What is to be told. Nothing for a sequence that was stopped or cancelled since `schedule`.
         """
+        self._under_way.end(plan, self._running)
         answers = iter(sampled)
         steps = self._ended_at_start
         self._ended_at_start = []
@@ -150,6 +175,7 @@ class Scheduler:
             assert state.num_computed <= room, f"{state.key} computed {state.num_computed} tokens in room for {room}"
         for state in self._waiting:
             assert not state.block_ids, f"{state.key} waits and holds {len(state.block_ids)} blocks"
+        self._under_way.check_integrity(alive)
 
     # Adding
 
@@ -166,21 +192,51 @@ class Scheduler:
 
     # Planning
 
-    def _plan_decodes(self, draft: StepDraft) -> None:
-        for state in list(self._running):
-            if state.status is SequenceStatus.RUNNING and state.num_outstanding == 1 and self._make_room(state, draft):
-                draft.add_chunk(state)
+    def _share(self) -> int:
+        """Sequences of the next step: such that each stage has its part of all that run or can begin."""
+        if self.limits.max_in_flight == 1:
+            return self.limits.max_num_seqs
+        num_sequences = len(self._running) + self._num_admissible()
+        return max(1, -(-num_sequences // self.limits.max_in_flight))
 
-    def _plan_prefills(self, draft: StepDraft) -> None:
-        for state in self._running:
+    def _num_admissible(self) -> int:
+        """About how many of those that wait have room now."""
+        free = self._blocks.num_free - len(self._running)
+        count = 0
+        for state in islice(self._waiting, len(self._free_slots)):
+            free -= self._blocks.blocks_for(len(state.token_ids))
+            if free < 0:
+                break
+            count += 1
+        return count
+
+    def _plan_running(self, draft: StepDraft, share: int) -> None:
+        """Decodes first, then prefills, the first arrival of each before the others."""
+        chosen = self._choose_running(draft, share)
+        for state in chosen:
+            if state.num_outstanding == 1:
+                draft.add_chunk(state)
+        for state in chosen:
             if state.num_outstanding > 1 and draft.has_room_for(state):
                 draft.add_chunk(state)
 
-    def _admit_waiting(self, draft: StepDraft) -> None:
+    def _choose_running(self, draft: StepDraft, share: int) -> list[SequenceState]:
+        """Those of the next step, by arrival; decodes among them have room for their token."""
+        chosen: list[SequenceState] = []
+        ready = (state for state in self._running if not state.is_under_way)
+        for state in sorted(ready, key=_planned_longest_ago):
+            if len(chosen) == share:
+                break
+            if state.status is SequenceStatus.RUNNING and (state.num_outstanding > 1 or self._make_room(state, draft)):
+                chosen.append(state)
+        # To make room for one may have cost another that was chosen before it.
+        return sorted((state for state in chosen if state.status is SequenceStatus.RUNNING), key=_arrival)
+
+    def _admit_waiting(self, draft: StepDraft, share: int) -> None:
         if draft.preempted:
             return  # there was no block for those that run
         for state in list(self._waiting):
-            if draft.budget == 0 or not self._free_slots:
+            if draft.budget == 0 or not self._free_slots or len(draft.chunks) >= share:
                 return
             if self._waits_for_sibling(state) or (state.is_scored_now and draft.score_budget == 0):
                 continue
@@ -197,12 +253,14 @@ class Scheduler:
         return any(s.status is SequenceStatus.RUNNING and s.num_computed < shared for s in siblings)
 
     def _make_room(self, state: SequenceState, draft: StepDraft) -> bool:
-        """Room for one token, at the cost of later arrivals; False where the sequence itself had to go."""
+        """Room for one token, at the cost of later arrivals; False: not yet, or the sequence itself had to go."""
         while not self._blocks.has_room(state):
             if self._blocks.num_free:
                 self._blocks.grow(state)
                 continue
-            victim = self._running[-1]
+            victim = next(other for other in reversed(self._running) if not other.is_under_way)
+            if victim is state and state is not self._running[-1]:
+                return False  # later ones are under way: when they come back, they can go
             self._preempt(victim, draft)
             if victim is state:
                 return False
@@ -285,3 +343,7 @@ def _take_scores(state: SequenceState) -> tuple[TokenLogprobs, ...]:
 
 def _arrival(state: SequenceState) -> int:
     return state.arrival
+
+
+def _planned_longest_ago(state: SequenceState) -> tuple[int, int]:
+    return state.last_planned, state.arrival

@@ -6,7 +6,15 @@ from shardline_workers.engine import EngineRequest, RequestTooLargeError
 
 # Tokens of prompts in one step whose log-probabilities are told: each takes a row of logits, as wide as a vocabulary.
 MAX_SCORED_TOKENS = 32
-_LEAST_1 = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "num_blocks", "block_size", "max_scored_tokens")
+_LEAST_1 = (
+    "max_model_len",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "num_blocks",
+    "block_size",
+    "max_scored_tokens",
+    "max_in_flight",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +28,7 @@ class SchedulerLimits:
     block_size: int  # tokens
     max_scored_tokens: int = MAX_SCORED_TOKENS  # of one step
     enable_prefix_caching: bool = True  # False: blocks are shared within a request only
+    max_in_flight: int = 1  # steps that are under way at once: as many as a pipeline has stages
 
     def __post_init__(self) -> None:
         for name in _LEAST_1:
