@@ -85,7 +85,8 @@ def test_a_folder_and_a_gguf_file_of_one_model_are_one_model(tmp_path: Path, nam
 
 
 @pytest.mark.parametrize(
-    ("name", "form"), [("gemma3", "BF16"), *(("gemma3", form) for form in QUANTISED), ("qwen3", "Q4_K")]
+    ("name", "form"),
+    [("gemma3", "BF16"), *(("gemma3", form) for form in QUANTISED), ("qwen3", "Q4_K")],
 )
 def test_log_probabilities_are_those_of_the_reference_within_the_formats_rounding(
     tmp_path: Path, native_library: NativeLibrary, name: str, form: str

@@ -4,6 +4,7 @@ Names of GGUF tensors are those of the `gguf` package's own table.
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ HEAD_DIM = 32
 MAX_LEN = 1024
 WINDOW = 70
 GLOBAL_EVERY = 3
+NUM_EXPERTS = 5
+NUM_ACTIVE = 2
+EXPERT_WIDTH = 256
 
 Tensors = Mapping[str, np.ndarray]
 
@@ -40,6 +44,8 @@ class TinyFamily:
     settings: Mapping[str, object]
     norms: Mapping[str, int]  # of a layer, with their sizes
     norm_offset: float = 0.0  # a folder has its norms less this
+    # In the place of an MLP: the router's name in a folder, and what its experts' gate, up and down are called there.
+    experts: tuple[str, tuple[str, str, str]] | None = None
 
 
 QWEN3 = TinyFamily(
@@ -71,7 +77,27 @@ GEMMA3 = TinyFamily(
     },
     norm_offset=1.0,
 )
-TINY_FAMILIES: Mapping[str, TinyFamily] = {"gemma3": GEMMA3, "qwen3": QWEN3}
+MIXTRAL = TinyFamily(
+    architecture="llama",
+    class_name="MixtralForCausalLM",
+    settings={"hidden_act": "silu", "rope_theta": 1e6, "num_local_experts": NUM_EXPERTS, "num_experts_per_tok": 2},
+    norms={"input_layernorm": HIDDEN, "post_attention_layernorm": HIDDEN},
+    experts=("block_sparse_moe.gate", ("w1", "w3", "w2")),
+)
+QWEN3_MOE = TinyFamily(
+    architecture="qwen3moe",
+    class_name="Qwen3MoeForCausalLM",
+    settings={
+        **QWEN3.settings,
+        "num_experts": NUM_EXPERTS,
+        "num_experts_per_tok": NUM_ACTIVE,
+        "moe_intermediate_size": EXPERT_WIDTH,
+        "norm_topk_prob": True,
+    },
+    norms=QWEN3.norms,
+    experts=("mlp.gate", ("gate_proj", "up_proj", "down_proj")),
+)
+TINY_FAMILIES: Mapping[str, TinyFamily] = {"gemma3": GEMMA3, "qwen3": QWEN3, "mixtral": MIXTRAL, "qwen3-moe": QWEN3_MOE}
 
 
 def random_tensors(family: TinyFamily, *, seed: int = 1) -> Tensors:
@@ -93,11 +119,23 @@ def random_tensors(family: TinyFamily, *, seed: int = 1) -> Tensors:
             f"{prefix}self_attn.k_proj.weight": matrix(NUM_KV_HEADS * HEAD_DIM, HIDDEN),
             f"{prefix}self_attn.v_proj.weight": matrix(NUM_KV_HEADS * HEAD_DIM, HIDDEN),
             f"{prefix}self_attn.o_proj.weight": matrix(HIDDEN, NUM_HEADS * HEAD_DIM),
-            f"{prefix}mlp.gate_proj.weight": matrix(INTERMEDIATE, HIDDEN),
-            f"{prefix}mlp.up_proj.weight": matrix(INTERMEDIATE, HIDDEN),
-            f"{prefix}mlp.down_proj.weight": matrix(HIDDEN, INTERMEDIATE),
         }
+        shapes = _mlp_shapes(family)
+        tensors |= {f"{prefix}{name}.weight": matrix(*shape) for name, shape in shapes.items()}
     return tensors
+
+
+def _mlp_shapes(family: TinyFamily) -> dict[str, tuple[int, int]]:
+    if family.experts is None:
+        up = (INTERMEDIATE, HIDDEN)
+        return {"mlp.gate_proj": up, "mlp.up_proj": up, "mlp.down_proj": (HIDDEN, INTERMEDIATE)}
+    router, names = family.experts
+    up = (EXPERT_WIDTH, HIDDEN)
+    shapes = {router: (NUM_EXPERTS, HIDDEN)}
+    for expert in range(NUM_EXPERTS):
+        prefix = f"{router.rpartition('.')[0]}.experts.{expert}."
+        shapes |= {f"{prefix}{name}": shape for name, shape in zip(names, (up, up, up[::-1]), strict=True)}
+    return shapes
 
 
 def write_family_folder(folder: Path, family: TinyFamily, tensors: Tensors) -> ModelFiles:
@@ -140,11 +178,17 @@ def write_family_gguf(path: Path, family: TinyFamily, tensors: Tensors, *, form:
         writer.add_sliding_window(WINDOW)
         writer.add_uint32(gguf.Keys.Attention.SLIDING_WINDOW_PATTERN.format(arch="gemma3"), GLOBAL_EVERY)
     architecture = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == family.architecture)
+    if family.experts is not None:
+        writer.add_expert_count(NUM_EXPERTS)
+        writer.add_expert_used_count(NUM_ACTIVE)
+        writer.add_expert_feed_forward_length(EXPERT_WIDTH)
     names = gguf.get_tensor_name_map(architecture, NUM_LAYERS)
-    for number, (name, tensor) in enumerate(tensors.items()):
+    if family.architecture == "llama":
+        tensors = {name: _turned_by_neighbours(name, tensor) for name, tensor in tensors.items()}
+    for number, (name, tensor) in enumerate(_stacked(tensors).items()):
         theirs = names.get_name(name, try_suffixes=(".weight",))
         assert theirs is not None
-        if tensor.ndim == 1:
+        if tensor.ndim == 1 or theirs.endswith("ffn_gate_inp.weight"):
             writer.add_tensor(theirs, tensor)
         else:
             kind = GGMLQuantizationType[form]
@@ -156,7 +200,25 @@ def write_family_gguf(path: Path, family: TinyFamily, tensors: Tensors, *, form:
     return model_files(path)
 
 
+def _turned_by_neighbours(name: str, tensor: np.ndarray) -> np.ndarray:
+    """Rows of queries and keys as llama.cpp's converter orders them for this architecture."""
+    if "q_proj" not in name and "k_proj" not in name:
+        return tensor
+    halves = tensor.reshape(-1, 2, HEAD_DIM // 2, HIDDEN)
+    return np.ascontiguousarray(halves.swapaxes(1, 2).reshape(tensor.shape))
+
+
+def _stacked(tensors: Tensors) -> Tensors:
+    """The same with all experts of a layer in one tensor, under the name without their number."""
+    stacks: dict[str, list[np.ndarray]] = {}
+    for name, tensor in tensors.items():
+        stacks.setdefault(re.sub(r"experts\.\d+\.", "experts.", name), []).append(tensor)
+    return {name: np.stack(parts) if ".experts." in name else parts[0] for name, parts in stacks.items()}
+
+
 def _packed(tensor: np.ndarray, kind: GGMLQuantizationType, *, seed: int) -> np.ndarray:
+    if tensor.ndim == 3:
+        return np.stack([_packed(matrix, kind, seed=seed + 1000 * number) for number, matrix in enumerate(tensor)])
     if kind.name.endswith("_K"):
         return model_blocks(kind, *tensor.shape, std=tensor.shape[1] ** -0.5, seed=seed)
     packed: np.ndarray = quantize(tensor, kind)

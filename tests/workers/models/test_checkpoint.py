@@ -145,6 +145,8 @@ def test_factors_of_a_gguf_file_stretch_the_angles(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"expert_count": 8}, "llama.expert_used_count: found None, expected an integer"),
+        ({"expert_count": 8, "expert_shared_count": 1}, "llama.expert_shared_count: found 1, expected 0: nothing else"),
+        ({"expert_count": 8, "expert_used_count": 9}, "a token takes 9 experts; it can choose from 8"),
         ({"rope.scaling.type": "longrope"}, "rope.scaling.type: found 'longrope', expected none, linear or yarn"),
         ({"rope.scaling.type": "yarn"}, "llama.rope.scaling.original_context_length: found None"),
         ({"rope.scaling.yarn_ext_factor": 0.5}, "yarn_ext_factor: found 0.5, expected 1.0, -1.0"),
