@@ -4,8 +4,8 @@
 
 A layer of Qwen3-30B-A3B: 128 experts of 2048 × 768, of which a token takes 8. Every expert that is taken gets as many
 rows, so that the dense side is fair: it multiplies as many rows by the matrices of as many experts, one after the
-other, without choosing, sorting or adding anything up. Both sides by turns (A B A B), CPU time of one thread; a
-layer's weights are more than caches hold. Prints JSON.
+other, without choosing, sorting or adding anything up. Both sides by turns (A B A B), CPU time of one thread; a layer's
+weights are more than caches hold. Prints JSON.
 """
 
 import argparse

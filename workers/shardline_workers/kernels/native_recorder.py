@@ -98,6 +98,7 @@ class NativeRecorder:
             residual=self._floats(residual),
             delta=None if delta is None else self._floats(delta),
             weight=self._floats(weight),
+            out=None if plain is None else self._floats(plain),
             panels=self._panels(out, reader),
             width=out.num_inputs,
             epsilon=epsilon,
