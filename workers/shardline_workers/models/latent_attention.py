@@ -43,9 +43,7 @@ class QueryBuffers:
     normed: LinearInput  # [max_tokens, query_rank]
 
     @classmethod
-    def allocate(
-        cls, layers: list[QueryWeights], kernels: Kernels, *, max_tokens: int, device: torch.device
-    ) -> Self:
+    def allocate(cls, layers: list[QueryWeights], kernels: Kernels, *, max_tokens: int, device: torch.device) -> Self:
         """Buffers for a step of so many tokens."""
         normed = kernels.allocate_linear_input([layer.expand for layer in layers], max_rows=max_tokens)
         size = (max_tokens, normed.num_inputs)
