@@ -79,7 +79,7 @@ def _quantised(x: Tensor, *, group: int, scale_dtype: torch.dtype) -> tuple[Tens
     Where a number is none, so is the scale: all products with it are NaN.
     """
     size = x.shape[-1]
-    groups = functional.pad(x.float(), (0, -size % group)).view(*x.shape[:-1], -1, group)
+    groups = functional.pad(x.float(), (0, -size % group)).view(*x.shape[:-1], -(-size // group), group)
     scales = (groups.abs().amax(dim=-1) / _INT8_MAX).to(scale_dtype)
     steps = groups / scales.float().unsqueeze(-1)
     rounded = steps.nan_to_num(0.0).round().clamp(-_INT8_MAX, _INT8_MAX).to(torch.int8)
