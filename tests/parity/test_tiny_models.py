@@ -15,6 +15,7 @@ from tests.parity.tiny_transformers import (
     capped_scores,
     exact_oracles,
     reference_logits,
+    tiny_deepseek_v3,
     tiny_gemma3,
     tiny_llama,
     tiny_mixtral,
@@ -81,6 +82,15 @@ QWEN_MOES: Variants = {
     "a dense layer": {"mlp_only_layers": [1]},
     "experts in every other layer": {"decoder_sparse_step": 2, "num_hidden_layers": 4},
 }
+DEEPSEEK_YARN = {**YARN_SCALING, "mscale": 1.0, "mscale_all_dim": 0.7}
+DEEPSEEKS: Variants = {
+    "queries in two steps": {},
+    "queries in one step": {"q_lora_rank": None},
+    "YaRN": {"rope_parameters": DEEPSEEK_YARN},
+    "halves turn together": {"rope_interleave": False},
+    "values as wide as the latent": {"v_head_dim": 24, "kv_lora_rank": 24},
+    "one head": {"num_attention_heads": 1, "num_key_value_heads": 1},
+}
 
 
 @pytest.fixture(autouse=True)
@@ -123,6 +133,11 @@ def test_experts_that_lie_in_one_tensor_a_layer_are_read_one_by_one(tmp_path: Pa
     assert any("gate_up_proj" in name for name in load_file(tmp_path / "model.safetensors"))
 
     assert_parity(model, tmp_path)
+
+
+@pytest.mark.parametrize("variant", DEEPSEEKS)
+def test_tokens_and_logits_of_deepseek_v3_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
+    assert_parity(saved(tiny_deepseek_v3, DEEPSEEKS[variant], tmp_path), tmp_path)
 
 
 def test_a_softcap_of_scores_is_that_of_transformers(tmp_path: Path) -> None:

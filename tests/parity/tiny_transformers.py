@@ -8,6 +8,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from transformers import (
+    DeepseekV3Config,
+    DeepseekV3ForCausalLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
     LlamaConfig,
@@ -20,6 +22,7 @@ from transformers import (
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3RMSNorm
 from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
@@ -90,6 +93,20 @@ def tiny_gemma3(**changes: Any) -> PreTrainedModel:
     return model
 
 
+def tiny_deepseek_v3(**changes: Any) -> PreTrainedModel:
+    """A random DeepSeek-V3."""
+    ours = {
+        "q_lora_rank": 20,
+        "kv_lora_rank": 24,
+        "qk_nope_head_dim": 10,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 14,
+        "num_key_value_heads": 6,
+        "first_k_dense_replace": 3,
+    }
+    return _random_model(lambda: DeepseekV3ForCausalLM(DeepseekV3Config(**SETTINGS | ours | changes)))
+
+
 def _random_model(make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
     torch.manual_seed(20)
     model = make().to(torch.float64).eval()
@@ -107,6 +124,7 @@ def exact_oracles() -> Iterator[None]:
     with (
         patch.object(LlamaRMSNorm, "forward", _norm),
         patch.object(Qwen3RMSNorm, "forward", _norm),
+        patch.object(DeepseekV3RMSNorm, "forward", _norm),
         patch.object(Gemma3RMSNorm, "forward", _gemma_norm),
         patch.object(MixtralRMSNorm, "forward", _norm),
         patch.object(Qwen3MoeRMSNorm, "forward", _norm),

@@ -14,7 +14,8 @@ from shardline_workers.load_times import LoadTimes
 from shardline_workers.memory_budget import MIB, HostResources, thread_count
 from shardline_workers.models.activations import Activations
 from shardline_workers.models.checkpoint import open_checkpoint
-from shardline_workers.models.decoder_building import DecoderBuilder, DecoderRoom, kv_block_bytes
+from shardline_workers.models.decoder_building import DecoderBuilder, kv_block_bytes
+from shardline_workers.models.decoder_room import DecoderRoom
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.decoder_weights import DecoderWeights, load_decoder_weights
 from shardline_workers.models.model_share import ModelShare, share_of

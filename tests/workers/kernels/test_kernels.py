@@ -1,8 +1,7 @@
 """Every operation of every implementation against plain arithmetic; nothing beyond the header's counts is written."""
 
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
 
 import pytest
@@ -10,9 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shardline_workers.kernels.kernels import Kernels
-from shardline_workers.kernels.native_kernels import NativeKernels
-from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.kernels.operands import (
     Activation,
     AttentionShape,
@@ -30,16 +26,12 @@ from shardline_workers.kernels.reference_attention import attend
 from shardline_workers.kernels.reference_kernels import ReferenceKernels
 from shardline_workers.kernels.sampling_buffers import SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
+from tests.workers.kernels.cases import CPU, MAX_SEQS, MAX_TOKENS, UNTOUCHED, Case, assert_rows, step
 from tests.workers.kernels.matrices import FloatMatrix, random
 
-MAX_TOKENS = 6
-MAX_SEQS = 4
-UNTOUCHED = -77.0
 HIDDEN = 32
 BLOCK_SIZE = 32
 SHAPE = AttentionShape(num_heads=4, num_kv_heads=2, head_dim=16)
-CPU = torch.device("cpu")
-INT8_ROUNDED = 5e-2  # int8 keys, values and queries: 1/254 of their group's greatest, of several numbers together
 RULES = [
     ScoreRule(scale=0.3),
     ScoreRule(scale=0.3, window=2),
@@ -47,75 +39,6 @@ RULES = [
     ScoreRule(scale=0.3, softcap=0.5),
     ScoreRule(scale=0.3, sinks=torch.tensor([0.0, 1.0, -1.0, 2.0])),
 ]
-
-
-@dataclass(frozen=True)
-class Case:
-    """One implementation, and how far it may be from exact arithmetic."""
-
-    kernels: Kernels
-    exact: float  # where every input is exact in its formats: only sums round
-    rounded: float  # where something was rounded to bfloat16 on the way
-
-    def run(self, calls: Callable[[Operations], None]) -> None:
-        """Makes the calls once."""
-        self.kernels.record(calls).run(1)
-
-    def floats(self, values: Tensor) -> Tensor:
-        """Numbers in the dtype of its buffers."""
-        return values.to(self.kernels.formats.activations, copy=True)
-
-    def untouched(self, *shape: int) -> Tensor:
-        return torch.full(shape, UNTOUCHED, dtype=self.kernels.formats.activations)
-
-    def packed(self, weight: Tensor) -> PackedLinear:
-        return self.kernels.pack_linear([FloatMatrix(weight)])
-
-    def linear_input(self, num_inputs: int, *, rows: int = MAX_TOKENS) -> tuple[LinearInput, PackedLinear]:
-        """A buffer and a reader for it that changes nothing."""
-        identity = self.packed(torch.eye(num_inputs, dtype=torch.float64))
-        return self.kernels.allocate_linear_input([identity], max_rows=rows), identity
-
-
-@pytest.fixture(params=["reference", "native"])
-def case(request: pytest.FixtureRequest, native_library: NativeLibrary) -> Iterator[Case]:
-    if request.param == "reference":
-        yield Case(ReferenceKernels(dtype=torch.float64, device=CPU), exact=1e-12, rounded=1e-12)
-    else:
-        with NativeKernels(native_library, num_threads=1) as kernels:
-            yield Case(kernels, exact=2e-5, rounded=2e-2)
-
-
-@pytest.fixture(params=["reference", "reference int8", "native", "native int8"])
-def kv_case(request: pytest.FixtureRequest, native_library: NativeLibrary) -> Iterator[Case]:
-    """The same with every format of keys and values."""
-    is_int8 = request.param.endswith("int8")
-    if request.param.startswith("reference"):
-        kernels = ReferenceKernels(dtype=torch.float64, device=CPU, kv_dtype=torch.int8 if is_int8 else None)
-        yield Case(kernels, exact=1e-12, rounded=INT8_ROUNDED if is_int8 else 1e-12)
-        return
-    kv_dtype = torch.int8 if is_int8 else torch.bfloat16
-    with NativeKernels(native_library, num_threads=1, kv_dtype=kv_dtype) as native:
-        yield Case(native, exact=2e-5, rounded=INT8_ROUNDED if is_int8 else 2e-2)
-
-
-def step(*, tokens: int = 3, sampled: int = 2) -> StepBuffers:
-    buffers = StepBuffers.allocate(
-        max_tokens=MAX_TOKENS, max_seqs=MAX_SEQS, max_sampled=MAX_SEQS, max_blocks=4, device=CPU
-    )
-    buffers.header[StepCount.TOKENS] = tokens
-    buffers.header[StepCount.SEQUENCES] = 1
-    buffers.header[StepCount.SAMPLED] = sampled
-    buffers.query_starts[1] = tokens
-    buffers.context_lengths[0] = tokens
-    buffers.positions[:tokens] = torch.arange(tokens)
-    buffers.cache_places[:tokens] = torch.arange(tokens)
-    return buffers
-
-
-def assert_rows(out: Tensor, expected: Tensor, tolerance: float) -> None:
-    torch.testing.assert_close(out[: len(expected)].double(), expected, rtol=tolerance, atol=tolerance)
-    assert (out[len(expected) :] == UNTOUCHED).all(), "rows beyond the header's count were written"
 
 
 def test_an_embedding_may_be_scaled(case: Case) -> None:

@@ -76,6 +76,14 @@ class Kernels(Protocol):
         """
         ...
 
+    def pack_apart(self, groups: Sequence[Sequence[MatrixSource]]) -> PackedLinear:
+        """The same for groups of matrices that `linear_apart` and `head_linear` read: each has places of its own.
+
+        Raises:
+            ModelFileError: a part is stored in a type that cannot be read.
+        """
+        ...
+
     def pack_gated(self, gate: MatrixSource, up: MatrixSource) -> PackedLinear:
         """Takes two matrices of one shape into the layout that `gated_linear` reads.
 

@@ -257,7 +257,7 @@ class RotateStore(ctypes.Structure):
         ("query_norm", c_void_p),
         ("key_norm", c_void_p),
         ("epsilon", c_float),
-        ("reserved", c_int32),
+        ("shares_values", c_int32),
     )
 
 

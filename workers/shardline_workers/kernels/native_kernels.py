@@ -24,7 +24,7 @@ LAYOUT_VERSION = 2  # of packed weights; a new one makes old files on the disk u
 NUMERICS_VERSION = 2  # of everything that decides bits: a new one gets a new numerics id
 BLOCK_SIZES = (64, 32)
 _KV_FORMATS = MappingProxyType({torch.bfloat16: api.KvFormat.BF16, torch.int8: api.KvFormat.INT8})
-_HEAD_DIM_STEP, _MAX_HEAD_DIM = 16, 512
+_HEAD_DIM_STEP, _MAX_HEAD_DIM = 16, 576
 _NANO = 1e-9
 
 
@@ -167,6 +167,10 @@ class NativeKernels:
     def pack_linear(self, parts: Sequence[MatrixSource]) -> PackedLinear:
         """See `Kernels.pack_linear`."""
         return self._packer.pack(parts)
+
+    def pack_apart(self, groups: Sequence[Sequence[MatrixSource]]) -> PackedLinear:
+        """See `Kernels.pack_apart`."""
+        return self._packer.pack_apart(groups)
 
     def pack_gated(self, gate: MatrixSource, up: MatrixSource) -> PackedLinear:
         """See `Kernels.pack_gated`."""

@@ -1,6 +1,6 @@
 """Writes a step's operations down for native code: one sl_op for each, with the addresses of its buffers."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,9 @@ from shardline_workers.kernels.step_buffers import StepBuffers
 _PAIRINGS = {RotaryPairing.HALVES: api.Pairing.HALVES, RotaryPairing.NEIGHBOURS: api.Pairing.NEIGHBOURS}
 _ACTIVATIONS = {Activation.SILU: api.Activation.SILU, Activation.GELU_TANH: api.Activation.GELU_TANH}
 _PANEL_WIDTH = 32  # inputs; attention writes panels only where heads fill them
+
+
+Columns = tuple[range, Segment]  # of a tensor, and what writes them
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +113,30 @@ class NativeRecorder:
         """See `Operations.linear`: an operation for each segment, that writes its own columns."""
         first_column = 0
         for segment in segments(weight):
-            linear = api.Linear(
-                x=self._panels(x, weight),
-                weight=self._weight(segment, weight.num_inputs),
-                out=self._floats(out) + first_column * out.element_size(),
-                out_stride=out.stride(0),
-            )
-            self._add(step, api.OpKind.LINEAR, rows, linear=linear)
-            first_column += segment.num_outputs
+            last_column = first_column + segment.num_outputs
+            self._linear(out[:, first_column:last_column], x, weight, segment, rows=rows, step=step)
+            first_column = last_column
+
+    def linear_apart(self, outs: Sequence[Tensor], x: LinearInput, weight: PackedLinear, *, step: StepBuffers) -> None:
+        """See `Operations.linear_apart`: an operation for each segment."""
+        places = [place for out in outs for place in _heads(out)]
+        for place, pieces in _dealt(places, weight):
+            for columns, segment in pieces:
+                self._linear(place[:, columns.start : columns.stop], x, weight, segment, rows=Rows.TOKENS, step=step)
+
+    def head_linear(
+        self, out: Tensor, x: Tensor, weight: PackedLinear, *, room: LinearInput, step: StepBuffers
+    ) -> None:
+        """See `Operations.head_linear`: one head after the other."""
+        for (place, pieces), head in zip(_dealt(_heads(out), weight), _heads(x), strict=True):
+            self.quantise(room, head, rows=Rows.TOKENS, reader=weight, step=step)
+            for columns, segment in pieces:
+                self._linear(place[:, columns.start : columns.stop], room, weight, segment, rows=Rows.TOKENS, step=step)
+
+    def quantise(self, out: LinearInput, x: Tensor, *, rows: Rows, reader: PackedLinear, step: StepBuffers) -> None:
+        """See `Operations.quantise`."""
+        quantise = api.Quantise(x=self._floats(x), x_stride=x.stride(0), panels=self._panels(out, reader))
+        self._add(step, api.OpKind.QUANTISE, rows, quantise=quantise)
 
     def gated_linear(
         self,
@@ -192,6 +211,7 @@ class NativeRecorder:
             pairing=_PAIRINGS[rotary.pairing],
             num_heads=shape.num_heads,
             cache=self._cache(cache, shape),
+            shares_values=shape.shares_values,
         )
         if norms is not None:
             rotate.query_norm = self._floats(norms.queries)
@@ -201,13 +221,13 @@ class NativeRecorder:
 
     def attention(
         self,
-        out: LinearInput,
+        out: LinearInput | Tensor,
         queries: Tensor,
         cache: KvCache,
         *,
         shape: AttentionShape,
         scores: ScoreRule,
-        reader: PackedLinear,
+        reader: PackedLinear | None,
         step: StepBuffers,
     ) -> None:
         """See `Operations.attention`; heads that do not fill panels go by way of float32."""
@@ -220,15 +240,20 @@ class NativeRecorder:
             softcap=scores.softcap or 0,
             sinks=None if scores.sinks is None else self._floats(scores.sinks),
         )
+        if isinstance(out, Tensor):
+            assert out.is_contiguous(), "native attention writes rows that touch"
+            attention.out = self._floats(out)
+            self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
+            return
+        assert reader is not None, "what is written as an input has a reader"
         if shape.head_dim % _PANEL_WIDTH == 0:
             attention.panels = self._panels(out, reader)
             self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
             return
         floats = torch.empty((queries.shape[0], shape.query_size), dtype=torch.float32)
         attention.out = self._floats(floats)
-        quantise = api.Quantise(x=self._floats(floats), x_stride=floats.stride(0), panels=self._panels(out, reader))
         self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
-        self._add(step, api.OpKind.QUANTISE, Rows.TOKENS, quantise=quantise)
+        self.quantise(out, floats, rows=Rows.TOKENS, reader=reader, step=step)
 
     def add_delta(
         self, residual: Tensor, delta: Tensor, *, delta_weight: Tensor | None, epsilon: float, step: StepBuffers
@@ -341,6 +366,25 @@ class NativeRecorder:
         self._step = step
         self._ops.append(api.Op(kind=kind, rows=rows, operands=api.Operands(**operands)))
 
+    def _linear(
+        self,
+        out: Tensor,
+        x: LinearInput,
+        weight: PackedLinear,
+        segment: Segment,
+        *,
+        rows: Rows,
+        step: StepBuffers,
+    ) -> None:
+        """One segment of a weight."""
+        linear = api.Linear(
+            x=self._panels(x, weight),
+            weight=self._weight(segment, weight.num_inputs),
+            out=self._floats(out),
+            out_stride=out.stride(0),
+        )
+        self._add(step, api.OpKind.LINEAR, rows, linear=linear)
+
     def _weight(self, segment: Segment, num_inputs: int) -> api.Weight:
         return api.Weight(
             format=segment.format,
@@ -375,3 +419,21 @@ class NativeRecorder:
         assert tensor.stride(-1) == 1, "native code reads rows without gaps"
         self._kept.append(tensor)
         return tensor.data_ptr()
+
+
+def _heads(tensor: Tensor) -> list[Tensor]:
+    """The heads of [rows, heads, columns], each [rows, columns]; one that has none as it is."""
+    return list(tensor.unbind(1)) if tensor.dim() == 3 else [tensor]
+
+
+def _dealt(places: Sequence[Tensor], weight: PackedLinear) -> Iterator[tuple[Tensor, list[Columns]]]:
+    """The segments of a weight as they fill places, [rows, columns], one after the other."""
+    left = iter(segments(weight))
+    for place in places:
+        pieces, filled = [], 0
+        while filled < place.shape[1]:
+            segment = next(left)
+            pieces.append((range(filled, filled + segment.num_outputs), segment))
+            filled += segment.num_outputs
+        assert filled == place.shape[1], "a segment goes to one place"
+        yield place, pieces

@@ -9,7 +9,7 @@ import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, islice
 from types import MappingProxyType
 
 import numpy as np
@@ -91,11 +91,14 @@ class WeightPacker:
 
     def pack(self, parts: Sequence[MatrixSource]) -> PackedLinear:
         """Matrices with the same inputs, their outputs one after the other."""
-        rows = _in_one_family([_as_rows(part) for part in parts])
+        return self.pack_apart([parts])
+
+    def pack_apart(self, groups: Sequence[Sequence[MatrixSource]]) -> PackedLinear:
+        """The same, each group in segments of its own."""
+        rows = _in_one_family([_as_rows(part) for group in groups for part in group])
         self.has_bfloat16 |= rows[0].format is Format.BF16
-        runs = [list(run) for _, run in groupby(rows, key=lambda part: part.format)]
-        # Tiles hold 16 outputs of one part: a part that ends within a tile must end its segment too.
-        pieces = [piece for run in runs for piece in _split_at_tiles(run)]
+        left = iter(rows)
+        pieces = [piece for group in groups for piece in _pieces(list(islice(left, len(group))))]
         packed = [self._segment(piece) for piece in pieces]
         return _packed_linear(packed, num_inputs=rows[0].num_inputs)
 
@@ -193,6 +196,12 @@ def _in_one_format(rows: list[_Rows]) -> list[_Rows]:
 
 def _with_format(part: _Rows, form: Format) -> _Rows:
     return _Rows(part.source, form, part.num_rows, part.num_inputs, part.data)
+
+
+def _pieces(parts: list[_Rows]) -> list[list[_Rows]]:
+    """What can lie in one segment. Tiles hold 16 outputs of one part: one that ends within a tile ends its segment."""
+    runs = [list(run) for _, run in groupby(parts, key=lambda part: part.format)]
+    return [piece for run in runs for piece in _split_at_tiles(run)]
 
 
 def _split_at_tiles(run: list[_Rows]) -> list[list[_Rows]]:

@@ -139,11 +139,13 @@ class AttentionShape:
     num_heads: int
     num_kv_heads: int  # divides num_heads: neighbouring query heads share a key head
     head_dim: int
+    # A value is its key, with anything in the dimensions that turn: rows of `qkv` hold no values.
+    shares_values: bool = False
 
     @property
     def qkv_size(self) -> int:
         """Length of a row of `qkv`."""
-        return (self.num_heads + 2 * self.num_kv_heads) * self.head_dim
+        return (self.num_heads + (1 if self.shares_values else 2) * self.num_kv_heads) * self.head_dim
 
     @property
     def query_size(self) -> int:

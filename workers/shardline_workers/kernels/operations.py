@@ -75,6 +75,28 @@ class Operations(Protocol):
         """out [rows, num_outputs] = x [rows, num_inputs] · weight transposed."""
         ...
 
+    def linear_apart(self, outs: Sequence[Tensor], x: LinearInput, weight: PackedLinear, *, step: StepBuffers) -> None:
+        """The outputs of `Kernels.pack_apart`, of all tokens, in their order to one tensor after the other.
+
+        Each is [max_tokens, columns], or [max_tokens, heads, columns] whose heads lie apart; a group of outputs goes
+        to one head, or whole groups to one tensor.
+        """
+        ...
+
+    def head_linear(
+        self, out: Tensor, x: Tensor, weight: PackedLinear, *, room: LinearInput, step: StepBuffers
+    ) -> None:
+        """out[token, head] = x[token, head] · the head's matrix transposed: the groups of `Kernels.pack_apart`.
+
+        out [max_tokens, heads, outputs of one], x [max_tokens, heads, num_inputs]; rows of both may lie apart. `room`
+        [max_tokens, num_inputs] holds anything afterwards.
+        """
+        ...
+
+    def quantise(self, out: LinearInput, x: Tensor, *, rows: Rows, reader: PackedLinear, step: StepBuffers) -> None:
+        """out = x [rows, num_inputs], plain numbers, as what reads them wants them."""
+        ...
+
     def gated_linear(
         self,
         out: LinearInput,
@@ -144,17 +166,18 @@ class Operations(Protocol):
 
     def attention(
         self,
-        out: LinearInput,
+        out: LinearInput | Tensor,
         queries: Tensor,
         cache: KvCache,
         *,
         shape: AttentionShape,
         scores: ScoreRule,
-        reader: PackedLinear,
+        reader: PackedLinear | None,
         step: StepBuffers,
     ) -> None:
         """Causal attention of each token to its sequence's cache, itself included; out [max_tokens, query_size].
 
+        `out` is what `reader` reads; without one it is plain numbers.
         With a window, blocks that none of a sequence's tokens sees any more are not read.
         A ragged batch: one token of a sequence in decode, many of one in prefill.
         """

@@ -95,6 +95,10 @@ class ReferenceKernels:
         weight = matrices[0] if len(matrices) == 1 else torch.cat(matrices)
         return PackedLinear(weight.shape[0], weight.shape[1], (weight,))
 
+    def pack_apart(self, groups: Sequence[Sequence[MatrixSource]]) -> PackedLinear:
+        """See `Kernels.pack_apart`."""
+        return self.pack_linear([part for group in groups for part in group])
+
     def pack_gated(self, gate: MatrixSource, up: MatrixSource) -> PackedLinear:
         """See `Kernels.pack_gated`."""
         return self.pack_linear((gate, up))

@@ -6,6 +6,8 @@ each value (float32), as native code has them, so that both round alike where th
 read is brought to the dtype of the queries, and nothing else of attention is rounded.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -25,10 +27,13 @@ def allocate(
     def empty(columns: int, kind: torch.dtype) -> Tensor:
         return torch.empty((*places, columns), dtype=kind, device=device)
 
-    tensors = [empty(shape.head_dim, dtype), empty(shape.head_dim, dtype)]
-    if dtype is torch.int8:
-        tensors += [empty(-(-shape.head_dim // _KEY_GROUP), torch.float16), empty(1, torch.float32)]
-    return KvCache(num_blocks, block_size, tuple(tensors))
+    is_rounded = dtype is torch.int8
+    keys, values = [empty(shape.head_dim, dtype)], []
+    if is_rounded:
+        keys.append(empty(-(-shape.head_dim // _KEY_GROUP), torch.float16))
+    if not shape.shares_values:
+        values = [empty(shape.head_dim, dtype)] + ([empty(1, torch.float32)] if is_rounded else [])
+    return KvCache(num_blocks, block_size, (*keys, *values))
 
 
 def block_bytes(shape: AttentionShape, *, block_size: int, dtype: torch.dtype) -> int:
@@ -38,23 +43,34 @@ def block_bytes(shape: AttentionShape, *, block_size: int, dtype: torch.dtype) -
 
 
 def store(cache: KvCache, places: Tensor, keys: Tensor, values: Tensor) -> None:
-    """Puts keys and values, [num_tokens, num_kv_heads, head_dim], at places, block id · block size + offset."""
+    """Puts keys and values, [num_tokens, num_kv_heads, head_dim], at places, block id · block size + offset.
+
+    Where values are their keys, there are none, [num_tokens, 0, head_dim].
+    """
     new = [keys, values]
     if cache.tensors[0].dtype is torch.int8:
-        rounded_keys, key_scales = _quantised(keys, group=_KEY_GROUP, scale_dtype=torch.float16)
-        rounded_values, value_scales = _quantised(values, group=values.shape[-1], scale_dtype=torch.float32)
-        new = [rounded_keys, rounded_values, key_scales, value_scales]
-    for stored, rows in zip(cache.tensors, new, strict=True):
+        rounded_keys = _quantised(keys, group=_KEY_GROUP, scale_dtype=torch.float16)
+        rounded_values = _quantised(values, group=values.shape[-1], scale_dtype=torch.float32)
+        new = [*rounded_keys, *rounded_values]
+    for stored, rows in zip(cache.tensors, new, strict=False):
         stored.flatten(1, 2).index_copy_(1, places, rows.transpose(0, 1).to(stored.dtype))
 
 
 def gather(cache: KvCache, block_ids: Tensor, context: int, *, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Keys and values of one sequence, each [num_kv_heads, context, head_dim], from its blocks in their order."""
-    keys, values, *scales = (blocks.index_select(1, block_ids).flatten(1, 2)[:, :context] for blocks in cache.tensors)
+    stored = [blocks.index_select(1, block_ids).flatten(1, 2)[:, :context] for blocks in cache.tensors]
+    num_of_keys = 2 if stored[0].dtype is torch.int8 else 1
+    keys = _read(stored[:num_of_keys], dtype)
+    return keys, _read(stored[num_of_keys:], dtype) if len(stored) > num_of_keys else keys
+
+
+def _read(stored: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Numbers, and where there are scales, times those: each of so many neighbouring dimensions."""
+    numbers, *scales = stored
     if not scales:
-        return keys.to(dtype), values.to(dtype)
-    key_scales = scales[0].to(dtype).repeat_interleave(_KEY_GROUP, dim=-1)[..., : keys.shape[-1]]
-    return keys.to(dtype) * key_scales, values.to(dtype) * scales[1].to(dtype)
+        return numbers.to(dtype)
+    group = numbers.shape[-1] if scales[0].shape[-1] == 1 else _KEY_GROUP
+    return numbers.to(dtype) * scales[0].to(dtype).repeat_interleave(group, dim=-1)[..., : numbers.shape[-1]]
 
 
 def _quantised(x: Tensor, *, group: int, scale_dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -63,7 +79,7 @@ def _quantised(x: Tensor, *, group: int, scale_dtype: torch.dtype) -> tuple[Tens
     Where a number is none, so is the scale: all products with it are NaN.
     """
     size = x.shape[-1]
-    groups = functional.pad(x.float(), (0, -size % group)).view(*x.shape[:-1], -1, group)
+    groups = functional.pad(x.float(), (0, -size % group)).view(*x.shape[:-1], -(-size // group), group)
     scales = (groups.abs().amax(dim=-1) / _INT8_MAX).to(scale_dtype)
     steps = groups / scales.float().unsqueeze(-1)
     rounded = steps.nan_to_num(0.0).round().clamp(-_INT8_MAX, _INT8_MAX).to(torch.int8)

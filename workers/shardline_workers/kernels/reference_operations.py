@@ -84,6 +84,27 @@ class ReferenceOperations:
         num_rows = _count(step, StepCount(rows))
         torch.mm(x.rows[:num_rows], weight.tensors[0].t(), out=out[:num_rows])
 
+    def linear_apart(self, outs: Sequence[Tensor], x: LinearInput, weight: PackedLinear, *, step: StepBuffers) -> None:
+        """See `Operations.linear_apart`."""
+        num_tokens = _count(step, StepCount.TOKENS)
+        product = torch.mm(x.rows[:num_tokens], weight.tensors[0].t())
+        parts = torch.split(product, [out[0].numel() for out in outs], dim=-1)
+        for out, part in zip(outs, parts, strict=True):
+            out[:num_tokens] = part.view(num_tokens, *out.shape[1:])
+
+    def head_linear(
+        self, out: Tensor, x: Tensor, weight: PackedLinear, *, room: LinearInput, step: StepBuffers
+    ) -> None:
+        """See `Operations.head_linear`."""
+        num_tokens = _count(step, StepCount.TOKENS)
+        matrices = weight.tensors[0].view(x.shape[1], -1, weight.num_inputs)
+        out[:num_tokens] = torch.bmm(x[:num_tokens].transpose(0, 1), matrices.transpose(1, 2)).transpose(0, 1)
+
+    def quantise(self, out: LinearInput, x: Tensor, *, rows: Rows, reader: PackedLinear, step: StepBuffers) -> None:
+        """See `Operations.quantise`: the rows as they are."""
+        num_rows = _count(step, StepCount(rows))
+        out.rows[:num_rows] = x[:num_rows]
+
     def gated_linear(
         self,
         out: LinearInput,
@@ -153,8 +174,8 @@ class ReferenceOperations:
         """See `Operations.rotate_and_store`."""
         num_tokens = _count(step, StepCount.TOKENS)
         heads = qkv[:num_tokens].view(num_tokens, -1, shape.head_dim)
-        new_queries, new_keys, new_values = torch.split(
-            heads, [shape.num_heads, shape.num_kv_heads, shape.num_kv_heads], dim=1
+        new_queries, new_keys, new_values = heads.tensor_split(
+            [shape.num_heads, shape.num_heads + shape.num_kv_heads], dim=1
         )
         if norms is not None:
             new_queries = _rms_norm(new_queries, norms.queries, norms.epsilon)
@@ -166,17 +187,18 @@ class ReferenceOperations:
 
     def attention(
         self,
-        out: LinearInput,
+        out: LinearInput | Tensor,
         queries: Tensor,
         cache: KvCache,
         *,
         shape: AttentionShape,
         scores: ScoreRule,
-        reader: PackedLinear,
+        reader: PackedLinear | None,
         step: StepBuffers,
     ) -> None:
         """See `Operations.attention`."""
         num_sequences = _count(step, StepCount.SEQUENCES)
+        attended = out.rows if isinstance(out, LinearInput) else out
         starts = step.query_starts[: num_sequences + 1].tolist()
         contexts = step.context_lengths[:num_sequences].tolist()
         slots = step.slots[:num_sequences].tolist()
@@ -184,7 +206,7 @@ class ReferenceOperations:
             query = queries[begin:end].view(end - begin, shape.num_heads, shape.head_dim)
             block_ids = step.block_tables[slot, : -(-context // cache.block_size)]
             keys, values = reference_kv_cache.gather(cache, block_ids, context, dtype=query.dtype)
-            out.rows[begin:end] = reference_attention.attend(query, keys, values, scores=scores)
+            attended[begin:end] = reference_attention.attend(query, keys, values, scores=scores)
 
     def all_reduce(self, values: Tensor, group: Communicator, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.all_reduce`."""

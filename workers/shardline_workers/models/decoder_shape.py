@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from shardline_workers.kernels.operands import AttentionShape
 from shardline_workers.models.decoder_style import DecoderStyle
 from shardline_workers.models.experts_shape import ExpertsShape, gated_shapes
+from shardline_workers.models.latent_shape import LatentShape
 from shardline_workers.models.rotary import RotarySpec
 from shardline_workers.models.windowed_layers import WindowedLayers
 
@@ -22,6 +23,7 @@ class DecoderShape:
     intermediate_size: int  # width of a dense MLP
     num_layers: int
     attention: AttentionShape
+    latent: LatentShape | None = None  # of attention that caches latent vectors; `attention` is as it tells
     norm_epsilon: float
     rotary: RotarySpec
     is_tied: bool  # the embedding is the output matrix too
@@ -107,18 +109,14 @@ class DecoderShape:
         return shapes
 
     def _layer_shapes(self, number: int) -> dict[str, tuple[int, ...]]:
-        kv_size = self.attention.num_kv_heads * self.attention.head_dim
         norms: dict[str, tuple[int, ...]] = {}
         if self.style.norms_heads:
             norms |= dict.fromkeys(("query_norm", "key_norm"), (self.attention.head_dim,))
         if self.style.norms_deltas:
             norms |= dict.fromkeys(("attention_delta_norm", "mlp_delta_norm"), (self.hidden_size,))
         return norms | {
+            **self._attention_shapes(),
             "attention_norm": (self.hidden_size,),
-            "query": (self.attention.query_size, self.hidden_size),
-            "key": (kv_size, self.hidden_size),
-            "value": (kv_size, self.hidden_size),
-            "attention_output": (self.hidden_size, self.attention.query_size),
             "mlp_norm": (self.hidden_size,),
             **self._mlp_shapes(number),
         }
@@ -127,3 +125,15 @@ class DecoderShape:
         if (experts := self.experts_of(number)) is not None:
             return experts.tensor_shapes(self.hidden_size)
         return gated_shapes("", hidden_size=self.hidden_size, width=self.intermediate_size)
+
+    def _attention_shapes(self) -> dict[str, tuple[int, ...]]:
+        heads = self.attention
+        if self.latent is not None:
+            return self.latent.tensor_shapes(heads.num_heads, self.hidden_size)
+        kv_size = heads.num_kv_heads * heads.head_dim
+        return {
+            "query": (heads.query_size, self.hidden_size),
+            "key": (kv_size, self.hidden_size),
+            "value": (kv_size, self.hidden_size),
+            "attention_output": (self.hidden_size, heads.query_size),
+        }

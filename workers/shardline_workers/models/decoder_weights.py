@@ -13,6 +13,7 @@ from shardline_workers.models.experts import ExpertsWeights
 from shardline_workers.models.experts_shape import ExpertsShape
 from shardline_workers.models.gated_mlp import GatedMlpWeights
 from shardline_workers.models.grouped_attention import GroupedAttentionWeights
+from shardline_workers.models.latent_weights import LatentAttentionWeights, LatentReader
 from shardline_workers.models.model_share import ModelShare
 from shardline_workers.weights.weight_loader import LoadableMatrix, WeightLoader
 
@@ -24,7 +25,7 @@ class LayerWeights:
     """One layer. Norms are in the model's dtype."""
 
     attention_norm: Tensor  # [hidden]
-    attention: GroupedAttentionWeights
+    attention: GroupedAttentionWeights | LatentAttentionWeights
     attention_delta_norm: Tensor | None  # [hidden]
     mlp_norm: Tensor  # [hidden]
     mlp: GatedMlpWeights | ExpertsWeights
@@ -32,7 +33,7 @@ class LayerWeights:
 
     def readers(self) -> Iterator[PackedLinear]:
         """The matrices that read normed rows."""
-        yield from (self.attention.qkv, self.mlp.reader)
+        yield from (self.attention.reader, self.mlp.reader)
 
     def tensors(self) -> Iterator[Tensor]:
         """All of them."""
@@ -128,7 +129,10 @@ class _ShareReader:
             mlp_delta_norm=self.norm(f"{prefix}.mlp_delta_norm") if has_delta_norms else None,
         )
 
-    def _attention(self, prefix: str) -> GroupedAttentionWeights:
+    def _attention(self, prefix: str) -> GroupedAttentionWeights | LatentAttentionWeights:
+        if self._shape.latent is not None:
+            heads = self._share.heads.query_heads
+            return LatentReader(self._shape.latent, heads, self._loader, self._kernels).read(prefix)
         names = (f"{prefix}.{name}" for name in ("query", "key", "value"))
         return GroupedAttentionWeights(
             qkv=self._kernels.pack_linear([self._loadable(name) for name in names]),

@@ -19,6 +19,7 @@ from shardline_workers.weights.tensor_names import (
     GGUF_MIXTRAL,
     GGUF_QWEN3,
     GGUF_QWEN3_MOE,
+    HUGGING_FACE_DEEPSEEK,
     HUGGING_FACE_GEMMA3,
     HUGGING_FACE_LLAMA,
     HUGGING_FACE_MIXTRAL,
@@ -180,4 +181,27 @@ QWEN3_MOE = FamilySpec(
     experts=ExpertsStyle(renormalises=True),  # as the converter's models have it; folders say so themselves
 )
 
-FAMILIES = (LLAMA, QWEN3, GEMMA3, MIXTRAL, QWEN3_MOE)
+DEEPSEEK_V3 = FamilySpec(
+    name="deepseek-v3",
+    hugging_face=HuggingFaceForm(
+        architectures=("DeepseekV3ForCausalLM",),
+        names=HUGGING_FACE_DEEPSEEK,
+        settings=MappingProxyType(
+            {
+                "hidden_act": ("silu", None),
+                "attention_bias": (False, None),
+                "partial_rotary_factor": (1.0, None),
+            }
+        ),
+        defaults=MappingProxyType({"max_position_embeddings": 4096, "rms_norm_eps": 1e-6}),
+    ),
+    gguf=GgufForm(
+        architectures=(),
+        names=GGUF_LLAMA,
+        settings=MappingProxyType({}),
+        pairing=RotaryPairing.NEIGHBOURS,
+    ),
+    has_latent_attention=True,
+)
+
+FAMILIES = (LLAMA, QWEN3, GEMMA3, MIXTRAL, QWEN3_MOE, DEEPSEEK_V3)

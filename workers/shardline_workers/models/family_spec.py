@@ -57,6 +57,7 @@ class FamilySpec:
     name: str
     hugging_face: HuggingFaceForm
     gguf: GgufForm
+    has_latent_attention: bool = False
     style: DecoderStyle = field(default_factory=DecoderStyle)
     scales_embedding: bool = False  # by the root of the width
     windows: WindowRule | None = None

@@ -31,6 +31,11 @@ class GroupedAttentionWeights:
     output: PackedLinear  # query heads → hidden
     norms: HeadNorms | None
 
+    @property
+    def reader(self) -> PackedLinear:
+        """What reads the normed rows."""
+        return self.qkv
+
     def tensors(self) -> Iterator[Tensor]:
         """All of them."""
         if self.norms is not None:

@@ -9,16 +9,18 @@ import torch
 
 from shardline_workers.files.model_facts import ModelFacts
 from shardline_workers.files.model_file_error import ModelFileError
-from shardline_workers.kernels.operands import AttentionShape
+from shardline_workers.kernels.operands import AttentionShape, RotaryPairing
 from shardline_workers.models.decoder_shape import MAX_LAYERS, DecoderShape
 from shardline_workers.models.families import FAMILIES
 from shardline_workers.models.family_spec import FamilySpec, WindowRule
 from shardline_workers.models.hugging_face_experts import hugging_face_experts
 from shardline_workers.models.hugging_face_rotary import HuggingFaceRotary
 from shardline_workers.models.hugging_face_words import LAYER_TYPES, REMEDY, SLIDING_ATTENTION
+from shardline_workers.models.latent_shape import LatentShape
 from shardline_workers.models.quantised_checkpoints import refuse_quantised
 from shardline_workers.models.windowed_layers import WindowedLayers, all_but_every
 
+LATENT_NORM_EPSILON = 1e-6  # whatever rms_norm_eps says: DeepSeek's own code leaves it at its default there
 _REMEDY_FOR_SEEING = "Models that see or hear cannot be served yet: take the GGUF file of its text model."
 
 
@@ -81,18 +83,16 @@ class HuggingFaceConfig:
         hidden_size = self._integer("hidden_size")
         num_layers = self._integer("num_hidden_layers")
         head_dim = self._integer("head_dim", default=hidden_size // max(1, num_heads))
-        rotary = HuggingFaceRotary(self._facts, head_dim)
+        latent = self._latent() if family.has_latent_attention else None
+        rotary = self._rotary(head_dim, latent)
         return DecoderShape(
             family=family.name,
             vocab_size=self._integer("vocab_size"),
             hidden_size=hidden_size,
             intermediate_size=self._integer("intermediate_size"),
             num_layers=num_layers,
-            attention=AttentionShape(
-                num_heads=num_heads,
-                num_kv_heads=self._integer("num_key_value_heads", default=num_heads),
-                head_dim=head_dim,
-            ),
+            attention=self._heads(num_heads, head_dim) if latent is None else latent.attention_shape(num_heads),
+            latent=latent,
             norm_epsilon=self._number("rms_norm_eps"),
             rotary=rotary.of_global_layers(family),
             is_tied=self._facts.flag("tie_word_embeddings") or False,
@@ -102,10 +102,33 @@ class HuggingFaceConfig:
             experts=hugging_face_experts(self._facts, family.experts, num_layers=min(num_layers, MAX_LAYERS)),
             norm_offset=family.hugging_face.norm_offset,
             embedding_scale=self._root_of(hidden_size) if family.scales_embedding else 1.0,
-            score_divisor=self._facts.number("query_pre_attn_scalar"),
+            score_divisor=self._facts.number("query_pre_attn_scalar")
+            if latent is None
+            else latent.score_divisor(rotary.score_magnitude()),
             score_softcap=self._facts.number("attn_logit_softcapping"),
             logit_softcap=self._facts.number("final_logit_softcapping"),
         )
+
+    def _heads(self, num_heads: int, head_dim: int) -> AttentionShape:
+        num_kv_heads = self._integer("num_key_value_heads", default=num_heads)
+        return AttentionShape(num_heads=num_heads, num_kv_heads=num_kv_heads, head_dim=head_dim)
+
+    def _latent(self) -> LatentShape:
+        return LatentShape(
+            query_rank=self._facts.whole("q_lora_rank"),
+            kv_rank=self._integer("kv_lora_rank"),
+            nope_dim=self._integer("qk_nope_head_dim"),
+            rope_dim=self._integer("qk_rope_head_dim"),
+            value_dim=self._integer("v_head_dim"),
+            norm_epsilon=LATENT_NORM_EPSILON,
+        )
+
+    def _rotary(self, head_dim: int, latent: LatentShape | None) -> HuggingFaceRotary:
+        if latent is None:
+            return HuggingFaceRotary(self._facts, head_dim)
+        is_interleaved = self._facts.flag("rope_interleave") is not False
+        pairing = RotaryPairing.NEIGHBOURS if is_interleaved else RotaryPairing.HALVES
+        return HuggingFaceRotary(self._facts, latent.rope_dim, pairing)
 
     def _windowed(self, family: FamilySpec, num_layers: int, rotary: HuggingFaceRotary) -> WindowedLayers | None:
         if family.windows is None:

@@ -30,16 +30,22 @@ class HuggingFaceRotary:
     """All raise ModelFileError where a number is missing or has the wrong type, ValueError where it makes no sense."""
 
     facts: ModelFacts
-    head_dim: int
+    rotary_dim: int
+    pairing: RotaryPairing = RotaryPairing.HALVES
 
     def of_global_layers(self, family: FamilySpec) -> RotarySpec:
         """Of layers that see everything: all layers, in most families."""
-        scaling = self._object("rope_scaling")
-        parameters = self._parameters(FULL_ATTENTION)
-        theta = parameters.number("rope_theta")
+        theta = self._parameters(FULL_ATTENTION).number("rope_theta")
         if theta is None:
             theta = self.facts.number("rope_theta")
-        return self._spec(family.default_theta if theta is None else theta, scaling if scaling.values else parameters)
+        return self._spec(family.default_theta if theta is None else theta, self._stretching())
+
+    def score_magnitude(self) -> float:
+        """What queries and keys are multiplied by in all dimensions, so that their scores stay as sharp as before."""
+        stretching = self._stretching()
+        share = stretching.number("mscale_all_dim")
+        is_stretched = (stretching.text("rope_type") or stretching.text("type") or "default") != "default"
+        return yarn_magnitude(_required(stretching, "factor"), share) if is_stretched and share else 1.0
 
     def of_windowed_layers(self, rule: WindowRule) -> RotarySpec:
         """Of layers that see the last tokens only."""
@@ -54,14 +60,18 @@ class HuggingFaceRotary:
         by_type = not parameters.values.keys().isdisjoint(LAYER_TYPES)
         return _inside(parameters, layer_type) if by_type or not or_all else parameters
 
+    def _stretching(self) -> ModelFacts:
+        scaling = self._object("rope_scaling")
+        return scaling if scaling.values else self._parameters(FULL_ATTENTION)
+
     def _object(self, key: str) -> ModelFacts:
         return _inside(self.facts, key)
 
     def _spec(self, theta: float, scaling: ModelFacts) -> RotarySpec:
         return RotarySpec(
             theta=theta,
-            rotary_dim=self.head_dim,
-            pairing=RotaryPairing.HALVES,
+            rotary_dim=self.rotary_dim,
+            pairing=self.pairing,
             scaling=self._scaling(scaling),
         )
 

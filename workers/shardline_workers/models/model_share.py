@@ -1,7 +1,7 @@
 """What of a model one rank has. Pure."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from shardline_workers.kernels.operands import AttentionShape
@@ -40,11 +40,7 @@ class ModelShare:
 
     def attention_shape(self, whole: AttentionShape) -> AttentionShape:
         """The heads of one of its layers."""
-        return AttentionShape(
-            num_heads=len(self.heads.query_heads),
-            num_kv_heads=len(self.heads.kv_heads),
-            head_dim=whole.head_dim,
-        )
+        return replace(whole, num_heads=len(self.heads.query_heads), num_kv_heads=len(self.heads.kv_heads))
 
     def width_span(self, width: int) -> range:
         """Its part of an MLP's width.
@@ -85,7 +81,7 @@ class ModelShare:
             "query": MatrixPart(SplitAxis.OUTPUTS, queries),
             "key": MatrixPart(SplitAxis.OUTPUTS, keys),
             "value": MatrixPart(SplitAxis.OUTPUTS, keys),
-            "attention_output": MatrixPart(SplitAxis.INPUTS, queries),
+            "attention_output": MatrixPart(SplitAxis.INPUTS, queries),  # of latent attention: see LatentReader
         }
         return parts.get(kind)
 

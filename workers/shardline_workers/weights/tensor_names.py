@@ -4,6 +4,8 @@ embedding   final_norm   lm_head   rotary_factors
 layers.N.attention_norm   layers.N.query   layers.N.key   layers.N.value   layers.N.attention_output
 layers.N.mlp_norm         layers.N.gate    layers.N.up    layers.N.down
 layers.N.query_norm       layers.N.key_norm              where heads are normed
+layers.N.query_compress   …_norm   layers.N.query_expand   where queries are made in two steps
+layers.N.kv_compress      …_norm   layers.N.kv_expand      where latent vectors are cached
 layers.N.attention_delta_norm   layers.N.mlp_delta_norm  where what a half layer gives is normed
 layers.N.router   layers.N.router_bias   layers.N.experts.E.gate   …up   …down   in a mixture of experts
 layers.N.shared_gate   layers.N.shared_up   layers.N.shared_down   beside one, for every token
@@ -183,3 +185,14 @@ _GGUF_STACKS: Mapping[str, tuple[str, ...]] = {
 GGUF_MIXTRAL = _with_stacks(_with_rests(GGUF_LLAMA, {"ffn_gate_inp.weight": "router"}), _GGUF_STACKS)
 
 GGUF_QWEN3_MOE = _with_stacks(_with_rests(GGUF_QWEN3, {"ffn_gate_inp.weight": "router"}), _GGUF_STACKS)
+HUGGING_FACE_DEEPSEEK = _with_rests(
+    HUGGING_FACE_LLAMA,
+    {
+        "self_attn.q_a_proj.weight": "query_compress",
+        "self_attn.q_a_layernorm.weight": "query_compress_norm",
+        "self_attn.q_b_proj.weight": "query_expand",
+        "self_attn.kv_a_proj_with_mqa.weight": "kv_compress",
+        "self_attn.kv_a_layernorm.weight": "kv_compress_norm",
+        "self_attn.kv_b_proj.weight": "kv_expand",
+    },
+)

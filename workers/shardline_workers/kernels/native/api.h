@@ -188,7 +188,7 @@ typedef struct sl_kv_cache {
     int32_t num_blocks;    // places are 0 … num_blocks · block_size - 1
     int32_t block_size;    // tokens: 32 or 64; 64 is the faster one
     int32_t num_kv_heads;  // 1 …
-    int32_t head_dim;      // a multiple of 16, at most 512
+    int32_t head_dim;      // a multiple of 16, at most 576
     int32_t format;        // enum sl_kv_format
     int32_t reserved;      // 0
 } sl_kv_cache;
@@ -345,7 +345,7 @@ typedef struct sl_rotate_store {
     const float *query_norm;  // [head_dim] or NULL
     const float *key_norm;    // [head_dim] or NULL
     float epsilon;            // of both
-    int32_t reserved;         // 0
+    int32_t shares_values;    // 1: a value is its key with 0 in the dimensions that turn, and qkv ends with the keys
 } sl_rotate_store;
 
 // Causal attention of each token to its sequence's cache, itself included. A score is query · key · scale, after softcap.

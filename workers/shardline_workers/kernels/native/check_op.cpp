@@ -83,7 +83,9 @@ int check_heads(const Check &c, const sl_kv_cache &cache, int32_t num_heads) {
 int check_rotate_store(const Check &c) {
     const sl_rotate_store &r = c.op.rotate_store;
     if (int s = check_heads(c, r.cache, r.num_heads)) return s;
-    const int64_t width = (int64_t)(r.num_heads + 2 * r.cache.num_kv_heads) * r.cache.head_dim;
+    if (int s = c.want(r.shares_values == 0 || r.shares_values == 1, "shares_values is neither 0 nor 1")) return s;
+    const int64_t heads = r.num_heads + (int64_t)(r.shares_values ? 1 : 2) * r.cache.num_kv_heads,
+                  width = heads * r.cache.head_dim;
     if (int s = c.want(r.qkv && r.queries && r.qkv_stride >= width && is_size(r.qkv_stride),
                        "qkv or queries is NULL, or the stride too small"))
         return s;
@@ -199,7 +201,8 @@ int check_cache(const sl_kv_cache &cache) {
     if (cache.block_size != 32 && cache.block_size != 64)
         return refuse(SL_BAD_ARGUMENT, "block_size is %d; it must be 32 or 64", cache.block_size);
     if (cache.head_dim < TILE || cache.head_dim > HEAD_DIM_MAX || cache.head_dim % TILE)
-        return refuse(SL_BAD_ARGUMENT, "head_dim is %d; it must be a multiple of 16, at most 512", cache.head_dim);
+        return refuse(SL_BAD_ARGUMENT, "head_dim is %d; it must be a multiple of 16, at most %d", cache.head_dim,
+                      HEAD_DIM_MAX);
     if (cache.num_kv_heads < 1 || cache.num_kv_heads > 65536 || !is_size(cache.num_blocks))
         return refuse(SL_BAD_ARGUMENT, "cache has %d heads and %d blocks", cache.num_kv_heads, cache.num_blocks);
     if (cache.format < 0 || cache.format >= SL_KV_FORMAT_COUNT)

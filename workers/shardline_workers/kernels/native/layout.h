@@ -13,7 +13,7 @@ namespace {
 constexpr int TILE = 16;       // outputs of a weight tile, and lanes of all vector code
 constexpr int GROUP = 32;      // inputs of a block: one scale for each output, and for each row of activations
 constexpr int PANEL_ROWS = 6;  // rows that vector products take at once: × 2 tiles (bf16: × 4) they fill 32 registers
-constexpr int HEAD_DIM_MAX = 512;
+constexpr int HEAD_DIM_MAX = 576;  // what DeepSeek-V3 caches of a token
 constexpr int BLOCK_SIZE_MAX = 64;  // tokens of a KV block
 constexpr int SPLIT = 256;          // keys of an attention split: fixed, so that no batch changes the order of sums
 

@@ -22,7 +22,7 @@ constexpr int32_t MAX_THREADS = 256;
 constexpr int64_t MAX_OPS = 1 << 20;
 constexpr int64_t SCRATCH_COLUMNS = 64;  // of linear.h
 constexpr int64_t ROWS_OF_PART = 512;    // of linear.h: of panels that are worked on at once
-constexpr int64_t MAX_PARTIALS = 4096;   // of 64 KB at most, of which a short head touches little
+constexpr int64_t MAX_PARTIALS = 4096;   // of 72 KB at most, of which a short head touches little
 
 // Memory that starts on a cache line and is not touched before it is used.
 template <class T>

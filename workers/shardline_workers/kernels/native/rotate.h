@@ -57,7 +57,9 @@ static void store_token(const sl_rotate_store &r, const Work &work, int row, con
         const KvPlace to = {block + k * head_bytes(cache), (int)(place % cache.block_size)};
         rotate_head(r, keys + k * cache.head_dim, r.key_norm, work.step.positions[row], key);
         store_key(cache, to, key);
-        store_value(cache, to, keys + (cache.num_kv_heads + k) * cache.head_dim, !follows);
+        if (r.shares_values) memset(key, 0, sizeof(float) * (size_t)r.rotary_dim);
+        const float *value = r.shares_values ? key : keys + (cache.num_kv_heads + k) * cache.head_dim;
+        store_value(cache, to, value, !follows);
     }
 }
 

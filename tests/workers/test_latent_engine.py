@@ -1,0 +1,160 @@
+"""The engine with attention to latent vectors: on ranks, with a prefix cache, preempted, and on both kernels."""
+
+import dataclasses
+
+import pytest
+
+from shardline_workers.engine import EngineRequest, Sampling, SequenceStart, TokenLogprobs
+from shardline_workers.engine_config import EngineConfig
+from shardline_workers.engine_loading import load_engine
+from shardline_workers.files.model_facts import ModelFacts
+from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.kernels.native_library import NativeLibrary
+from shardline_workers.parallel.parallel_plan import ParallelPlan
+from shardline_workers.sharded_engine import ShardedEngine
+from shardline_workers.sizing.config_shape import read_model_shape
+from tests.workers.engine_runs import steps
+from tests.workers.thread_ranks import ThreadRanks, threaded_engine
+from tests.workers.tiny_checkpoint import VOCAB_SIZE
+from tests.workers.tiny_deepseek import NUM_HEADS, write_tiny_deepseek
+
+BLOCK_SIZE = 32
+PROMPT = tuple((7 * number * number + 3 * number + 1) % VOCAB_SIZE for number in range(290))
+GREEDY = Sampling(temperature=0.0, max_tokens=12, num_logprobs=3)
+
+Told = tuple[tuple[int, TokenLogprobs], ...]  # tokens and what was told of each
+
+
+@pytest.fixture(scope="module", params=["queries in two steps", "queries in one step"])
+def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
+    changes: dict[str, object] = {"q_lora_rank": None} if request.param.endswith("one step") else {}
+    return write_tiny_deepseek(tmp_path_factory.mktemp("deepseek"), changes=changes)
+
+
+def config(files: ModelFiles, *, dtype: str = "float64", **changes: object) -> EngineConfig:
+    config = EngineConfig(
+        files=files,
+        kernels="reference",
+        dtype=dtype,
+        max_model_len=512,
+        max_num_seqs=8,
+        max_num_batched_tokens=128,
+        kv_cache_tokens=2048,
+        block_size=BLOCK_SIZE,
+        replicas_on_host=64,
+    )
+    return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+
+
+def native(files: ModelFiles, **changes: object) -> EngineConfig:
+    return config(files, dtype="auto", kernels="native", **changes)
+
+
+def wanted(request_id: str = "r", prompt: tuple[int, ...] = PROMPT) -> EngineRequest:
+    return EngineRequest(request_id=request_id, prompt_ids=prompt, sampling=GREEDY, sequences=(SequenceStart(),))
+
+
+def run(engine: ShardedEngine, *requests: EngineRequest) -> Told:
+    """Runs to the end; what was told of the request "r"."""
+    for one in requests:
+        engine.add(one)
+    told: list[tuple[int, TokenLogprobs]] = []
+    for step in steps(engine):
+        if step.request_id == "r":
+            told.extend(zip(step.token_ids, step.logprobs, strict=True))
+    return tuple(told)
+
+
+def run_once(config: EngineConfig, *requests: EngineRequest) -> Told:
+    engine = load_engine(config, report=lambda _: None)
+    try:
+        return run(engine, *requests)
+    finally:
+        engine.close()
+
+
+def assert_close(ours: Told, theirs: Told, *, tolerance: float) -> None:
+    """The same tokens, as likely."""
+    assert [token for token, _ in ours] == [token for token, _ in theirs]
+    for (_, mine), (_, other) in zip(ours, theirs, strict=True):
+        assert mine.chosen == pytest.approx(other.chosen, abs=tolerance)
+        assert mine.top == pytest.approx(other.top, abs=tolerance)
+
+
+@pytest.fixture(scope="module")
+def alone(files: ModelFiles) -> Told:
+    told = run_once(config(files), wanted())
+    assert len({token for token, _ in told}) > 5, "a model that repeats itself shows nothing"
+    return told
+
+
+@pytest.mark.parametrize("tp", [2, 3, 4])
+def test_ranks_that_share_the_heads_answer_as_one(
+    files: ModelFiles, alone: Told, native_library: NativeLibrary, tp: int
+) -> None:
+    engine = threaded_engine(config(files), native_library, plan=ParallelPlan(tp=tp))
+    try:
+        together = run(engine, wanted(), wanted("other", PROMPT[:50]))
+    finally:
+        engine.close()
+
+    assert_close(together, alone, tolerance=1e-9)
+
+
+def test_every_rank_has_the_whole_cache_and_its_own_heads(files: ModelFiles, native_library: NativeLibrary) -> None:
+    changed = dataclasses.replace(config(files), plan=ParallelPlan(tp=3), ranks_on_host=3)
+
+    with ThreadRanks(changed, native_library) as ranks:
+        shapes = [rank.share.attention_shape(rank.shape.attention) for rank in ranks.ranks]
+        block_bytes = {rank.block_bytes for rank in ranks.ranks}
+
+    assert [shape.num_heads for shape in shapes] == [2, 2, 1]
+    assert sum(shape.num_heads for shape in shapes) == NUM_HEADS
+    assert block_bytes == {BLOCK_SIZE * 2 * (48 + 16) * 8}, "two layers, a latent and a key with position, float64"
+
+
+def test_a_prefix_that_is_cached_changes_nothing(files: ModelFiles, alone: Told) -> None:
+    engine = load_engine(config(files), report=lambda _: None)
+    run(engine, wanted("first"))
+    engine.add(wanted())
+
+    hits = engine.step().num_prefix_hits
+    engine.cancel("r")
+
+    assert hits >= 256
+    assert_close(run(engine, wanted()), alone, tolerance=1e-9)
+    engine.close()
+
+
+def test_what_is_preempted_and_computed_anew_is_the_same(files: ModelFiles) -> None:
+    """Room for three prompts of a block, and for a second block of two of them."""
+    prompts = {"first": PROMPT[100:120], "second": PROMPT[:20], "r": PROMPT[200:220]}
+    long = dataclasses.replace(GREEDY, max_tokens=40)
+    requests = [dataclasses.replace(wanted(name, prompt), sampling=long) for name, prompt in prompts.items()]
+    alone = run_once(config(files), requests[-1])
+    engine = load_engine(
+        config(files, max_model_len=128, kv_cache_tokens=5 * BLOCK_SIZE, enable_prefix_caching=False),
+        report=lambda _: None,
+    )
+    for one in requests:
+        engine.add(one)
+
+    results = []
+    while engine.has_work():
+        results.append(engine.step())
+
+    told = [step for result in results for step in result.sequences if step.request_id == "r"]
+    assert sum(result.num_preempted for result in results) > 0
+    crowded = tuple(pair for step in told for pair in zip(step.token_ids, step.logprobs, strict=True))
+    assert_close(crowded, alone, tolerance=1e-9)
+    engine.close()
+
+
+def test_planning_counts_the_bytes_that_the_reference_keeps(files: ModelFiles) -> None:
+    planned = read_model_shape(ModelFacts.read_json(files.path / "config.json")).kv
+
+    engine = load_engine(config(files, dtype="float32", kv_cache_dtype="bfloat16"), report=lambda _: None)
+
+    kept = int(engine.description.details["kv_cache_bytes"]) / engine.description.kv_cache_tokens
+    assert kept == planned.held_bytes(1)
+    engine.close()

@@ -1,0 +1,103 @@
+"""A small random DeepSeek-V3 checkpoint as a folder, written without a framework. Five heads: no ranks share evenly."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from shardline_workers.files.model_source import ModelFiles
+from tests.workers.tiny_checkpoint import VOCAB_SIZE, model_files
+
+HIDDEN = 64
+INTERMEDIATE = 96
+NUM_LAYERS = 2
+NUM_HEADS = 5
+QUERY_RANK = 40
+KV_RANK = 48
+NOPE_DIM = 24
+ROPE_DIM = 16
+VALUE_DIM = 20
+MAX_LEN = 512
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def tiny_deepseek_config() -> dict[str, object]:
+    return {
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "model_type": "deepseek_v3",
+        "hidden_act": "silu",
+        "vocab_size": VOCAB_SIZE,
+        "hidden_size": HIDDEN,
+        "intermediate_size": INTERMEDIATE,
+        "num_hidden_layers": NUM_LAYERS,
+        "num_attention_heads": NUM_HEADS,
+        "q_lora_rank": QUERY_RANK,
+        "kv_lora_rank": KV_RANK,
+        "qk_nope_head_dim": NOPE_DIM,
+        "qk_rope_head_dim": ROPE_DIM,
+        "v_head_dim": VALUE_DIM,
+        "max_position_embeddings": MAX_LEN,
+        "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0,
+        "first_k_dense_replace": NUM_LAYERS,
+    }
+
+
+def write_tiny_deepseek(folder: Path, *, changes: dict[str, object] | None = None, seed: int = 1) -> ModelFiles:
+    """The checkpoint, in F32.
+
+    Args:
+        folder: that it goes to.
+        changes: of its configuration: `q_lora_rank` may be None.
+        seed: of its numbers.
+    """
+    config = tiny_deepseek_config() | (changes or {})
+    generator = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = {name: _random(generator, shape) for name, shape in _shapes(two_steps=config["q_lora_rank"] is not None)}
+    save_file(tensors, str(folder / "model.safetensors"))
+    return model_files(folder)
+
+
+def _random(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    if len(shape) == 1:
+        return (1 + generator.normal(scale=0.1, size=shape)).astype(np.float32)
+    return generator.normal(scale=2.0 * shape[1] ** -0.5, size=shape).astype(np.float32)
+
+
+def _shapes(*, two_steps: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
+    yield "model.embed_tokens.weight", (VOCAB_SIZE, HIDDEN)
+    yield "model.norm.weight", (HIDDEN,)
+    yield "lm_head.weight", (VOCAB_SIZE, HIDDEN)
+    for number in range(NUM_LAYERS):
+        for name, shape in (_layer_shapes() | _query_shapes(two_steps=two_steps)).items():
+            yield f"model.layers.{number}.{name}.weight", shape
+
+
+def _query_shapes(*, two_steps: bool) -> Shapes:
+    size = NUM_HEADS * (NOPE_DIM + ROPE_DIM)
+    if not two_steps:
+        return {"self_attn.q_proj": (size, HIDDEN)}
+    return {
+        "self_attn.q_a_proj": (QUERY_RANK, HIDDEN),
+        "self_attn.q_a_layernorm": (QUERY_RANK,),
+        "self_attn.q_b_proj": (size, QUERY_RANK),
+    }
+
+
+def _layer_shapes() -> Shapes:
+    return {
+        "input_layernorm": (HIDDEN,),
+        "post_attention_layernorm": (HIDDEN,),
+        "self_attn.kv_a_proj_with_mqa": (KV_RANK + ROPE_DIM, HIDDEN),
+        "self_attn.kv_a_layernorm": (KV_RANK,),
+        "self_attn.kv_b_proj": (NUM_HEADS * (NOPE_DIM + VALUE_DIM), KV_RANK),
+        "self_attn.o_proj": (HIDDEN, NUM_HEADS * VALUE_DIM),
+        "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
+        "mlp.up_proj": (INTERMEDIATE, HIDDEN),
+        "mlp.down_proj": (HIDDEN, INTERMEDIATE),
+    }
