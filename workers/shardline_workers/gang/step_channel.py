@@ -9,6 +9,7 @@ process at the other end is gone, or readers do not take what was sent within th
 stays so; only `close` is of use then.
 """
 
+from dataclasses import dataclass
 from typing import Protocol
 
 MAX_FRAME_BYTES = 64 * 1024 * 1024  # many times a step that brings 32 new sequences of 128 thousand tokens each
@@ -24,6 +25,29 @@ class PeerLostError(StepChannelError):
 
 class PeerLateError(StepChannelError):
     """A reader took nothing for longer than the limit: it hangs, or was stopped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChannelLimits:
+    """How long an end waits for the other one, in seconds."""
+
+    join_s: float = 60.0  # for it to come
+    wait_s: float = 10.0  # for it to take a frame where there is no more room, or to give the rest of one
+
+    def __post_init__(self) -> None:
+        for name in ("join_s", "wait_s"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; a limit must be positive")
+
+
+def check_frame(frame: bytes) -> None:
+    """Passes a frame of a size that can be sent.
+
+    Raises:
+        ValueError: it is empty or too large.
+    """
+    if not 1 <= len(frame) <= MAX_FRAME_BYTES:
+        raise ValueError(f"a frame has {len(frame)} bytes; it must have 1 to {MAX_FRAME_BYTES}")
 
 
 class StepSender(Protocol):

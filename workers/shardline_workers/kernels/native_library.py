@@ -9,6 +9,7 @@ from shardline_workers.kernels.native_api import ABI_VERSION, FUNCTIONS, Cache, 
 from shardline_workers.kernels.native_build import built_library
 from shardline_workers.kernels.native_compiler import CompilerError
 from shardline_workers.kernels.native_ranks_api import RANKS_FUNCTIONS
+from shardline_workers.kernels.native_ring_api import RING_FUNCTIONS
 
 # What a user loses without them, and where that was measured.
 COST = (
@@ -16,6 +17,8 @@ COST = (
     " Intel Xeon: 16 tokens/s instead of 152 in the median round; benchmarks/results/serve_load)"
 )
 CURE = "install a C++17 compiler (g++ 11 or clang++ 14, or newer), or name one in CXX, and start again"
+
+_ALL_FUNCTIONS = FUNCTIONS | RANKS_FUNCTIONS | RING_FUNCTIONS
 
 
 class NativeUnavailableError(Exception):
@@ -37,7 +40,7 @@ class NativeLibrary:
         """
         try:
             self._functions = ctypes.CDLL(str(path))
-            for name, (result, arguments) in (FUNCTIONS | RANKS_FUNCTIONS).items():
+            for name, (result, arguments) in _ALL_FUNCTIONS.items():
                 function = getattr(self._functions, name)
                 function.restype, function.argtypes = result, list(arguments)
         except (OSError, AttributeError) as error:
@@ -50,8 +53,8 @@ class NativeLibrary:
             )
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        """A function of api.h or ranks_api.h by its name."""
-        if name not in FUNCTIONS and name not in RANKS_FUNCTIONS:
+        """A function of api.h, ranks_api.h or ring_api.h by its name."""
+        if name not in _ALL_FUNCTIONS:
             raise AttributeError(name)
         function: Callable[..., Any] = getattr(self._functions, name)
         return function

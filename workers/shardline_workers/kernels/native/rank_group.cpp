@@ -1,14 +1,8 @@
 #include "rank_group.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
-#include <unistd.h>
-
-#ifdef __linux__
-#include <sys/syscall.h>
-#endif
 
 #include <algorithm>
 #include <cerrno>
@@ -39,20 +33,11 @@ const char *failure_of(int status) {
     return "made another call, or the same with other sizes";
 }
 
-// Or -1, where the system has none or the process lies in another namespace: then only the limit finds the dead.
-#if defined(__linux__) && defined(SYS_pidfd_open)
-int open_pidfd(int process) { return (int)syscall(SYS_pidfd_open, process, 0); }
-#else
-int open_pidfd(int) { return -1; }
-#endif
-
 }  // namespace
 
 RankGroup::~RankGroup() {
     if (has_claimed_) memory_.rank(rank()).has_left.store(1);
     if (mapped_) munmap(mapped_, (size_t)RankMemory::bytes(num_ranks(), slot_bytes()));
-    for (const int watched : watched_)
-        if (watched >= 0) close(watched);
 }
 
 int RankGroup::join(int file) {
@@ -81,7 +66,7 @@ int RankGroup::join(int file) {
     // Twice: once anybody's join is over, everybody watches everybody.
     if (const int failed = meet_to_join()) return failed;
     for (int peer = 0; peer < num_ranks(); peer++)
-        if (peer != rank()) watched_[peer] = open_pidfd(memory_.rank(peer).process.load());
+        if (peer != rank()) watched_[peer].watch(memory_.rank(peer).process.load());
     return meet_to_join();
 }
 
@@ -132,9 +117,7 @@ int RankGroup::wait(SharedSignal &signal, uint32_t number, int peer, int64_t lim
 }
 
 bool RankGroup::is_gone(int peer) {
-    if (memory_.rank(peer).has_left.load()) return true;
-    pollfd ended{watched_[peer], POLLIN, 0};
-    return watched_[peer] >= 0 && poll(&ended, 1, 0) == 1;
+    return memory_.rank(peer).has_left.load() || watched_[peer].has_ended();
 }
 
 int RankGroup::give_up(int status, int peer) {

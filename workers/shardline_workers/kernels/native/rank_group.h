@@ -1,6 +1,7 @@
 // One rank's side of a group: joins, meets the others, finds out that one is gone. Knows no collective.
 #pragma once
 #include "rank_memory.h"
+#include "watched_process.h"
 
 namespace shardline {
 
@@ -53,7 +54,7 @@ private:
     bool has_claimed_ = false;  // this rank's line is ours
     uint32_t round_ = 0;
     uint32_t num_sent_[SL_MAX_RANKS] = {}, num_received_[SL_MAX_RANKS] = {};  // chunks, by peer
-    int watched_[SL_MAX_RANKS] = {-1, -1, -1, -1, -1, -1, -1, -1};            // pidfds
+    WatchedProcess watched_[SL_MAX_RANKS];
 };
 
 }  // namespace shardline
