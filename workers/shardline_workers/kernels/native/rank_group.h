@@ -57,3 +57,7 @@ private:
 };
 
 }  // namespace shardline
+
+struct sl_ranks {
+    shardline::RankGroup group;
+};
