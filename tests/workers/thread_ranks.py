@@ -17,7 +17,7 @@ import torch
 
 from shardline_workers.collectives.one_rank_communicator import OneRankCommunicator
 from shardline_workers.collectives.rank_groups import RankGroups
-from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator, SharedMemoryOptions
+from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator
 from shardline_workers.communicator import Communicator, GroupLimits, GroupPlace
 from shardline_workers.engine import EngineDescription
 from shardline_workers.engine_config import EngineConfig
@@ -34,9 +34,7 @@ from shardline_workers.ranks.thread_governor import ThreadGovernor
 from shardline_workers.scheduling.scheduler import Scheduler
 from shardline_workers.scheduling.step_plan import SampledToken
 from shardline_workers.sharded_engine import ShardedEngine
-
-LIMITS = GroupLimits(join_s=30.0, wait_s=30.0)
-_OPTIONS = SharedMemoryOptions(slot_bytes=16 * 1024, spin_s=0.0)  # ranks are more than cores here
+from tests.workers.thread_groups import LIMITS, OPTIONS
 
 T = TypeVar("T")
 
@@ -56,7 +54,7 @@ def join_groups(library: NativeLibrary, position: RankPosition, *, name: str, li
             return OneRankCommunicator(torch.device("cpu"))
         place = GroupPlace(rank=ranks.index(position.rank), num_ranks=len(ranks))
         return SharedMemoryCommunicator(
-            library, f"{name}-{kind}-{ranks[0]}", place=place, limits=limits, options=_OPTIONS
+            library, f"{name}-{kind}-{ranks[0]}", place=place, limits=limits, options=OPTIONS
         )
 
     plan = position.plan

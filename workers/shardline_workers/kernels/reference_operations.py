@@ -37,11 +37,11 @@ class ReferenceOperations:
     """Implements `Operations`. Packed weights and linear inputs are plain matrices."""
 
     def embedding(
-        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int = 0, step: StepBuffers
+        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int | None = None, step: StepBuffers
     ) -> None:
         """See `Operations.embedding`."""
         num_tokens = _count(step, StepCount.TOKENS)
-        rows = step.token_ids[:num_tokens] - first_id
+        rows = step.token_ids[:num_tokens] - (first_id or 0)
         is_here = (rows >= 0) & (rows < table.num_outputs)
         torch.index_select(table.tensors[0], 0, rows.where(is_here, 0), out=out[:num_tokens])
         out[:num_tokens] *= is_here[:, None] * scale
