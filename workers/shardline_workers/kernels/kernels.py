@@ -15,6 +15,7 @@ class RunTimes:
     """What one run took, in seconds."""
 
     wall_s: float
+    waiting_s: float = 0.0  # of it, until a neighbour in the pipeline had sent or could take something
 
 
 class StepProgram(Protocol):
