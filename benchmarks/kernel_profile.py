@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from benchmarks.random_prompts import random_prompt
 from benchmarks.surroundings import load_average, surroundings
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_workers.engine import Engine, EngineRequest, Sampling
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_loading import load_engine

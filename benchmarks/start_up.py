@@ -25,7 +25,7 @@ from benchmarks.process_cpu import OWN_PROCESS, read_cpu
 from benchmarks.process_memory import memory_report, read_memory
 from benchmarks.surroundings import load_average, surroundings
 from shardline_cluster.cli.run_file import read_run_file
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_workers.files.model_source import resolve_model
 
 READY_WITHIN_S = 300.0

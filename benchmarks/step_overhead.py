@@ -37,7 +37,8 @@ from shardline_cluster.queue.calls import Member, MemberRole
 from shardline_cluster.queue.memory_request_queue import MemoryRequestQueue, MemoryServer
 from shardline_cluster.queue.records import DisconnectAction, Submission
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.replica.engine_choice import LoadedModel, default_cache_folder, load_model
+from shardline_cluster.replica.engine_choice import LoadedModel, load_model
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_cluster.replica.replica_process import prefer_steps, run_replica
 from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.engine import Engine, EngineRequest, Sampling

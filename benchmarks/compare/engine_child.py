@@ -20,7 +20,7 @@ from benchmarks.compare.points import ENGINE_DECODE_TOKENS, KV_CACHE_TOKENS, MAX
 from benchmarks.compare.prompt_perplexity import prompt_perplexity
 from benchmarks.process_tree import pss_mib
 from benchmarks.random_prompts import random_prompt
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_cluster.replica.replica_process import prefer_steps
 from shardline_workers.engine import Engine, EngineRequest, Sampling
 from shardline_workers.engine_config import EngineConfig

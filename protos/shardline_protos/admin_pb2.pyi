@@ -143,7 +143,7 @@ class ListReplicasRequest(_message.Message):
     def __init__(self, deployment: _Optional[str] = ...) -> None: ...
 
 class Replica(_message.Message):
-    __slots__ = ("deployment", "place", "incarnation", "state", "failures", "reason", "next_start", "outdated")
+    __slots__ = ("deployment", "place", "incarnation", "state", "failures", "reason", "next_start", "outdated", "shape")
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     PLACE_FIELD_NUMBER: _ClassVar[int]
     INCARNATION_FIELD_NUMBER: _ClassVar[int]
@@ -152,6 +152,7 @@ class Replica(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     NEXT_START_FIELD_NUMBER: _ClassVar[int]
     OUTDATED_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
     deployment: str
     place: str
     incarnation: str
@@ -160,7 +161,8 @@ class Replica(_message.Message):
     reason: str
     next_start: _duration_pb2.Duration
     outdated: bool
-    def __init__(self, deployment: _Optional[str] = ..., place: _Optional[str] = ..., incarnation: _Optional[str] = ..., state: _Optional[str] = ..., failures: _Optional[int] = ..., reason: _Optional[str] = ..., next_start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outdated: _Optional[bool] = ...) -> None: ...
+    shape: str
+    def __init__(self, deployment: _Optional[str] = ..., place: _Optional[str] = ..., incarnation: _Optional[str] = ..., state: _Optional[str] = ..., failures: _Optional[int] = ..., reason: _Optional[str] = ..., next_start: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., outdated: _Optional[bool] = ..., shape: _Optional[str] = ...) -> None: ...
 
 class ListReplicasResponse(_message.Message):
     __slots__ = ("replicas",)

@@ -41,7 +41,7 @@ def _replica_table(deployments: Sequence[DeploymentRow]) -> str:
     rows = [_replica_cells(replica, deployment.name) for deployment in deployments for replica in deployment.replicas]
     if not rows:
         return ""
-    header = ("REPLICA", "MODEL", "STATE", "REQUESTS", "LEASE", "WEIGHTS", "KV CACHE", "HOST:PID", "REASON")
+    header = ("REPLICA", "MODEL", "STATE", "SHAPE", "REQUESTS", "LEASE", "WEIGHTS", "KV CACHE", "HOST:PID", "REASON")
     return table(header, rows)
 
 
@@ -50,6 +50,7 @@ def _replica_cells(replica: ReplicaRow, model: str) -> tuple[str, ...]:
         replica.replica,
         model,
         replica.state,
+        replica.shape or "-",
         str(replica.num_requests),
         _lease(replica.lease_left_s),
         _size(replica.weights_bytes),

@@ -1,9 +1,10 @@
 """What the reconciler can ask for: each action says why, for the log and for people."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from shardline_cluster.controller.replica_place import ReplicaPlace
 from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.gang import Gang
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,7 @@ class Start:
     place: ReplicaPlace
     deployment: Deployment
     reason: str
+    gang: Gang = field(default_factory=Gang)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from shardline_cluster.controller.fleet_reporting import report_on
 from shardline_cluster.controller.former_lanes import lanes_to_watch, to_be_served
 from shardline_cluster.controller.lane_watch import LaneSight, LaneWatch
 from shardline_cluster.controller.launcher_calls import LauncherBusyError, LauncherCalls
+from shardline_cluster.controller.node_watch import NodeWatch
 from shardline_cluster.controller.placement import memory_share, replicas_on_host
 from shardline_cluster.controller.reconciler import reconcile
 from shardline_cluster.controller.replica_launcher import ReplicaLauncher, ReplicaObservation
@@ -74,8 +75,9 @@ class Controller:
         self._clock = clock
         self._now_ms = now_ms
         self._metrics = metrics or FleetMetrics(CollectorRegistry())
-        self._limits = ReplicaLimits.for_terms(config.terms)
+        self._limits = ReplicaLimits.for_terms(config.terms, replan=config.replan)
         self._calls = LauncherCalls(config.call_deadline_s)
+        self._nodes = NodeWatch(launcher)
         self._lanes: dict[str, LaneWatch] = {}
         self._history = FleetHistory()
         self._trouble = ""
@@ -181,6 +183,7 @@ class Controller:
             statuses={name: status for sight in sights.values() for name, status in sight.statuses.items()},
             now_s=self._clock(),
             back_off=self._limits.back_off,
+            nodes=await self._nodes.look(ours),
         )
 
     async def _look(
@@ -256,6 +259,7 @@ class Controller:
             deployment=action.deployment,
             replica=action.place.name,
             incarnation=draw_incarnation(),
+            gang=action.gang,
             redis_url=self._config.redis_url,
             prefix=self._config.prefix,
             terms=self._config.terms,

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from shardline_cluster.controller.gang_planning import ReplanTimes
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import DEFAULT_CLUSTER, check_cluster_name
 from shardline_cluster.queue.lane_names import DEFAULT_PREFIX
@@ -19,6 +20,7 @@ class ControllerConfig:
     cluster: str = DEFAULT_CLUSTER  # it keeps the replicas of this cluster's deployments
     period_s: float = 0.5  # pause between two rounds
     call_deadline_s: float = 10.0  # of each call to the launcher
+    replan: ReplanTimes = field(default_factory=ReplanTimes)
     telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)  # its own; replicas take any free port
 
     def __post_init__(self) -> None:

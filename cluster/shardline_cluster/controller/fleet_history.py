@@ -9,7 +9,9 @@ from dataclasses import dataclass, field, replace
 
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
 from shardline_cluster.fleet.deployment import Deployment
+from shardline_cluster.fleet.gang import Gang
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
+from shardline_cluster.planning.rank_nodes import RankNode
 from shardline_cluster.processes.back_off import BackOff
 
 LONGEST_ROUND_S = 2.0  # a longer pause between two rounds (an outage) says nothing about a replica's silence
@@ -24,6 +26,7 @@ class FleetRound:
     statuses: Mapping[str, ReplicaStatus]  # by incarnation: all members of all lanes that are watched
     now_s: float  # of a clock that never jumps
     back_off: BackOff = field(default_factory=BackOff)
+    nodes: tuple[RankNode, ...] | None = ()  # that ranks may run on; None: nobody knows just now
 
     @property
     def settings(self) -> Mapping[str, str]:
@@ -45,6 +48,8 @@ class ReplicaLife:
     was_ready: bool = False
     settings: str = ""  # what it was built from; see Deployment.settings
     stop_asked: bool = False
+    gang: Gang | None = None  # its ranks; None: not known yet
+    placed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,12 +63,22 @@ class PlaceHistory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GangWait:
+    """A place whose replica cannot run in its full shape, or could again."""
+
+    missing_since_s: float | None = None  # the place is empty, and there has been no room for the full shape
+    returned_since_s: float | None = None  # its replica is smaller, and there has been room for the full shape
+    reason: str = ""  # what is missing
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FleetHistory:
     """The memory of all rounds so far."""
 
     now_s: float = float("-inf")  # of the last round
     lives: Mapping[str, ReplicaLife] = field(default_factory=dict)  # by incarnation, of whatever is observed
     places: Mapping[str, PlaceHistory] = field(default_factory=dict)  # by name of the place
+    gangs: Mapping[str, GangWait] = field(default_factory=dict)  # by name of the place
 
     def place(self, name: str) -> PlaceHistory:
         """What is known of a place; nothing bad, where nothing is."""
@@ -82,7 +97,7 @@ def remember(history: FleetHistory, fleet: FleetRound) -> FleetHistory:
             healthy_for_s = _healthy_for_s(before, fleet.now_s)
             place = places.get(life.place, PlaceHistory())
             places[life.place] = _after_end(place, life, seen, healthy_for_s=healthy_for_s, fleet=fleet)
-    return FleetHistory(now_s=fleet.now_s, lives=lives, places=places)
+    return FleetHistory(now_s=fleet.now_s, lives=lives, places=places, gangs=history.gangs)
 
 
 def with_stop_asked(history: FleetHistory, incarnation: str) -> FleetHistory:
@@ -137,6 +152,8 @@ def _lived_on(
         heard=known.heard or status is not None,
         silent_s=0.0 if status is not None or not known.heard else known.silent_s + pause_s,
         was_ready=known.was_ready or state is ReplicaState.READY,
+        gang=(status.gang if status else None) or seen.gang or known.gang,
+        placed=seen.placed,
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from shardline_cluster.controller.fleet_history import FleetHistory, ReplicaLife
+from shardline_cluster.controller.fleet_history import FleetHistory, GangWait, ReplicaLife
 from shardline_cluster.controller.replica_place import places_of
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport, PlaceReport
@@ -27,6 +27,9 @@ def report_on(
 
 def _place(name: str, living: tuple[str, ReplicaLife] | None, history: FleetHistory) -> PlaceReport:
     past = history.place(name)
+    wait = history.gangs.get(name, GangWait())
+    if living is None and wait.missing_since_s is not None:
+        return PlaceReport(place=name, failures=past.failures, reason=_waiting(past.reason, wait))
     if living is None:
         state = ReplicaState.FAILED if past.failures else ReplicaState.PENDING
         wait_s = max(0.0, past.not_before_s - history.now_s)
@@ -37,5 +40,11 @@ def _place(name: str, living: tuple[str, ReplicaLife] | None, history: FleetHist
         incarnation=incarnation,
         state=life.state,
         failures=past.failures,
-        reason=life.reason or past.reason,
+        reason=life.reason or (life.gang.note if life.gang else "") or past.reason,
+        shape=str(life.gang.plan) if life.gang else "",
     )
+
+
+def _waiting(failure: str, wait: GangWait) -> str:
+    """Why it has not started yet, and what had ended it before."""
+    return f"{failure}; waits for room: {wait.reason}" if failure else f"waits for room: {wait.reason}"

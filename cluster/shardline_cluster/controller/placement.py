@@ -1,4 +1,4 @@
-"""What a replica needs of a machine. Pure, and simple for now: a replica is one bundle on one host."""
+"""What a replica needs of a machine. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -6,26 +6,14 @@ from dataclasses import dataclass
 
 from shardline_cluster.controller.replica_place import ReplicaPlace, places_of
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.fleet.deployment import Deployment, EngineOptions
+from shardline_cluster.fleet.asked_shape import fixed_plan, least_plan
+from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.replica_state import ReplicaStatus
 from shardline_workers.memory_budget import RUNTIME_BYTES
 
 # A placement is there to find the host, not to ration its cores: threads are divided by `replicas_on_host`. So a bundle
 # asks for a sliver of a CPU: enough to keep it off hosts with none (the head), small enough that a laptop takes many.
 CPU_SLIVER = 0.01
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReplicaBundle:
-    """Resources of one replica on one host."""
-
-    num_cpus: float
-    num_gpus: float
-
-
-def bundle_for(options: EngineOptions) -> ReplicaBundle:
-    """What a replica with these options occupies: a whole GPU where it runs on one."""
-    return ReplicaBundle(num_cpus=CPU_SLIVER, num_gpus=1.0 if options.device.startswith("cuda") else 0.0)
 
 
 def replicas_on_host(deployments: tuple[Deployment, ...]) -> int:
@@ -42,7 +30,7 @@ class MemoryShare:
     """What a replica that starts now must leave to others."""
 
     taken_bytes: int  # by those that are there
-    sharers: int  # of the rest: this one, and those that have not loaded yet
+    sharers: int  # ranks that share the rest: of this replica, and of those that have not loaded yet
 
 
 def memory_share(
@@ -54,10 +42,10 @@ def memory_share(
     As if it came to the fullest host, and all that start with it did too. A model that is deployed while others run
     gets what they have left, and a replica that follows a dead one gets what that one had.
     """
-    if whole_gpus and bundle_for(starting.options).num_gpus:
+    if whole_gpus and starting.options.device.startswith("cuda"):
         return MemoryShare(taken_bytes=0, sharers=1)
     peers = [deployment for deployment in deployments if deployment.options.device == starting.options.device]
-    wanted = {place.name for deployment in peers for place in places_of(deployment)}
+    wanted = {place.name: _num_ranks(deployment) for deployment in peers for place in places_of(deployment)}
     others = {deployment.lane for deployment in deployments} - {deployment.lane for deployment in peers}
     taken_bytes: dict[str, int] = defaultdict(int)
     loaded = set()
@@ -68,8 +56,13 @@ def memory_share(
             loaded.add(status.replica)
     return MemoryShare(
         taken_bytes=max(taken_bytes.values(), default=0),
-        sharers=max(1, len(wanted - loaded)),
+        sharers=max(1, sum(ranks for name, ranks in wanted.items() if name not in loaded)),
     )
+
+
+def _num_ranks(deployment: Deployment) -> int:
+    """Of one replica, as it was asked for: each takes memory of its own."""
+    return (fixed_plan(deployment.options) or least_plan(deployment.options)).num_ranks
 
 
 def _bytes_of(status: ReplicaStatus) -> int:

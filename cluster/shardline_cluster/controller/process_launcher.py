@@ -17,15 +17,20 @@ import fcntl
 import os
 import shutil
 import signal
+import socket
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from shardline_cluster.controller.local_cards import local_cards
 from shardline_cluster.controller.replica_keeper import EXIT_FILE, OUTPUT_FILE, PID_FILE, SPEC_VARIABLE
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
+from shardline_cluster.fleet.asked_shape import GPU_RESOURCE
 from shardline_cluster.fleet.json_encoding import from_json, to_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.planning.rank_nodes import RankNode
 from shardline_cluster.processes.child_process import describe_exit
 from shardline_cluster.processes.log_cap import cap_log
 from shardline_cluster.telemetry.log_output import message_of
@@ -59,6 +64,15 @@ class ProcessLauncher:
     def gives_whole_gpus(self) -> bool:
         """See ReplicaLauncher: two that run on `cuda:0` share it."""
         return False
+
+    def inventory(self, resource: str) -> Sequence[RankNode]:
+        """See ReplicaLauncher: the cards of this machine."""
+        cards = local_cards() if resource == GPU_RESOURCE else ()
+        host = socket.gethostname()
+        return tuple(
+            RankNode(name=f"{host}:{card}", resource=resource, host=host, free_slots=n, num_slots=n, accelerator=card)
+            for card, n in Counter(cards).items()
+        )
 
     def start(self, spec: ReplicaSpec) -> None:
         """See ReplicaLauncher."""
@@ -114,7 +128,7 @@ class ProcessLauncher:
             return None
         if alive:
             cap_log(folder / OUTPUT_FILE)
-            return ReplicaObservation(spec.replica, spec.incarnation, alive=True)
+            return ReplicaObservation(spec.replica, spec.incarnation, alive=True, gang=spec.gang)
         code = _exit_code(folder / EXIT_FILE)
         return ReplicaObservation(
             spec.replica,

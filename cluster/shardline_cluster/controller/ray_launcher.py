@@ -1,7 +1,9 @@
 """Replicas as Ray actors: Ray finds the host and starts the process; the controller alone restarts.
 
-Each replica has a placement group of its own and one detached, named actor in it that Ray never restarts
-(`max_restarts=0`): two restarters would race. A new life of the controller finds the actors again by their names.
+Each replica has a placement group of its own and detached, named actors in it that Ray never restarts
+(`max_restarts=0`): two restarters would race. A new life of the controller finds the actors again by their names. A
+replica whose ranks take GPUs has an actor for each of them, in bundles on the nodes that planning chose; one whose
+ranks share the cores of a host has one actor, which starts the others itself.
 
 Control calls of Ray block without a word while its head is away, so none is made where somebody waits: placing runs in
 a thread of its own for each replica, `observe` reads answers that have already come, and the controller gives every
@@ -10,39 +12,36 @@ call a thread and a deadline. Replicas that run do not notice any of it.
 
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
 import ray
 from ray.exceptions import RayError
-from ray.util.placement_group import (
-    PlacementGroup,
-    get_placement_group,
-    placement_group,
-    placement_group_table,
-    remove_placement_group,
-)
-from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+from ray.util.placement_group import get_placement_group, placement_group_table, remove_placement_group
 
-from shardline_cluster.controller.placement import ReplicaBundle, bundle_for
+from shardline_cluster.controller.launcher_calls import LauncherBusyError
+from shardline_cluster.controller.ray_gang import make_actors, request_group
+from shardline_cluster.controller.ray_nodes import rank_nodes
+from shardline_cluster.controller.ray_rank_actor import RankActor
 from shardline_cluster.controller.ray_replica import RayReplica
 from shardline_cluster.controller.ray_replica_actor import ReplicaActor
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
-from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.planning.rank_nodes import RankNode
 
 LOG = logging.getLogger(__name__)
 KIND = "shardline-replica"  # names are KIND:PLACE:INCARNATION; no part holds a colon
 PLACING_POLL_S = 0.5
-CONCURRENT_CALLS = 8  # of an actor; `ended` waits in one or two of them
 
 
 class RayLauncher:
     """Implements ReplicaLauncher on the Ray cluster and in the namespace that this process has joined."""
 
-    def __init__(self, actor: type = ReplicaActor) -> None:
+    def __init__(self, actor: type = ReplicaActor, *, rank_actor: type = RankActor) -> None:
         self._actor = actor
+        self._rank_actor = rank_actor
         self._replicas: dict[str, RayReplica] = {}
         self._found_earlier = False
 
@@ -51,9 +50,20 @@ class RayLauncher:
         """See ReplicaLauncher: Ray reserves them."""
         return True
 
+    def inventory(self, resource: str) -> Sequence[RankNode]:
+        """See ReplicaLauncher. Asks Ray's head.
+
+        Raises:
+            LauncherBusyError: it does not answer.
+        """
+        try:
+            return rank_nodes(resource)
+        except (RayError, ConnectionError, TimeoutError) as error:
+            raise LauncherBusyError(f"Ray's head does not tell its nodes: {error}") from error
+
     def start(self, spec: ReplicaSpec) -> None:
         """See ReplicaLauncher."""
-        record = RayReplica(spec.replica, spec.incarnation)
+        record = RayReplica(spec.replica, spec.incarnation, gang=spec.gang)
         self._replicas[spec.incarnation] = record
         placing = threading.Thread(target=self._place, args=(record, spec), name=f"place-{spec.replica}", daemon=True)
         placing.start()
@@ -76,16 +86,12 @@ class RayLauncher:
         """See ReplicaLauncher. On this host it works without Ray's head."""
         if record := self._replicas.get(incarnation):
             record.cancelled = True
-            if record.process is not None:
-                record.process.kill()
-            if record.handle is not None:
-                ray.kill(record.handle)
+            record.kill()
 
     def forget(self, incarnation: str) -> None:
         """See ReplicaLauncher."""
         if record := self._replicas.pop(incarnation, None):
-            if record.handle is not None:
-                ray.kill(record.handle)  # a replica that has drained is an actor without work, still there
+            record.kill()  # a replica that has drained is actors without work, still there
             _remove_group(_name(record.replica, incarnation))
 
     def close(self) -> None:
@@ -96,41 +102,35 @@ class RayLauncher:
         """Waits for resources as long as it takes, then makes the actor."""
         name = _name(spec.replica, spec.incarnation)
         try:
-            bundle = bundle_for(spec.deployment.options)
-            group = placement_group([_resources(bundle)], strategy="STRICT_PACK", name=name, lifetime="detached")
+            group = request_group(spec, name)
             while not record.cancelled and not group.wait(PLACING_POLL_S):
                 pass
             if record.cancelled:
                 record.end("it was stopped before it had a place", had_drained=True)
                 return
-            record.run_as(self._make_actor(name, group, bundle, spec))
+            actors = make_actors(spec, name, group, leader=self._actor, rank=self._rank_actor)
+            record.run_as(actors.leader, actors.ranks)
         except Exception as error:  # whatever Ray raises: the controller tries again, and says why
             LOG.warning("replica %s could not be placed: %s", spec.replica, error)
             record.end(f"Ray could not place it: {error}")
         if record.cancelled and record.handle is not None:  # stopped while the actor was being made
             record.handle.stop.remote()
 
-    def _make_actor(self, name: str, group: PlacementGroup, bundle: ReplicaBundle, spec: ReplicaSpec) -> Any:
-        options = {
-            "name": name,
-            "lifetime": "detached",
-            "max_restarts": 0,
-            "max_task_retries": 0,
-            "max_concurrency": CONCURRENT_CALLS,
-            "num_cpus": bundle.num_cpus,
-            "num_gpus": bundle.num_gpus,
-            "scheduling_strategy": PlacementGroupSchedulingStrategy(group, placement_group_bundle_index=0),
-        }
-        return ray.remote(self._actor).options(**options).remote(to_json(spec))
-
     def _find_earlier_lives(self) -> None:
-        for name in ray.util.list_named_actors():
-            place, incarnation = _parse(name)
-            if incarnation and incarnation not in self._replicas:
+        names = [name for name in ray.util.list_named_actors() if _parse(name)[1]]
+        ranks: dict[str, dict[int, Any]] = defaultdict(dict)
+        for name in names:
+            _, incarnation, rank = _parse(name)
+            if rank is not None:
                 with suppress(ValueError):  # it ended between the two calls
+                    ranks[incarnation][rank] = ray.get_actor(name)
+        for name in names:
+            place, incarnation, rank = _parse(name)
+            if rank is None and incarnation not in self._replicas:
+                with suppress(ValueError):
                     handle = ray.get_actor(name)
                     self._replicas[incarnation] = RayReplica(place, incarnation)
-                    self._replicas[incarnation].run_as(handle)
+                    self._replicas[incarnation].run_as(handle, ranks[incarnation])
         self._remove_empty_groups()
 
     def _remove_empty_groups(self) -> None:
@@ -145,16 +145,13 @@ def _name(place: str, incarnation: str) -> str:
     return f"{KIND}:{place}:{incarnation}"
 
 
-def _parse(name: str) -> tuple[str, str]:
-    """Place and incarnation; empty where the name is none of ours."""
+def _parse(name: str) -> tuple[str, str, int | None]:
+    """Place, incarnation and rank; the first two empty where the name is none of ours, no rank where it is a leader's
+    or a group's."""
     kind, _, rest = name.partition(":")
-    place, _, incarnation = rest.partition(":")
-    return (place, incarnation) if kind == KIND else ("", "")
-
-
-def _resources(bundle: ReplicaBundle) -> dict[str, float]:
-    gpus = {"GPU": bundle.num_gpus} if bundle.num_gpus else {}
-    return {"CPU": bundle.num_cpus, **gpus}
+    place, _, rest = rest.partition(":")
+    incarnation, _, rank = rest.partition(":")
+    return (place, incarnation, int(rank) if rank else None) if kind == KIND else ("", "", None)
 
 
 def _remove_group(name: str) -> None:

@@ -5,6 +5,7 @@ actor's process. While Ray's head is away a broken connection only says "unavail
 for, which works on its own host, and elsewhere the lane's lease says the rest.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayActorError, RayError
 
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
+from shardline_cluster.fleet.gang import Gang
 from shardline_cluster.processes.process_identity import ProcessIdentity
 
 LONGEST_REASON = 400  # characters
@@ -24,16 +26,21 @@ class RayReplica:
 
     replica: str
     incarnation: str
-    handle: Any = None  # of the actor; None while it is being placed
+    gang: Gang | None = None  # None: an earlier life of the launcher started it
+    handle: Any = None  # of the leader's actor; None while it is being placed
+    ranks: dict[int, Any] = field(default_factory=dict)  # actors of the other ranks, as far as they are actors
     placed: bool = False
     cancelled: bool = False  # stopped or killed before it was placed
     process: ProcessIdentity | None = None
     _whereabouts: Any = None  # answers that have not come yet
     _end: Any = None
+    _rank_ends: dict[int, Any] = field(default_factory=dict)
     _observation: ReplicaObservation | None = field(default=None)  # once it has ended
 
-    def run_as(self, handle: Any) -> None:
-        """The actor was made, or found again."""
+    def run_as(self, handle: Any, ranks: Mapping[int, Any]) -> None:
+        """The actors were made, or found again."""
+        self.ranks = dict(ranks)
+        self._rank_ends = {rank: actor.ended.remote() for rank, actor in self.ranks.items()}
         self._whereabouts, self._end = handle.whereabouts.remote(), handle.ended.remote()
         self.handle, self.placed = handle, True
 
@@ -48,9 +55,10 @@ class RayReplica:
         if self._observation is None and self.handle is not None:
             self._learn_whereabouts()
             self._learn_end()
+            self._learn_rank_ends()
         if self._observation is not None:
             return self._observation
-        return ReplicaObservation(self.replica, self.incarnation, alive=True, placed=self.placed)
+        return ReplicaObservation(self.replica, self.incarnation, alive=True, placed=self.placed, gang=self.gang)
 
     def _learn_whereabouts(self) -> None:
         if self._whereabouts is None or not _arrived(self._whereabouts):
@@ -71,6 +79,34 @@ class RayReplica:
             self._ask_again()
         except RayActorError as error:
             self.end(_in_a_line(error))
+
+    def _learn_rank_ends(self) -> None:
+        """A gang that has lost a rank is dead, whatever its leader still does."""
+        for rank, end in list(self._rank_ends.items()):
+            if self._observation is not None or not _arrived(end):
+                continue
+            del self._rank_ends[rank]
+            try:
+                was_dismissed, reason = ray.get(end, timeout=ANSWER_S)
+            except ActorUnavailableError:
+                self._rank_ends[rank] = self.ranks[rank].ended.remote()
+            except RayActorError as error:
+                self._lose(f"rank {rank} is lost: {_in_a_line(error)}")
+            else:
+                if not was_dismissed:
+                    self._lose(reason)
+
+    def _lose(self, reason: str) -> None:
+        self.kill()
+        self.end(reason)
+
+    def kill(self) -> None:
+        """Ends all processes at once; on this host that works without Ray's head."""
+        if self.process is not None:
+            self.process.kill()
+        for actor in (self.handle, *self.ranks.values()):
+            if actor is not None:
+                ray.kill(actor)
 
     def _ask_again(self) -> None:
         """The connection broke and nobody knows more: the process tells, or the next answer does."""

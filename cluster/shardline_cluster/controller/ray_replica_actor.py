@@ -7,18 +7,23 @@ head, or the controller, is there. The actor's methods only tell where it is, le
 import asyncio
 import os
 import threading
-import time
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
 
+from shardline_cluster.controller.orphan_watch import ENVIRONMENT, exit_when_orphaned
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.processes.event_loop import new_event_loop
 from shardline_cluster.processes.process_identity import ProcessIdentity
+from shardline_cluster.replica.engine_choice import Report, load_model
 from shardline_cluster.replica.replica_process import log_as_replica, prefer_steps, run_replica
 from shardline_cluster.telemetry.tracer_choice import open_tracer
+from shardline_workers.gang.gang_address import GangAddress
 
-ORPHAN_CHECK_S = 0.5
-# A collective that fails must end its process, so that the gang fails at once instead of waiting for a dead peer.
-ENVIRONMENT = {"TORCH_NCCL_ASYNC_ERROR_HANDLING": "1"}
+if TYPE_CHECKING:
+    from shardline_workers.gang.rank_pool import RankPool
 
 
 class ReplicaActor:
@@ -32,13 +37,22 @@ class ReplicaActor:
         self._stop = asyncio.Event()
         self._ended = threading.Event()
         self._drained, self._reason = False, ""
-        threading.Thread(target=_exit_when_orphaned, args=(os.getppid(),), daemon=True).start()
+        self._pool: Future[RankPool] = Future()
+        threading.Thread(target=exit_when_orphaned, args=(os.getppid(),), daemon=True).start()
         threading.Thread(target=self._run, name="replica", daemon=True).start()
 
     def whereabouts(self) -> tuple[str, int, int]:
         """The fields of this process's ProcessIdentity."""
         here = ProcessIdentity.of_this_process()
         return (here.host, here.pid, here.started)
+
+    def gang_address(self) -> GangAddress:
+        """Where this leader waits for its ranks; waits until it does, which a simulated engine never does.
+
+        Raises:
+            RuntimeError: it ended before.
+        """
+        return self._pool.result().address
 
     def ended(self) -> tuple[bool, str]:
         """Waits for the replica's end; tells whether it had drained, and why it ended."""
@@ -54,20 +68,25 @@ class ReplicaActor:
         prefer_steps()
         tracer = open_tracer("replica", os.environ)
         try:
-            end = self._loop.run_until_complete(run_replica(self._spec, stop=self._stop, tracer=tracer))
+            loader = partial(load_model, open_pool=self._open_pool)
+            life = run_replica(self._spec, stop=self._stop, tracer=tracer, model_loader=loader)
+            end = self._loop.run_until_complete(life)
             self._drained, self._reason = end.had_drained, end.reason
         except Exception as error:
             self._reason = f"{type(error).__name__}: {error}"
         tracer.close()
+        with suppress(InvalidStateError):  # ranks have heard long ago
+            self._pool.set_exception(RuntimeError(f"the leader has ended: {self._reason}"))
         self._ended.set()
+        if self._pool.exception() is None:
+            self._pool.result().close()
 
+    def _open_pool(self, report: Report) -> "RankPool":
+        """Listens for the ranks, which other actors are."""
+        from shardline_workers.gang.rank_pool import LOOPBACK, RankPool  # brings torch
 
-def _exit_when_orphaned(parent: int) -> None:
-    """Ends this process once the raylet that started it is gone, dead but not yet reaped included.
-
-    Ray does the same for a raylet that was reaped; after one that stays a zombie its actors would live on, unseen.
-    """
-    raylet = ProcessIdentity.of(parent)
-    while os.getppid() == parent and not raylet.gone():
-        time.sleep(ORPHAN_CHECK_S)
-    os._exit(1)
+        bundles = self._spec.gang.bundles
+        is_one_host = len({bundle.host for bundle in bundles}) == 1
+        pool = RankPool(host=LOOPBACK if is_one_host else bundles[0].host, report=report)
+        self._pool.set_result(pool)
+        return pool

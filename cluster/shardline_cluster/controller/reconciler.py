@@ -19,6 +19,7 @@ from shardline_cluster.controller.fleet_history import (
     remember,
     with_stop_asked,
 )
+from shardline_cluster.controller.gang_rounds import shape_gangs
 from shardline_cluster.controller.replica_limits import ReplicaLimits
 from shardline_cluster.controller.replica_place import ReplicaPlace, places_of
 from shardline_cluster.fleet.replica_state import ReplicaState
@@ -47,8 +48,10 @@ def reconcile(fleet: FleetRound, history: FleetHistory, limits: ReplicaLimits) -
     history = remember(history, fleet)
     stops = (*_surplus(fleet, history), *_outdated(fleet, history))
     actions: tuple[Action, ...] = (*_dead(fleet), *_overdue(history, limits), *stops, *_missing(fleet, history))
-    for stop in stops:
-        history = with_stop_asked(history, stop.incarnation)
+    actions, history = shape_gangs(actions, fleet, history, limits.replan)
+    for action in actions:
+        if isinstance(action, Stop):
+            history = with_stop_asked(history, action.incarnation)
     return Reconciliation(actions, history)
 
 

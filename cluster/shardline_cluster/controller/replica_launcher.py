@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from shardline_cluster.fleet.gang import Gang
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.planning.rank_nodes import RankNode
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +19,7 @@ class ReplicaObservation:
     had_drained: bool = False  # it exited by itself after handing everything back
     reason: str = ""  # why it is not alive
     placed: bool = True  # False while it waits for resources
+    gang: Gang | None = None  # as it was started; None: by an earlier life of the launcher
 
 
 class ReplicaLauncher(Protocol):
@@ -25,6 +28,10 @@ class ReplicaLauncher(Protocol):
     @property
     def gives_whole_gpus(self) -> bool:
         """Whether no two replicas share a GPU."""
+        ...
+
+    def inventory(self, resource: str) -> Sequence[RankNode]:
+        """The nodes that are there, with their slots of this resource. May block."""
         ...
 
     def start(self, spec: ReplicaSpec) -> None:

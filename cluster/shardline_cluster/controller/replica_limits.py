@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from shardline_cluster.controller.gang_planning import ReplanTimes
 from shardline_cluster.fleet.replica_state import ReplicaState
 from shardline_cluster.processes.back_off import BackOff
 from shardline_cluster.queue.terms import QueueTerms
@@ -18,12 +19,15 @@ class ReplicaLimits:
     failed_s: float = 10.0  # from saying FAILED to being gone
     silent_s: float = 18.0  # READY, but not among the lane's members
     back_off: BackOff = field(default_factory=BackOff)
+    replan: ReplanTimes = field(default_factory=ReplanTimes)
 
     @classmethod
-    def for_terms(cls, terms: QueueTerms, *, warm_up_s: float = 300.0) -> "ReplicaLimits":
+    def for_terms(
+        cls, terms: QueueTerms, *, warm_up_s: float = 300.0, replan: ReplanTimes | None = None
+    ) -> "ReplicaLimits":
         """Limits that fit a lane's periods: silence must outlast a lease, a hold and a late heartbeat."""
         silent_s = (2 * terms.lease_ms + terms.hold_ms) / 1000
-        return cls(silent_s=silent_s, warming_s=1.1 * warm_up_s)
+        return cls(silent_s=silent_s, warming_s=1.1 * warm_up_s, replan=replan or ReplanTimes())
 
     def of(self, state: ReplicaState) -> float | None:
         """How long a replica may stay in `state`; None: as long as it likes."""

@@ -54,14 +54,14 @@ def refuse_impossible_shape(options: EngineOptions, shape: ModelShape) -> None:
     Raises:
         ConfigurationError: the text says why, and which shape is the nearest.
     """
-    plan = fixed_plan(options) or _least_plan(options)
+    plan = fixed_plan(options) or least_plan(options)
     reason = shape_refusal(shape, plan, concurrency=options.max_num_seqs)
     if reason is not None:
         nearest = nearest_shape(shape, plan, concurrency=options.max_num_seqs)
         raise ConfigurationError(f"{reason}; the nearest shape that this model can have is {nearest}")
 
 
-def _least_plan(options: EngineOptions) -> ParallelPlan:
+def least_plan(options: EngineOptions) -> ParallelPlan:
     """With 1 for every size that is auto. How experts are dealt is open then, too."""
     return ParallelPlan(
         tp=options.tensor_parallel_size or 1,

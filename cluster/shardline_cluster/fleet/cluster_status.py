@@ -28,6 +28,7 @@ class ReplicaRow:
     next_start_s: float | None = None  # pause until the next try; None where nothing waits for one
     incarnation: str = ""
     is_outdated: bool = False  # built from settings that its deployment has left
+    shape: str = ""  # how its model is dealt to ranks; empty: it has none, or does not tell
     weights_bytes: int | None = None  # None: it has not loaded yet, or its engine does not tell
     kv_cache_bytes: int | None = None
     load_s: Mapping[str, float] = field(default_factory=dict)  # seconds of each phase of its loading, in order
@@ -164,6 +165,7 @@ def _place_row(place: PlaceReport) -> ReplicaRow:
         failures=place.failures,
         next_start_s=place.next_start_s,
         incarnation=place.incarnation,
+        shape=place.shape,
     )
 
 
@@ -176,9 +178,10 @@ def _replica_row(leader: LeaderView, now_ms: int, *, settings: str) -> ReplicaRo
         lease_left_s=(leader.lease_ends_ms - now_ms) / 1000,
         host=status.host if status else "",
         pid=status.pid if status else 0,
-        reason=status.reason if status else "",
+        reason=(status.reason or (status.gang.note if status.gang else "")) if status else "",
         incarnation=leader.incarnation,
         is_outdated=status is not None and status.settings not in ("", settings),
+        shape=str(status.gang.plan) if status and status.gang else "",
         weights_bytes=_bytes(status, "weights_bytes"),
         kv_cache_bytes=_bytes(status, "kv_cache_bytes"),
         load_s=status.load_s if status else {},

@@ -22,6 +22,7 @@ class PlaceReport:
     failures: int = 0  # in a row
     reason: str = ""  # of the last failure
     next_start_s: float | None = None  # pause until the next try; None where nothing waits
+    shape: str = ""  # of its replica; empty while there is none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

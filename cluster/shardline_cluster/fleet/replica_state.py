@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from enum import Enum
 
+from shardline_cluster.fleet.gang import Gang
+
 
 class ReplicaState(Enum):
     """PENDING → STARTING → LOADING → WARMING → READY → DRAINING → STOPPED; from anywhere → FAILED."""
@@ -30,4 +32,5 @@ class ReplicaStatus:
     host: str = ""
     started_at: float = 0.0  # seconds since 1970
     details: dict[str, str] = field(default_factory=dict)  # of the engine
+    gang: Gang | None = None  # its ranks
     load_s: dict[str, float] = field(default_factory=dict)  # seconds of each phase of loading, in order

@@ -5,7 +5,7 @@ different nodes as far as there are any, so that a lost node takes few of them; 
 together: on few nodes, in one domain where one has room.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from shardline_cluster.planning.gpu_models import GpuModel
@@ -28,10 +28,16 @@ class Bundle:
 
 
 def place_replicas(
-    plan: ParallelPlan, stages: Sequence[StageMemory], nodes: Sequence[GpuNode], *, num_replicas: int = 1
+    plan: ParallelPlan,
+    stages: Sequence[StageMemory],
+    nodes: Sequence[GpuNode],
+    *,
+    num_replicas: int = 1,
+    others: Mapping[str, int] | None = None,
 ) -> tuple[tuple[Bundle, ...], ...] | None:
-    """The bundles of each replica, in the order of ranks; None where there is no room for all."""
-    used: dict[str, int] = {node.name: 0 for node in nodes}  # replicas on it
+    """The bundles of each replica, in the order of ranks; None where there is no room for all. `others` are replicas of
+    the model that are there already, by node."""
+    used: dict[str, int] = {node.name: (others or {}).get(node.name, 0) for node in nodes}  # replicas on it
     free = {node.name: node for node in nodes}
     placed: list[tuple[Bundle, ...]] = []
     for _ in range(num_replicas):

@@ -1,22 +1,25 @@
 """From what a deployment asks for to an engine and the text side of its model. Imports torch only where it must."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
+from shardline_cluster.replica.model_location import find_model
 from shardline_workers.engine import Engine, EngineDescription
-from shardline_workers.files.model_source import ModelFiles, resolve_model
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.simulated_engine import SimulatedEngine, SimulatedEngineConfig, SimulatedStepTimes
 from shardline_workers.simulated_tokens import TokenMode
 from shardline_workers.text.simulated_text import simulated_text_model
 from shardline_workers.text.text_model import TextModel
 
+if TYPE_CHECKING:
+    from shardline_workers.gang.rank_pool import RankPool
+
 Report = Callable[[str], None]
+OpenPool = Callable[[Report], "RankPool"]
 
 # A prefill chunk that lets running sequences go on several times a second on a CPU. Of 16 prompts of 128 tokens that
 # arrive at once, half have their first token a sixth sooner than in chunks of 512, for 2 % more CPU time at most; long
@@ -35,27 +38,28 @@ class LoadedModel:
     load_s: Mapping[str, float] = field(default_factory=dict)  # seconds of each phase of loading, in order
 
 
-def load_model(spec: ReplicaSpec, report: Report) -> LoadedModel:
+def load_model(spec: ReplicaSpec, report: Report, *, open_pool: OpenPool | None = None) -> LoadedModel:
     """Loads what a replica is to serve; takes as long as it takes, in the calling thread.
+
+    Args:
+        spec: of the replica.
+        report: gets a line for each thing that a user should know.
+        open_pool: listens for rank processes that somebody else starts; None: a leader starts its ranks itself.
 
     Raises:
         ConfigurationError: the options name no engine, or cannot be met.
         ModelFileError: the model cannot be found or read.
+        GangError: ranks did not come, or were lost.
     """
     options = spec.deployment.options
     if options.engine == "simulated":
         loaded = _simulated(options, max_model_len=options.max_model_len or spec.deployment.max_model_len)
     elif options.engine == "shardline":
-        loaded = _sharded(spec, report)
+        loaded = _sharded(spec, report, open_pool)
     else:
         raise ConfigurationError(f"engine is {options.engine!r}, but must be one of shardline, simulated")
     _check_context(loaded.engine.description, promised=spec.deployment.max_model_len)
     return loaded
-
-
-def default_cache_folder() -> Path:
-    """Where fetched models lie: `$XDG_CACHE_HOME/shardline`, by default `~/.cache/shardline`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "shardline"
 
 
 def _simulated(options: EngineOptions, *, max_model_len: int) -> LoadedModel:
@@ -77,11 +81,10 @@ def _simulated(options: EngineOptions, *, max_model_len: int) -> LoadedModel:
     return LoadedModel(SimulatedEngine(config), simulated_text_model(max_model_len))
 
 
-def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
+def _sharded(spec: ReplicaSpec, report: Report, open_pool: OpenPool | None) -> LoadedModel:
     times = LoadTimes()
     with times.phase("files"):
-        files = resolve_model(spec.deployment.model, cache_folder=default_cache_folder(), report=report)
-        _check_digest(spec, files)
+        files = find_model(spec, report=report)
     with times.phase("imports"):
         from shardline_workers.engine_config import EngineConfig
         from shardline_workers.engine_loading import load_engine
@@ -111,11 +114,14 @@ def _sharded(spec: ReplicaSpec, report: Report) -> LoadedModel:
             kv_cache_dtype=options.kv_cache_dtype,
             block_size=options.block_size,
             enable_prefix_caching=options.enable_prefix_caching,
+            plan=spec.gang.plan,
             replicas_on_host=spec.replicas_on_host,
             memory_sharers=spec.memory_sharers,
             memory_taken_bytes=spec.memory_taken_bytes,
         )
-        engine = load_engine(config, report=report, times=times)
+        comes_alone = not spec.gang.bundles or spec.gang.plan.num_ranks == 1
+        pool = None if open_pool is None or comes_alone else open_pool(report)
+        engine = load_engine(config, report=report, times=times, pool=pool)
         return LoadedModel(engine, text, load_s=times.seconds)
     except ValueError as error:
         raise ConfigurationError(f"the engine cannot be built: {error}") from error
@@ -134,14 +140,4 @@ def _check_context(engine: EngineDescription, *, promised: int) -> None:
             f"this replica holds {holds} tokens (its KV cache has {engine.kv_cache_tokens}), but the deployment "
             f"promises requests of {promised}: serve it with --max-model-len {holds} or less, a larger "
             "--kv-cache-tokens, or more memory"
-        )
-
-
-def _check_digest(spec: ReplicaSpec, files: ModelFiles) -> None:
-    """A lane belongs to one weights digest: other weights would go on with other people's sentences."""
-    wanted = spec.deployment.weights_digest
-    if files.digest != wanted:
-        raise ConfigurationError(
-            f"{spec.deployment.model} has the weights digest {files.digest} on this machine, but the lane "
-            f"{spec.deployment.lane} belongs to {wanted}: deploy the model anew, or bring the same files here"
         )

@@ -29,6 +29,7 @@ class Registration:
             pid=os.getpid(),
             host=socket.gethostname(),
             started_at=time.time(),
+            gang=spec.gang,
         )
         self._status = status
         self._member = Member(incarnation=spec.incarnation, role=MemberRole.LEADER)

@@ -18,6 +18,7 @@ def a_replica(*, lease_left_s: float = 4.2, reason: str = "") -> ReplicaRow:
         pid=4711,
         reason=reason,
         incarnation="x",
+        shape="tp=2 pp=2",
         weights_bytes=92 << 20,
         kv_cache_bytes=1440 << 20,
     )
@@ -53,8 +54,8 @@ def test_models_and_replicas_stand_in_two_tables() -> None:
         "MODEL    SOURCE        CLUSTER  READY  WAITING  RUNNING  OLDEST WAIT  ROUTERS\n"
         "smollm2  smollm2:135m  default  1/2    2        3        1 min 31 s   1\n"
         "\n"
-        "REPLICA    MODEL    STATE  REQUESTS  LEASE       WEIGHTS  KV CACHE  HOST:PID     REASON\n"
-        "smollm2-0  smollm2  READY  3         4.2 s left  92 MiB   1440 MiB  node-1:4711\n"
+        "REPLICA    MODEL    STATE  SHAPE      REQUESTS  LEASE       WEIGHTS  KV CACHE  HOST:PID     REASON\n"
+        "smollm2-0  smollm2  READY  tp=2 pp=2  3         4.2 s left  92 MiB   1440 MiB  node-1:4711\n"
     )
 
 
@@ -80,7 +81,7 @@ def test_a_late_lease_and_a_reason_are_shown() -> None:
 
     assert (
         text.splitlines()[-1]
-        == "smollm2-0  smollm2  READY  3         over   92 MiB   1440 MiB  node-1:4711  out of memory"
+        == "smollm2-0  smollm2  READY  tp=2 pp=2  3         over   92 MiB   1440 MiB  node-1:4711  out of memory"
     )
 
 
@@ -89,7 +90,7 @@ def test_a_replica_without_a_process_is_shown_with_its_reason() -> None:
 
     assert (
         text.splitlines()[-1]
-        == "smollm2-1  smollm2  FAILED  0         -      -        -         -         out of memory"
+        == "smollm2-1  smollm2  FAILED  -      0         -      -        -         -         out of memory"
     )
 
 

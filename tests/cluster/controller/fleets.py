@@ -1,15 +1,19 @@
 """Deployments and observations for the controller's tests, and a fleet of pretended replicas that live and die."""
 
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from shardline_cluster.controller.actions import Action, Kill, ReportDead, Start, Stop
+from shardline_cluster.controller.launcher_calls import LauncherBusyError
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
+from shardline_cluster.fleet.gang import Gang
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
+from shardline_cluster.planning.rank_nodes import RankNode, without
 
 
 def deployment(num_replicas: int = 1, *, lane: str = "tiny-1a2b", device: str = "cpu") -> Deployment:
@@ -37,6 +41,8 @@ class PretendedReplica:
     state: ReplicaState = ReplicaState.PENDING
     hangs: bool = False
     drained: bool = False
+    gang: Gang | None = None
+    waits: bool = False  # for resources, for ever
 
     @property
     def alive(self) -> bool:
@@ -46,7 +52,7 @@ class PretendedReplica:
         order = [ReplicaState.PENDING, ReplicaState.STARTING, ReplicaState.LOADING, ReplicaState.READY]
         if self.state is ReplicaState.DRAINING:
             self.state, self.drained = ReplicaState.STOPPED, True
-        elif self.state in order[:-1] and not self.hangs:
+        elif self.state in order[:-1] and not (self.hangs or self.waits):
             self.state = order[order.index(self.state) + 1]
 
     def die(self) -> None:
@@ -63,9 +69,10 @@ class PretendedFleet:
 
     def act(self, action: Action) -> None:
         match action:
-            case Start(place=place, deployment=deployment):
+            case Start(place=place, deployment=deployment, gang=gang):
                 self.num_started += 1
-                self.replicas[f"inc-{self.num_started:04}"] = PretendedReplica(place.name, deployment.settings)
+                replica = PretendedReplica(place.name, deployment.settings, gang=gang)
+                self.replicas[f"inc-{self.num_started:04}"] = replica
             case Stop(incarnation=incarnation) if self.replicas[incarnation].alive:
                 self.replicas[incarnation].state = ReplicaState.DRAINING
             case Kill(incarnation=incarnation) if self.replicas[incarnation].alive:
@@ -90,6 +97,7 @@ class PretendedFleet:
                 alive=replica.alive,
                 had_drained=replica.drained,
                 placed=replica.state is not ReplicaState.PENDING,
+                gang=replica.gang,
             )
             for incarnation, replica in self.replicas.items()
         )
@@ -98,7 +106,10 @@ class PretendedFleet:
         silent = (ReplicaState.PENDING, ReplicaState.STARTING)
         return {
             incarnation: replace(
-                status(replica.state, replica=replica.place), details=self.details, settings=replica.settings
+                status(replica.state, replica=replica.place),
+                details=self.details,
+                settings=replica.settings,
+                gang=replica.gang,
             )
             for incarnation, replica in self.replicas.items()
             if replica.alive and replica.state not in silent
@@ -118,13 +129,24 @@ class PretendedLauncher:
         self.hang: threading.Event | None = None  # every call waits for it
         self.closed = False
         self.gives_whole_gpus = False
+        self.nodes: tuple[RankNode, ...] = ()  # without what replicas take of them
+        self.head_is_away = False
 
     def start(self, spec: ReplicaSpec) -> None:
         self._wait()
         if self.refusal:
             raise ConfigurationError(self.refusal)
         self.specs.append(spec)
-        self.fleet.replicas[spec.incarnation] = PretendedReplica(spec.replica, spec.deployment.settings)
+        self.fleet.replicas[spec.incarnation] = PretendedReplica(spec.replica, spec.deployment.settings, gang=spec.gang)
+
+    def inventory(self, resource: str) -> Sequence[RankNode]:
+        if self.head_is_away:
+            raise LauncherBusyError("the head is away")
+        taken: Counter[str] = Counter()
+        for replica in self.fleet.replicas.values():
+            if replica.alive and replica.gang and replica.state is not ReplicaState.PENDING:
+                taken.update(replica.gang.slots)
+        return without([node for node in self.nodes if node.resource == resource], taken)
 
     def observe(self) -> Sequence[ReplicaObservation]:
         self._wait()

@@ -31,6 +31,7 @@ from shardline_cluster.queue.request_ids import draw_request_id
 from shardline_cluster.queue.terms import QueueTerms
 from shardline_workers.memory_budget import RUNTIME_BYTES
 from tests.cluster.controller.fleets import PretendedLauncher, deployment
+from tests.cluster.controller.rank_clusters import a_node, sharded
 from tests.cluster.fleet.deploying import deploy, undeploy
 from tests.cluster.queue.lane_calls import a_submission
 
@@ -454,3 +455,34 @@ async def test_closing_lets_go_of_the_launcher_and_leaves_replicas_alone() -> No
 
     assert cluster.launcher.closed
     assert cluster.launcher.fleet.only()[1].state is ReplicaState.READY
+
+
+async def test_a_replica_of_several_ranks_is_told_who_runs_where_and_says_so_in_the_report() -> None:
+    cluster = _Cluster()
+    cluster.launcher.nodes = (a_node("1", 2), a_node("2", 1))
+    await deploy(cluster.store, sharded(tp=1, pp=3))
+
+    await cluster.pass_time(5)
+
+    (spec,) = cluster.launcher.specs
+    assert spec.gang.slots == {"1": 2, "2": 1}
+    assert (await cluster.report()).deployments[0].places[0].shape == "tp=1 pp=3"
+
+
+async def test_while_the_head_is_away_the_dead_are_reported_and_gangs_wait() -> None:
+    cluster = _Cluster()
+    cluster.launcher.nodes = (a_node("1", 2),)
+    await deploy(cluster.store, sharded(tp=2))
+    await cluster.pass_time(5)
+    cluster.launcher.head_is_away = True
+    incarnation, replica = cluster.launcher.fleet.only()
+    replica.die()
+
+    await cluster.pass_time(10)
+    waiting = (await cluster.report()).deployments[0].places[0]
+    cluster.launcher.head_is_away = False
+    await cluster.pass_time(5)
+
+    assert cluster.launcher.forgotten == [incarnation]
+    assert "the launcher does not tell which nodes there are" in waiting.reason
+    assert len(cluster.launcher.specs) == 2

@@ -1,25 +1,14 @@
 """What a replica asks of a host."""
 
+from dataclasses import replace
+
 import pytest
 
-from shardline_cluster.controller.placement import MemoryShare, bundle_for, memory_share, replicas_on_host
+from shardline_cluster.controller.placement import MemoryShare, memory_share, replicas_on_host
 from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_workers.memory_budget import RUNTIME_BYTES
 from tests.cluster.controller.fleets import deployment
-
-
-@pytest.mark.parametrize(("device", "num_gpus"), [("cpu", 0.0), ("cuda", 1.0), ("cuda:1", 1.0)])
-def test_a_replica_asks_for_a_gpu_only_where_it_runs_on_one(device: str, num_gpus: float) -> None:
-    bundle = bundle_for(EngineOptions(device=device))
-
-    assert bundle.num_gpus == num_gpus
-
-
-def test_a_hundred_replicas_fit_a_single_core_but_none_fits_a_host_without_cores() -> None:
-    bundle = bundle_for(EngineOptions())
-
-    assert 0 < 100 * bundle.num_cpus <= 1
 
 
 @pytest.mark.parametrize(("numbers", "expected"), [((), 1), ((0,), 1), ((1,), 1), ((2, 3), 5)])
@@ -36,6 +25,13 @@ def test_replicas_that_start_together_share_the_memory_evenly() -> None:
     wanted = deployment(3)
 
     assert memory_share(wanted, [wanted], [], whole_gpus=False) == MemoryShare(taken_bytes=0, sharers=3)
+
+
+def test_each_rank_takes_a_share_of_its_own() -> None:
+    plain = deployment(1)
+    sharded = replace(deployment(2, lane="other-1"), options=EngineOptions(tensor_parallel_size=2))
+
+    assert memory_share(plain, [plain, sharded], [], whole_gpus=False) == MemoryShare(taken_bytes=0, sharers=5)
 
 
 def test_a_model_that_comes_later_gets_what_the_others_have_left() -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from shardline_cluster.controller.process_launcher import ProcessLauncher
 from shardline_cluster.controller.replica_launcher import ReplicaObservation
+from shardline_cluster.fleet.gang import Gang
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.queue.terms import QueueTerms
 from tests.cluster.controller.fleets import deployment
@@ -82,7 +83,7 @@ def test_a_replica_gets_its_spec_and_is_seen_alive(folder: Path) -> None:
 
     launcher.start(_spec("a1"))
 
-    assert _only(launcher) == ReplicaObservation("tiny-1a2b-0", "a1", alive=True)
+    assert _only(launcher) == ReplicaObservation("tiny-1a2b-0", "a1", alive=True, gang=Gang())
     _replica_pid(folder, "a1")
     assert _printed(folder, "a1").startswith('{"deployment":{')
 

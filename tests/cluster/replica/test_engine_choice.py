@@ -9,7 +9,8 @@ from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import Deployment, EngineOptions
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.queue.terms import QueueTerms
-from shardline_cluster.replica.engine_choice import default_cache_folder, load_model
+from shardline_cluster.replica.engine_choice import load_model
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_workers.engine import EngineRequest, Sampling
 from shardline_workers.files.model_source import ALIASES, Fetching, resolve_model
 from shardline_workers.kernels.native_build import cache_folder

@@ -20,7 +20,7 @@ from shardline_cluster.cli.flags.number_flags import number_from
 from shardline_cluster.cli.flags.redis_flags import add_redis_flags, redis_url
 from shardline_cluster.queue.durability import Durability, parse_durability
 from shardline_cluster.queue.lane_names import DEFAULT_PREFIX
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 
 _DESCRIPTION = """\
 Looks at what `shardline serve` needs of this machine, and at a Redis server if one is given. Each line says what was

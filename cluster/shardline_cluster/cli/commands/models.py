@@ -11,7 +11,7 @@ from shardline_cluster.cli.short_source import short_source
 from shardline_cluster.cli.text_table import table
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import to_json
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.files.cached_models import CachedModel, cached_files, cached_models
 from shardline_workers.files.model_file_error import ModelFileError

@@ -12,7 +12,7 @@ from shardline_cluster.planning.gpu_nodes import GpuNode
 from shardline_cluster.planning.model_needs import ModelNeeds, Workload
 from shardline_cluster.planning.plan_search import AskedPlan, ChosenPlan, NoPlan, choose_plan
 from shardline_cluster.planning.remedies import enough_nodes, fitting_format, on_each_gpu
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 
 _DEFAULT_CONTEXT = 8192
 _FAILED = 1

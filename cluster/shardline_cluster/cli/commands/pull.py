@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.files.hub_source import HUB_PREFIX
 from shardline_workers.files.model_file_error import ModelFileError

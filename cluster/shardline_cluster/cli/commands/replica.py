@@ -12,8 +12,10 @@ from shardline_cluster.cli.flags.telemetry_flags import add_telemetry_flags, tel
 from shardline_cluster.controller.controller import draw_incarnation
 from shardline_cluster.controller.replica_keeper import SPEC_VARIABLE
 from shardline_cluster.errors import UnknownDeploymentError
+from shardline_cluster.fleet.asked_shape import fixed_plan, least_plan
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
+from shardline_cluster.fleet.gang import Gang
 from shardline_cluster.fleet.json_encoding import to_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.serve.become import become
@@ -66,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
         deployment=deployment,
         replica=f"{deployment.lane}-{socket.gethostname()}",
         incarnation=draw_incarnation(),
+        gang=Gang(plan=fixed_plan(deployment.options) or least_plan(deployment.options)),
         redis_url=url,
         prefix=arguments.redis_prefix,
         terms=queue_terms(arguments),

@@ -15,7 +15,7 @@ from shardline_cluster.cli.run_file import RunFile, live_run_files
 from shardline_cluster.errors import ConfigurationError, ShardlineError
 from shardline_cluster.fleet.deployment_records import deployments_on_redis
 from shardline_cluster.processes.mapped_files import pids_that_map
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.files.cached_models import CachedModel, cached_files, delete_cached
 from shardline_workers.files.model_file_error import ModelFileError

@@ -10,7 +10,7 @@ from shardline_cluster.cli.flags.serve_flags import add_listen_flags
 from shardline_cluster.cli.flags.telemetry_flags import add_telemetry_flags, telemetry_of
 from shardline_cluster.cli.flags.tls_flags import add_tls_flags, tls_files
 from shardline_cluster.fleet.json_encoding import to_json
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_cluster.router.router_config import RouterConfig
 from shardline_cluster.serve.become import become
 from shardline_cluster.serve.commands import ROUTER_VARIABLE

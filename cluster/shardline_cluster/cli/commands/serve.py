@@ -32,7 +32,7 @@ from shardline_cluster.fleet.deployment_plan import plan_deployment, refuse_miss
 from shardline_cluster.fleet.engine_bounds import SIMULATED
 from shardline_cluster.processes.process_identity import ProcessIdentity
 from shardline_cluster.queue.redis_connection import RedisAddress
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_cluster.serve.device_check import check_device
 from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import METRICS_FLAGS, check_can_listen, port_of, reserve_shared_port

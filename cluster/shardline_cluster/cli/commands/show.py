@@ -8,7 +8,7 @@ from shardline_cluster.cli.flags.number_flags import number_from
 from shardline_cluster.cli.found_model import find_model
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import to_json
-from shardline_cluster.replica.engine_choice import default_cache_folder
+from shardline_cluster.replica.model_location import default_cache_folder
 from shardline_workers.files.byte_size import shown_bytes
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.model_source import ModelFiles

@@ -99,6 +99,7 @@ def replica_message(row: ReplicaRow, *, deployment: str) -> pb.Replica:
         failures=row.failures,
         reason=row.reason,
         outdated=row.is_outdated,
+        shape=row.shape,
     )
     if row.next_start_s is not None:
         message.next_start.FromMilliseconds(round(row.next_start_s * 1000))
