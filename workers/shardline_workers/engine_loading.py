@@ -17,7 +17,7 @@ from shardline_workers.memory_budget import HostResources, read_host_resources
 from shardline_workers.parallel.rank_position import RankPosition
 from shardline_workers.rank_loading import LoadedRank, Report, load_rank
 from shardline_workers.ranks.thread_governor import ThreadGovernor
-from shardline_workers.scheduling.scheduler import Scheduler
+from shardline_workers.scheduling.scheduler_groups import SchedulerGroups
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.sharded_engine import ShardedEngine
 
@@ -76,7 +76,7 @@ def _build(rank: LoadedRank, *, host: HostResources, report: Report) -> ShardedE
     report(kv_cache_line(limits, block_bytes=block_bytes, dtype=rank.kernels.formats.kv_cache))
     memory = {"weights_bytes": rank.weights.num_bytes(), "kv_cache_bytes": limits.num_blocks * block_bytes}
     return ShardedEngine(
-        Scheduler(limits),
+        SchedulerGroups(limits, num_groups=config.plan.dp),
         OneRankExecutor(rank.build(limits), rank.kernels),
         description=_describe(rank, limits, memory=memory),
         threads=ThreadGovernor(rank.num_threads),
