@@ -1,4 +1,4 @@
-"""Every shape of at most four ranks, which of them a model can have, and a short list in which all pairs of sizes occur."""
+"""Every shape of at most four ranks, which of them a model can have, and a short list in which all pairs occur."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """Every shape gives the tokens of one rank, and those of transformers, in float64; native kernels stay within rounding.
 
-One pool of rank processes computes all of them, one shape after the other. `make parity` takes every family in every shape
+One pool of rank processes computes all of them, one after the other. `make parity` takes every family in every shape
 of at most four ranks and prints a table; otherwise a list in which every pair of sizes occurs.
 """
 

@@ -19,10 +19,11 @@ from shardline_workers.collectives.one_rank_communicator import OneRankCommunica
 from shardline_workers.collectives.rank_groups import RankGroups
 from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator
 from shardline_workers.communicator import Communicator, GroupLimits, GroupPlace
-from shardline_workers.engine import EngineDescription
+from shardline_workers.engine import EngineDescription, StageTimes
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_limits import decide_limits
 from shardline_workers.gang.step_executor import ExecutedSteps, GroupSteps
+from shardline_workers.kernels.kernels import RunTimes
 from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.memory_budget import read_host_resources
@@ -31,7 +32,7 @@ from shardline_workers.parallel.rank_position import RankPosition
 from shardline_workers.rank_loading import LoadedRank, load_rank
 from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.ranks.thread_governor import ThreadGovernor
-from shardline_workers.scheduling.scheduler import Scheduler
+from shardline_workers.scheduling.scheduler_groups import SchedulerGroups
 from shardline_workers.scheduling.step_plan import SampledToken
 from shardline_workers.sharded_engine import ShardedEngine
 from tests.workers.thread_groups import LIMITS, OPTIONS
@@ -93,7 +94,7 @@ class ThreadRanks:
         self.positions = [RankPosition.of(plan, rank) for rank in range(plan.num_ranks)]
         self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"rank {rank}") for rank in range(plan.num_ranks)]
         self._library = library
-        self._under_way: deque[list[Future[list[SampledToken]]]] = deque()
+        self._under_way: deque[list[Future[tuple[list[SampledToken], RunTimes]]]] = deque()
         with ExitStack() as failure:
             for thread in self._threads:
                 failure.callback(thread.shutdown)
@@ -131,16 +132,20 @@ class ThreadRanks:
         plans = [steps.plans[position.group] for position in self.positions]
         self._under_way.append(
             [
-                thread.submit(lambda runner, plan: runner.execute(plan, num_threads=num_threads)[0], runner, plan)
+                thread.submit(lambda runner, plan: runner.execute(plan, num_threads=num_threads), runner, plan)
                 for thread, runner, plan in zip(self._threads, self.runners, plans, strict=True)
             ]
         )
 
     def collect(self) -> ExecutedSteps:
         """See `StepExecutor.collect`."""
-        answers = _results(self._under_way.popleft())
-        by_group = zip(self.positions, answers, strict=True)
-        return ExecutedSteps(sampled=tuple(told for position, told in by_group if position.chooses), wall_s=1e-3)
+        ranks = list(zip(self.positions, _results(self._under_way.popleft()), strict=True))
+        first_ranks = [(position, times) for position, (_, times) in ranks if position.group == position.place == 0]
+        return ExecutedSteps(
+            sampled=tuple(sampled for position, (sampled, _) in ranks if position.chooses),
+            wall_s=sum(times.busy_s for _, times in first_ranks),
+            stage_times=tuple(StageTimes(position.stage, times.busy_s) for position, times in first_ranks),
+        )
 
     def probe(self, num_tokens: int, *, num_threads: int) -> float:
         """See `StepExecutor.probe`."""
@@ -218,7 +223,7 @@ def threaded_engine(
         details={},
     )
     return ShardedEngine(
-        Scheduler(ranks.limits),
+        SchedulerGroups(ranks.limits, num_groups=plan.dp),
         ranks,
         description=description,
         threads=ThreadGovernor(1),

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from shardline_workers.engine import StageTimes
 from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
 
 
@@ -19,21 +20,12 @@ class GroupSteps:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RankTimes:
-    """What one rank did since it told the last time: of one step, or of several."""
-
-    rank: int
-    busy_s: float  # computing, exchanges within its stage included
-    waiting_s: float  # inside steps, for its neighbour in the pipeline; for the next step's plan it waits besides
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutedSteps:
     """What a step brought."""
 
     sampled: tuple[list[SampledToken], ...]  # by group, one for each row of logits in its plan's order
     wall_s: float  # from the moment it was alone in the first stage until its tokens were there
-    rank_times: tuple[RankTimes, ...] = ()  # of ranks that told since the last step, in any order
+    stage_times: tuple[StageTimes, ...] = ()  # told since the step before, by the first rank of each stage
 
 
 class StepExecutor(Protocol):
