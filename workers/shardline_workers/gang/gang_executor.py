@@ -52,7 +52,7 @@ class GangExecutor:
         self._runner: ModelRunner | None = runner
         self._kernels = kernels
         self._end = end
-        self._sender = gang.sender()
+        self._sender = gang.steps
         choosers = [plan.rank(stage=plan.pp - 1, group=group, place=0) for group in range(plan.dp)]
         self._receivers = [gang.receiver(rank) if rank else None for rank in choosers]  # None: rank 0 itself
         self._under_way: deque[_UnderWay] = deque()
