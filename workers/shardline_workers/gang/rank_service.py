@@ -34,6 +34,7 @@ from shardline_workers.gang.group_plan import Transport
 from shardline_workers.gang.step_channel import PeerLostError
 from shardline_workers.gang.step_encoding import decode_frame
 from shardline_workers.gang.step_frames import Answer, ProbedAnswer, ProbeFrame, SampledAnswer, StepFrame, StopFrame
+from shardline_workers.gang.step_writer import check_drift
 from shardline_workers.gang.stream_channel import StreamReceiver
 from shardline_workers.gang.torch_store import join_store
 from shardline_workers.kernels.native_library import NativeLibrary, load_native_library
@@ -227,6 +228,9 @@ class _Steps:
                 return decode_frame(self._receiver.receive(_IDLE_S), group=self._position.group)
 
     def _step(self, frame: StepFrame) -> Answer:
+        if frame.checksum is not None:
+            own = self._runner.state_checksum()
+            check_drift(own, frame.checksum, rank=self._position.rank, number=frame.number)
         sampled, times = self._runner.execute(frame.plan, num_threads=self._num_threads(frame.num_threads))
         return SampledAnswer(number=frame.number, sampled=sampled, wall_s=times.wall_s)
 
