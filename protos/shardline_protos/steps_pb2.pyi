@@ -58,7 +58,7 @@ class GroupPlan(_message.Message):
     FIRST_SCORED_FIELD_NUMBER: _ClassVar[int]
     NUM_GIVEN_FIELD_NUMBER: _ClassVar[int]
     GIVEN_IDS_FIELD_NUMBER: _ClassVar[int]
-    checksum: int
+    checksum: StateChecksum
     slot_starts: _containers.RepeatedCompositeFieldContainer[SlotStart]
     slots: _containers.RepeatedScalarFieldContainer[int]
     starts: _containers.RepeatedScalarFieldContainer[int]
@@ -74,7 +74,15 @@ class GroupPlan(_message.Message):
     first_scored: _containers.RepeatedScalarFieldContainer[int]
     num_given: _containers.RepeatedScalarFieldContainer[int]
     given_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, checksum: _Optional[int] = ..., slot_starts: _Optional[_Iterable[_Union[SlotStart, _Mapping]]] = ..., slots: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., token_ids: _Optional[_Iterable[int]] = ..., longer: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[_Iterable[int]] = ..., growing: _Optional[_Iterable[int]] = ..., first_new_blocks: _Optional[_Iterable[int]] = ..., num_new_blocks: _Optional[_Iterable[int]] = ..., new_block_ids: _Optional[_Iterable[int]] = ..., unsampled: _Optional[_Iterable[int]] = ..., scored: _Optional[_Iterable[int]] = ..., first_scored: _Optional[_Iterable[int]] = ..., num_given: _Optional[_Iterable[int]] = ..., given_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, checksum: _Optional[_Union[StateChecksum, _Mapping]] = ..., slot_starts: _Optional[_Iterable[_Union[SlotStart, _Mapping]]] = ..., slots: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., token_ids: _Optional[_Iterable[int]] = ..., longer: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[_Iterable[int]] = ..., growing: _Optional[_Iterable[int]] = ..., first_new_blocks: _Optional[_Iterable[int]] = ..., num_new_blocks: _Optional[_Iterable[int]] = ..., new_block_ids: _Optional[_Iterable[int]] = ..., unsampled: _Optional[_Iterable[int]] = ..., scored: _Optional[_Iterable[int]] = ..., first_scored: _Optional[_Iterable[int]] = ..., num_given: _Optional[_Iterable[int]] = ..., given_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class StateChecksum(_message.Message):
+    __slots__ = ("block_tables", "slots")
+    BLOCK_TABLES_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    block_tables: int
+    slots: int
+    def __init__(self, block_tables: _Optional[int] = ..., slots: _Optional[int] = ...) -> None: ...
 
 class SlotStart(_message.Message):
     __slots__ = ("slot", "sequence", "sampling", "num_prompt_tokens", "token_ids")

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shardline_workers.ranks.state_checksum import StateChecksum
 from shardline_workers.scheduling.step_plan import SampledToken, SlotPlan
 
 
@@ -13,7 +14,7 @@ class StepFrame:
     num_threads: int
     plan: SlotPlan  # of the rank's group
     group_tokens: tuple[int, ...]  # tokens that enter the model, by group
-    checksum: int | None = None  # of the group's mirrored state before this plan, where it is to be compared
+    checksum: StateChecksum | None = None  # of the group's mirrored state before this plan, where it is to be compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from shardline_workers.gang.answer_encoding import encode_answer
 from shardline_workers.gang.step_encoding import decode_frame
 from shardline_workers.gang.step_ends import RankEnd
 from shardline_workers.gang.step_frames import Answer, ProbedAnswer, ProbeFrame, SampledAnswer, StepFrame, StopFrame
+from shardline_workers.gang.step_writer import check_drift
 from shardline_workers.parallel.rank_position import RankPosition
 from shardline_workers.ranks.model_runner import ModelRunner, ProbeFailedError
 
@@ -36,6 +37,7 @@ class StepLoop:
             CommunicatorError: another rank was lost, or is late.
             StepChannelError: the leader was lost.
             FrameError: the leader says what is no frame.
+            StateDriftError: the rank keeps other state than the leader.
         """
         while not isinstance(frame := self._next_frame(), StopFrame):
             answer = self._step(frame) if isinstance(frame, StepFrame) else self._probe(frame)
@@ -48,6 +50,9 @@ class StepLoop:
                 return decode_frame(self._end.receive(_IDLE_S), group=self._position.group)
 
     def _step(self, frame: StepFrame) -> Answer:
+        if frame.checksum is not None:
+            own = self._runner.state_checksum()
+            check_drift(own, frame.checksum, rank=self._position.rank, number=frame.number)
         sampled, times = self._runner.execute(frame.plan, num_threads=self._num_threads(frame.num_threads))
         return SampledAnswer(number=frame.number, sampled=sampled, wall_s=times.wall_s)
 
