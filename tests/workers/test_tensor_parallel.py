@@ -159,3 +159,13 @@ def test_nine_heads_of_a_real_model_on_native_ranks(
         assert near(ours, theirs, within=0.5), number
         if token != other:
             break
+
+
+def test_a_file_whose_blocks_a_cut_would_split_is_refused_at_start(
+    tmp_path: Path, native_library: NativeLibrary
+) -> None:
+    family = TINY_FAMILIES["qwen3"]
+    files = write_family_gguf(tmp_path / "m.gguf", family, random_tensors(family), form="Q4_K")
+
+    with pytest.raises(ValueError, match="blocks of 256 weights in this file.*the nearest that works is tp=1"):
+        threaded_engine(config(files), native_library, plan=ParallelPlan(tp=2))

@@ -18,6 +18,7 @@ from shardline_workers.models.decoder_building import DecoderBuilder, kv_block_b
 from shardline_workers.models.decoder_room import DecoderRoom
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.decoder_weights import DecoderWeights, load_decoder_weights
+from shardline_workers.models.input_blocks import InputBlocks
 from shardline_workers.models.model_share import ModelShare, share_of
 from shardline_workers.models.stage_layers import stage_layers
 from shardline_workers.parallel.rank_position import RankPosition
@@ -109,7 +110,8 @@ def load_rank(
     num_threads = thread_count(host, replicas_on_host=config.replicas_on_host * config.ranks_on_host)
     with ExitStack() as failure, open_checkpoint(config.files) as checkpoint:
         shape = checkpoint.shape
-        share = share_of(shape, position, stage_layers(checkpoint, position.plan.pp)[position.stage])
+        layers = stage_layers(checkpoint, position.plan.pp)[position.stage]
+        share = share_of(shape, position, layers, blocks=InputBlocks.of(checkpoint))
         # Native kernels open the packed weights, and so check them, when they are chosen.
         with times.phase("weights"):
             kernels = choose_kernels(
