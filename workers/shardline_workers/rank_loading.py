@@ -44,6 +44,7 @@ class LoadedRank:
     groups: RankGroups
     block_size: int  # of the KV cache, in tokens
     num_threads: int  # of a step, at most
+    asked_bytes: int  # of the model's files: what its share is made of
 
     @property
     def block_bytes(self) -> int:
@@ -131,7 +132,10 @@ def load_rank(
             device=device,
         )
         failure.pop_all()
-    report(f"weights: {weights.num_bytes() / MIB:.0f} MiB in {times.seconds['weights']:.1f} s")
+    report(
+        f"weights: {weights.num_bytes() / MIB:.0f} MiB, of {loader.asked_bytes / MIB:.0f} MiB in the file, in "
+        f"{times.seconds['weights']:.1f} s"
+    )
     return LoadedRank(
         config=config,
         shape=shape,
@@ -142,6 +146,7 @@ def load_rank(
         groups=groups,
         block_size=config.block_size or (kernels.block_sizes or (DEFAULT_BLOCK_SIZE,))[0],
         num_threads=num_threads,
+        asked_bytes=loader.asked_bytes,
     )
 
 

@@ -46,6 +46,11 @@ class StoredTensor:
         size = len(self.data) // count
         return replace(self, shape=tuple(shape), data=self.data[index * size : (index + 1) * size])
 
+    @property
+    def num_bytes(self) -> int:
+        """Of its own rows, without what lies between them."""
+        return self.shape[0] * self.row_bytes
+
     def rows(self, part: range) -> "StoredTensor":
         """Some neighbouring rows of this matrix.
 
