@@ -30,7 +30,7 @@ from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles, resolve_model
 from shardline_workers.kernels import native_api as api
 from shardline_workers.kernels.kernels import RunTimes
-from shardline_workers.kernels.native_kernels import NativeProgram
+from shardline_workers.kernels.native_program import NativeProgram
 from shardline_workers.kernels.step_buffers import StepCount
 
 _DECODE_STEPS = 40

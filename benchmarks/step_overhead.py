@@ -44,7 +44,7 @@ from shardline_protos.record_pb2 import RequestPayload
 from shardline_workers.engine import Engine, EngineRequest, Sampling
 from shardline_workers.files.model_source import resolve_model
 from shardline_workers.kernels.kernels import RunTimes
-from shardline_workers.kernels.native_kernels import NativeProgram
+from shardline_workers.kernels.native_program import NativeProgram
 from shardline_workers.kernels.reference_kernels import ReferenceProgram
 from shardline_workers.text.load_text_model import load_text_model
 

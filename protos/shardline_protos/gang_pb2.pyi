@@ -171,7 +171,7 @@ class Load(_message.Message):
     def __init__(self) -> None: ...
 
 class Build(_message.Message):
-    __slots__ = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "num_blocks", "block_size", "max_scored_tokens", "enable_prefix_caching")
+    __slots__ = ("max_model_len", "max_num_seqs", "max_num_batched_tokens", "num_blocks", "block_size", "max_scored_tokens", "enable_prefix_caching", "max_in_flight")
     MAX_MODEL_LEN_FIELD_NUMBER: _ClassVar[int]
     MAX_NUM_SEQS_FIELD_NUMBER: _ClassVar[int]
     MAX_NUM_BATCHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
@@ -179,6 +179,7 @@ class Build(_message.Message):
     BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
     MAX_SCORED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     ENABLE_PREFIX_CACHING_FIELD_NUMBER: _ClassVar[int]
+    MAX_IN_FLIGHT_FIELD_NUMBER: _ClassVar[int]
     max_model_len: int
     max_num_seqs: int
     max_num_batched_tokens: int
@@ -186,7 +187,8 @@ class Build(_message.Message):
     block_size: int
     max_scored_tokens: int
     enable_prefix_caching: bool
-    def __init__(self, max_model_len: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., num_blocks: _Optional[int] = ..., block_size: _Optional[int] = ..., max_scored_tokens: _Optional[int] = ..., enable_prefix_caching: _Optional[bool] = ...) -> None: ...
+    max_in_flight: int
+    def __init__(self, max_model_len: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., num_blocks: _Optional[int] = ..., block_size: _Optional[int] = ..., max_scored_tokens: _Optional[int] = ..., enable_prefix_caching: _Optional[bool] = ..., max_in_flight: _Optional[int] = ...) -> None: ...
 
 class Release(_message.Message):
     __slots__ = ()

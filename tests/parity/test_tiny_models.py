@@ -15,6 +15,7 @@ from tests.parity.tiny_transformers import (
     capped_scores,
     exact_oracles,
     reference_logits,
+    tiny_deepseek_v2,
     tiny_deepseek_v3,
     tiny_gemma3,
     tiny_llama,
@@ -84,7 +85,11 @@ QWEN_MOES: Variants = {
 }
 DEEPSEEK_YARN = {**YARN_SCALING, "mscale": 1.0, "mscale_all_dim": 0.7}
 DEEPSEEKS: Variants = {
-    "queries in two steps": {},
+    "experts in groups": {},
+    "no groups": {"n_group": 1, "topk_group": 1, "n_routed_experts": 7},
+    "two shared experts": {"n_shared_experts": 2},
+    "weights as they are": {"norm_topk_prob": False, "routed_scaling_factor": 0.7},
+    "dense layers alone": {"first_k_dense_replace": 3},
     "queries in one step": {"q_lora_rank": None},
     "YaRN": {"rope_parameters": DEEPSEEK_YARN},
     "halves turn together": {"rope_interleave": False},
@@ -138,6 +143,11 @@ def test_experts_that_lie_in_one_tensor_a_layer_are_read_one_by_one(tmp_path: Pa
 @pytest.mark.parametrize("variant", DEEPSEEKS)
 def test_tokens_and_logits_of_deepseek_v3_are_those_of_transformers(variant: str, tmp_path: Path) -> None:
     assert_parity(saved(tiny_deepseek_v3, DEEPSEEKS[variant], tmp_path), tmp_path)
+
+
+@pytest.mark.parametrize("q_lora_rank", [20, None])
+def test_tokens_and_logits_of_deepseek_v2_are_those_of_transformers(q_lora_rank: int | None, tmp_path: Path) -> None:
+    assert_parity(saved(tiny_deepseek_v2, {"q_lora_rank": q_lora_rank}, tmp_path), tmp_path)
 
 
 def test_a_softcap_of_scores_is_that_of_transformers(tmp_path: Path) -> None:

@@ -8,6 +8,8 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 from transformers import (
+    DeepseekV2Config,
+    DeepseekV2ForCausalLM,
     DeepseekV3Config,
     DeepseekV3ForCausalLM,
     Gemma3ForCausalLM,
@@ -22,7 +24,9 @@ from transformers import (
     Qwen3MoeConfig,
     Qwen3MoeForCausalLM,
 )
-from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3RMSNorm
+from transformers.models.deepseek_v2 import modeling_deepseek_v2
+from transformers.models.deepseek_v2.modeling_deepseek_v2 import DeepseekV2RMSNorm, DeepseekV2TopkRouter
+from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3RMSNorm, DeepseekV3TopkRouter
 from transformers.models.gemma3 import modeling_gemma3
 from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
@@ -46,6 +50,16 @@ SETTINGS: dict[str, Any] = {
     "bos_token_id": 0,
     "eos_token_id": 1,
     "pad_token_id": None,
+}
+_LATENT: dict[str, Any] = {
+    "q_lora_rank": 20,
+    "kv_lora_rank": 24,
+    "qk_nope_head_dim": 10,
+    "qk_rope_head_dim": 8,
+    "v_head_dim": 14,
+    "num_key_value_heads": 6,
+    "first_k_dense_replace": 1,
+    "moe_intermediate_size": 36,
 }
 _EXACT_EXPERTS = {"experts_implementation": "eager"}  # the faster ones take no float64
 
@@ -94,17 +108,22 @@ def tiny_gemma3(**changes: Any) -> PreTrainedModel:
 
 
 def tiny_deepseek_v3(**changes: Any) -> PreTrainedModel:
-    """A random DeepSeek-V3."""
-    ours = {
-        "q_lora_rank": 20,
-        "kv_lora_rank": 24,
-        "qk_nope_head_dim": 10,
-        "qk_rope_head_dim": 8,
-        "v_head_dim": 14,
-        "num_key_value_heads": 6,
-        "first_k_dense_replace": 3,
-    }
-    return _random_model(lambda: DeepseekV3ForCausalLM(DeepseekV3Config(**SETTINGS | ours | changes)))
+    """A random DeepSeek-V3: a dense layer, then experts in groups, with biases that decide."""
+    ours = {"n_routed_experts": 12, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3, "n_shared_experts": 1}
+    settings = SETTINGS | _LATENT | _EXACT_EXPERTS | ours | changes
+    model = _random_model(lambda: DeepseekV3ForCausalLM(DeepseekV3Config(**settings)))
+    for module in model.modules():
+        if isinstance(module, DeepseekV3TopkRouter):
+            bias = module.e_score_correction_bias
+            bias.copy_(0.3 * torch.randn(bias.shape))
+    return model
+
+
+def tiny_deepseek_v2(**changes: Any) -> PreTrainedModel:
+    """A random DeepSeek-V2 with the routing of its small models."""
+    ours = {"n_routed_experts": 7, "num_experts_per_tok": 3, "n_shared_experts": 2, "routed_scaling_factor": 1.5}
+    settings = SETTINGS | _LATENT | _EXACT_EXPERTS | ours | changes
+    return _random_model(lambda: DeepseekV2ForCausalLM(DeepseekV2Config(**settings)))
 
 
 def _random_model(make: Callable[[], PreTrainedModel]) -> PreTrainedModel:
@@ -124,7 +143,12 @@ def exact_oracles() -> Iterator[None]:
     with (
         patch.object(LlamaRMSNorm, "forward", _norm),
         patch.object(Qwen3RMSNorm, "forward", _norm),
+        patch.object(DeepseekV2RMSNorm, "forward", _norm),
         patch.object(DeepseekV3RMSNorm, "forward", _norm),
+        patch.object(torch, "polar", _turned),  # of DeepSeek-V2's angles
+        patch.object(modeling_deepseek_v2, "apply_rotary_emb", _in_float64(modeling_deepseek_v2.apply_rotary_emb)),
+        patch.object(DeepseekV2TopkRouter, "forward", _in_float64(DeepseekV2TopkRouter.forward)),
+        patch.object(DeepseekV3TopkRouter, "forward", _in_float64(DeepseekV3TopkRouter.forward)),
         patch.object(Gemma3RMSNorm, "forward", _gemma_norm),
         patch.object(MixtralRMSNorm, "forward", _norm),
         patch.object(Qwen3MoeRMSNorm, "forward", _norm),
@@ -153,6 +177,21 @@ def _norm(self: Any, hidden_states: Tensor) -> Tensor:
     variance = hidden_states.pow(2).mean(-1, keepdim=True)
     normed: Tensor = self.weight * (hidden_states * torch.rsqrt(variance + self.variance_epsilon))
     return normed
+
+
+def _turned(radii: Tensor, angles: Tensor) -> Tensor:
+    """Complex numbers whose parts are those of the other models, where torch.polar rounds in its own way."""
+    return radii * torch.complex(angles.cos().double(), angles.sin().double())
+
+
+def _in_float64(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, where it names float32."""
+
+    def exact(*args: Any, **kwargs: Any) -> Any:
+        with patch.object(torch, "float32", torch.float64), patch.object(Tensor, "float", Tensor.double):
+            return forward(*args, **kwargs)
+
+    return exact
 
 
 def _mixtral_routes(self: MixtralTopKRouter, hidden_states: Tensor) -> tuple[Tensor, Tensor, Tensor]:

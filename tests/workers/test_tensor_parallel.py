@@ -16,7 +16,7 @@ from shardline_workers.sharded_engine import ShardedEngine
 from tests.workers.engine_runs import ADJUSTED, steps
 from tests.workers.thread_ranks import threaded_engine
 from tests.workers.tiny_checkpoint import VOCAB_SIZE, write_tiny_checkpoint
-from tests.workers.tiny_families import TINY_FAMILIES, random_tensors, write_family_folder
+from tests.workers.tiny_families import TINY_FAMILIES, random_tensors, write_family_folder, write_family_gguf
 
 SHARES = (2, 3, 4)
 FAMILIES = ("llama", *TINY_FAMILIES)
@@ -84,6 +84,22 @@ def run(engine: ShardedEngine, wanted: Sequence[EngineRequest]) -> Told:
     return told
 
 
+def near(ours: TokenLogprobs | None, theirs: TokenLogprobs | None, *, within: float) -> bool:
+    """Whether both tell of the same tokens about the same."""
+    if ours is None or theirs is None:
+        return ours is theirs
+    expected = dict(zip(theirs.top_ids, theirs.top, strict=True))
+    told = dict(zip(ours.top_ids, ours.top, strict=True))
+    common = expected.keys() & told.keys()
+    # The last ones may be as likely as the next: they need not be the same.
+    least = max(min(expected.values(), default=0.0), min(told.values(), default=0.0))
+    return all(
+        token in common and abs(told[token] - expected[token]) <= within
+        for token, logprob in (expected | told).items()
+        if logprob > least + within
+    )
+
+
 @pytest.fixture(scope="module")
 def alone(files: ModelFiles) -> Told:
     return run(load_engine(config(files), report=lambda _: None), requests())
@@ -98,8 +114,48 @@ def test_every_kind_of_choice_is_that_of_one_rank(
     for name, answers in alone.items():
         assert [token for token, _ in together[name]] == [token for token, _ in answers], name
         for (_, ours), (_, theirs) in zip(together[name], answers, strict=True):
-            assert (ours is None) == (theirs is None)
-            if ours is not None and theirs is not None:
-                assert ours.chosen == pytest.approx(theirs.chosen, abs=1e-9)
-                assert ours.top_ids == theirs.top_ids
-                assert ours.top == pytest.approx(theirs.top, abs=1e-9)
+            assert near(ours, theirs, within=1e-9)
+            assert ours is None or theirs is None or abs(ours.chosen - theirs.chosen) < 1e-9
+
+
+@pytest.mark.parametrize("tp", (2, 4))
+def test_native_ranks_choose_as_one_and_give_the_same_bits_again(
+    tmp_path: Path, native_library: NativeLibrary, tp: int
+) -> None:
+    family = TINY_FAMILIES["qwen3"]
+    files = write_family_gguf(tmp_path / "m.gguf", family, random_tensors(family), form="Q8_0")
+    native = config(files, kernels="native", dtype="auto")
+    alone = run(load_engine(native, report=lambda _: None), requests())
+
+    first, second = (
+        run(threaded_engine(native, native_library, plan=ParallelPlan(tp=tp)), requests()) for _ in range(2)
+    )
+
+    assert first == second
+    for name, answers in alone.items():
+        (_, ours), (_, theirs) = first[name][0], answers[0]
+        assert near(ours, theirs, within=0.1), name
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("tp", (2, 3))
+def test_nine_heads_of_a_real_model_on_native_ranks(
+    smollm2: ModelFiles, native_library: NativeLibrary, tp: int
+) -> None:
+    told = dataclasses.replace(GREEDY, num_logprobs=20)
+    wanted = EngineRequest(
+        request_id="r", prompt_ids=tuple(range(1000, 1040)), sampling=told, sequences=(SequenceStart(),)
+    )
+    native = config(smollm2, kernels="native", dtype="auto")
+    alone = run(load_engine(native, report=lambda _: None), [wanted])["r"]
+
+    first, second = (
+        run(threaded_engine(native, native_library, plan=ParallelPlan(tp=tp)), [wanted])["r"] for _ in range(2)
+    )
+
+    assert first == second
+    for number, ((token, ours), (other, theirs)) in enumerate(zip(first, alone, strict=True)):
+        # The inputs of quantised weights are rounded to int8: one rank is as far from float64 on this prompt, by 0.17.
+        assert near(ours, theirs, within=0.5), number
+        if token != other:
+            break

@@ -17,12 +17,13 @@ import torch
 
 from shardline_workers.collectives.one_rank_communicator import OneRankCommunicator
 from shardline_workers.collectives.rank_groups import RankGroups
-from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator, SharedMemoryOptions
+from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator
 from shardline_workers.communicator import Communicator, GroupLimits, GroupPlace
-from shardline_workers.engine import EngineDescription
+from shardline_workers.engine import EngineDescription, StageTimes
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_limits import decide_limits
 from shardline_workers.gang.step_executor import ExecutedSteps, GroupSteps
+from shardline_workers.kernels.kernels import RunTimes
 from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.memory_budget import read_host_resources
@@ -31,12 +32,10 @@ from shardline_workers.parallel.rank_position import RankPosition
 from shardline_workers.rank_loading import LoadedRank, load_rank
 from shardline_workers.ranks.model_runner import ModelRunner
 from shardline_workers.ranks.thread_governor import ThreadGovernor
-from shardline_workers.scheduling.scheduler import Scheduler
+from shardline_workers.scheduling.scheduler_groups import SchedulerGroups
 from shardline_workers.scheduling.step_plan import SampledToken
 from shardline_workers.sharded_engine import ShardedEngine
-
-LIMITS = GroupLimits(join_s=30.0, wait_s=30.0)
-_OPTIONS = SharedMemoryOptions(slot_bytes=16 * 1024, spin_s=0.0)  # ranks are more than cores here
+from tests.workers.thread_groups import LIMITS, OPTIONS
 
 T = TypeVar("T")
 
@@ -56,7 +55,7 @@ def join_groups(library: NativeLibrary, position: RankPosition, *, name: str, li
             return OneRankCommunicator(torch.device("cpu"))
         place = GroupPlace(rank=ranks.index(position.rank), num_ranks=len(ranks))
         return SharedMemoryCommunicator(
-            library, f"{name}-{kind}-{ranks[0]}", place=place, limits=limits, options=_OPTIONS
+            library, f"{name}-{kind}-{ranks[0]}", place=place, limits=limits, options=OPTIONS
         )
 
     plan = position.plan
@@ -95,7 +94,7 @@ class ThreadRanks:
         self.positions = [RankPosition.of(plan, rank) for rank in range(plan.num_ranks)]
         self._threads = [ThreadPoolExecutor(1, thread_name_prefix=f"rank {rank}") for rank in range(plan.num_ranks)]
         self._library = library
-        self._under_way: deque[list[Future[list[SampledToken]]]] = deque()
+        self._under_way: deque[list[Future[tuple[list[SampledToken], RunTimes]]]] = deque()
         with ExitStack() as failure:
             for thread in self._threads:
                 failure.callback(thread.shutdown)
@@ -133,16 +132,20 @@ class ThreadRanks:
         plans = [steps.plans[position.group] for position in self.positions]
         self._under_way.append(
             [
-                thread.submit(lambda runner, plan: runner.execute(plan, num_threads=num_threads)[0], runner, plan)
+                thread.submit(lambda runner, plan: runner.execute(plan, num_threads=num_threads), runner, plan)
                 for thread, runner, plan in zip(self._threads, self.runners, plans, strict=True)
             ]
         )
 
     def collect(self) -> ExecutedSteps:
         """See `StepExecutor.collect`."""
-        answers = _results(self._under_way.popleft())
-        by_group = zip(self.positions, answers, strict=True)
-        return ExecutedSteps(sampled=tuple(told for position, told in by_group if position.chooses), wall_s=1e-3)
+        ranks = list(zip(self.positions, _results(self._under_way.popleft()), strict=True))
+        first_ranks = [(position, times) for position, (_, times) in ranks if position.group == position.place == 0]
+        return ExecutedSteps(
+            sampled=tuple(sampled for position, (sampled, _) in ranks if position.chooses),
+            wall_s=sum(times.busy_s for _, times in first_ranks),
+            stage_times=tuple(StageTimes(position.stage, times.busy_s) for position, times in first_ranks),
+        )
 
     def probe(self, num_tokens: int, *, num_threads: int) -> float:
         """See `StepExecutor.probe`."""
@@ -220,7 +223,7 @@ def threaded_engine(
         details={},
     )
     return ShardedEngine(
-        Scheduler(ranks.limits),
+        SchedulerGroups(ranks.limits, num_groups=plan.dp),
         ranks,
         description=description,
         threads=ThreadGovernor(1),

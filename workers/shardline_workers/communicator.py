@@ -16,7 +16,7 @@
   exchanged, so that the group is still whole.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +49,14 @@ class GroupLimits:
             raise ValueError(f"join_s is {self.join_s} and wait_s {self.wait_s}; both must be positive")
 
 
+@dataclass(frozen=True, slots=True)
+class NativeRanks:
+    """A group as native programs know it, which call it themselves. It goes with its communicator."""
+
+    address: int  # of an sl_ranks, see kernels/native/ranks_api.h
+    check: Callable[[int], None]  # raises the CommunicatorError that a call's status means
+
+
 class Communicator(Protocol):
     """One rank's end of a group. See the module for what holds everywhere."""
 
@@ -65,8 +73,12 @@ class Communicator(Protocol):
         """Whether sums have the bits of a plain loop over ranks."""
 
     @property
-    def native_ranks(self) -> int | None:
-        """Address of an `sl_ranks` (kernels/native/ranks_api.h), for native programs; None where there is none."""
+    def native_ranks(self) -> NativeRanks | None:
+        """For native programs that make the group's calls; None where the host has to.
+
+        Raises:
+            CommunicatorError: it was closed.
+        """
 
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """Replaces `values`, of the same shape on all ranks, by the sum over them."""

@@ -113,6 +113,14 @@ class EngineLoad:
     kv_cache_usage: float = 0.0  # 0 … 1, blocks that only the prefix cache remembers not counted
 
 
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """What a stage of a pipeline did since the last time that it told: in one step, or in several."""
+
+    stage: int
+    busy_s: float  # computing, as its first rank measures; the rest of the time it waited for other stages, or for work
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
     """One step of the whole batch."""
@@ -124,6 +132,10 @@ class StepResult:
     num_prefix_queries: int = 0  # tokens of sequences that entered the batch: the prefix cache is asked for all
     num_prefix_hits: int = 0  # those of them that it had
     load: EngineLoad = EngineLoad()  # after the step
+    active_s: float = 0.0  # since the step before, as long as anything was under way
+    stage_times: tuple[
+        StageTimes, ...
+    ] = ()  # a stage's bubble is what its busy time lacks of active_s, in the long run
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,6 +51,7 @@ def decide_limits(
         num_blocks=num_blocks,
         block_size=block_size,
         enable_prefix_caching=config.enable_prefix_caching,
+        max_in_flight=config.plan.pp,
     )
 
 

@@ -21,7 +21,7 @@ from shardline_workers.memory_budget import HostResources, read_host_resources
 from shardline_workers.parallel.rank_position import RankPosition
 from shardline_workers.rank_loading import LoadedRank, Report, load_rank
 from shardline_workers.ranks.thread_governor import ThreadGovernor
-from shardline_workers.scheduling.scheduler import Scheduler
+from shardline_workers.scheduling.scheduler_groups import SchedulerGroups
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.sharded_engine import ShardedEngine
 
@@ -144,7 +144,7 @@ def _engine(loaded: _Loaded, *, report: Report) -> ShardedEngine:
     rank, limits = loaded.rank, loaded.limits
     report(kv_cache_line(limits, block_bytes=loaded.block_bytes, dtype=rank.kernels.formats.kv_cache))
     return ShardedEngine(
-        Scheduler(limits),
+        SchedulerGroups(limits, num_groups=rank.config.plan.dp),
         loaded.executor,
         description=_describe(loaded),
         threads=ThreadGovernor(rank.num_threads),

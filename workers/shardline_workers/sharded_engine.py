@@ -1,14 +1,35 @@
-"""Our engine: a scheduler, and ranks that compute its steps, behind the `Engine` protocol."""
+"""Our engine: schedulers, and ranks that compute their steps, behind the `Engine` protocol.
+
+A pipeline has a step under way in each stage. A turn of the engine begins as many as there is something to compute for,
+then waits for the oldest and books it:
+
+    turn 1   begin A   begin B   ─ wait for A ─ book A
+    turn 2             begin C   ─ wait for B ─ book B
+    turn 3             begin D   ─ wait for C ─ book C
+
+What there is nothing for is not waited for: one sequence alone is one step after the other.
+"""
 
 import time
+from collections import deque
+from dataclasses import dataclass
 
 from shardline_workers.engine import Capacity, EngineDescription, EngineRequest, StepResult
 from shardline_workers.gang.step_executor import GroupSteps, StepExecutor
 from shardline_workers.ranks.logit_adjustments import check_named_ids
 from shardline_workers.ranks.thread_governor import ThreadGovernor
-from shardline_workers.scheduling.scheduler import Scheduler
-from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
+from shardline_workers.scheduling.scheduler_groups import SchedulerGroups
 from shardline_workers.scheduling.step_times import StepTimes
+from shardline_workers.step_tally import StepTally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Begun:
+    """A step that is under way."""
+
+    steps: GroupSteps
+    num_threads: int
+    began_s: float
 
 
 class ShardedEngine:
@@ -16,7 +37,7 @@ class ShardedEngine:
 
     def __init__(
         self,
-        scheduler: Scheduler,
+        scheduler: SchedulerGroups,
         executor: StepExecutor,
         *,
         description: EngineDescription,
@@ -29,6 +50,8 @@ class ShardedEngine:
         self._threads = threads
         self._max_logprobs = max_logprobs
         self._step_times = StepTimes()
+        self._under_way: deque[_Begun] = deque()
+        self._last_told_s = 0.0  # when a step came back, or began while none was under way
 
     @property
     def description(self) -> EngineDescription:
@@ -64,12 +87,17 @@ class ShardedEngine:
         self._scheduler.cancel(request_id)
 
     def has_work(self) -> bool:
-        """See `Engine.has_work`."""
-        return self._scheduler.has_work()
+        """See `Engine.has_work`; steps whose every sequence was dropped meanwhile are waited for, too."""
+        return self._scheduler.has_work() or bool(self._under_way)
 
     def expected_step_s(self) -> float:
-        """See `Engine.expected_step_s`; from moving figures of steps of about the same size."""
-        return self._step_times.expected_s(max(1, self._scheduler.num_next_tokens()))
+        """See `Engine.expected_step_s`: until the oldest is back; from moving figures of steps of about the same size."""
+        expected_s = 0.0
+        if self._under_way:
+            expected_s += self._step_times.expected_s(self._under_way[0].steps.num_tokens)
+        if len(self._under_way) < self._executor.max_in_flight:
+            expected_s += self._step_times.expected_s(max(1, self._scheduler.num_next_tokens()))
+        return expected_s
 
     def step(self) -> StepResult:
         """See `Engine.step`.
@@ -77,26 +105,15 @@ class ShardedEngine:
         Raises:
             ProbeFailedError: there was no work, and the device computes nonsense.
         """
-        if not self._scheduler.has_work():
+        if not self.has_work():
             self.probe()
             return StepResult()
-        began_s = time.perf_counter()
-        plan = self._scheduler.schedule()
-        sampled: list[SampledToken] = []
-        if plan.chunks:
-            sampled = self._execute(plan)
-        steps = self._scheduler.complete(plan, sampled)
-        if plan.chunks:
-            self._threads.record(plan.num_tokens, began_s=began_s, ended_s=time.perf_counter())
-        return StepResult(
-            sequences=steps,
-            num_prefill_tokens=plan.num_prefill_tokens,
-            num_decode_tokens=plan.num_decode_tokens,
-            num_preempted=len(plan.preempted),
-            num_prefix_queries=plan.num_prefix_queries,
-            num_prefix_hits=plan.num_prefix_hits,
-            load=self._scheduler.load(),
-        )
+        tally = StepTally()
+        while len(self._under_way) < self._executor.max_in_flight and self._begin(tally):
+            pass
+        if self._under_way:
+            self._end_oldest(tally)
+        return tally.result(self._scheduler.load())
 
     def probe(self, num_tokens: int = 1) -> None:
         """Computes a step of so many tokens that belong to nobody, at most a block. Only while there is no work.
@@ -122,11 +139,31 @@ class ShardedEngine:
         """See `Engine.close`."""
         self._executor.close()
 
-    def _execute(self, plan: StepPlan) -> list[SampledToken]:
-        self._executor.submit(GroupSteps(plans=(plan,)), num_threads=self._threads.num_threads(plan.num_tokens))
+    def _begin(self, tally: StepTally) -> bool:
+        """Begins the next step; False where there is none, for everything that could be computed is under way."""
+        began_s = time.perf_counter()
+        steps = GroupSteps(plans=self._scheduler.schedule())
+        tally.planned(steps.plans)
+        if not steps.num_tokens:
+            tally.told(self._scheduler.complete(steps.plans, [()] * len(steps.plans)))
+            return False
+        num_threads = self._threads.num_threads(steps.num_tokens)
+        if not self._under_way:
+            self._last_told_s = began_s
+        self._under_way.append(_Begun(steps=steps, num_threads=num_threads, began_s=began_s))
+        self._executor.submit(steps, num_threads=num_threads)
+        return True
+
+    def _end_oldest(self, tally: StepTally) -> None:
         executed = self._executor.collect()
-        self._step_times.record(plan.num_tokens, executed.wall_s)
-        return executed.sampled[0]
+        begun = self._under_way.popleft()
+        plans, num_tokens = begun.steps.plans, begun.steps.num_tokens
+        tally.told(self._scheduler.complete(plans, executed.sampled))
+        now_s = time.perf_counter()
+        self._step_times.record(num_tokens, executed.wall_s)
+        self._threads.record(num_tokens, num_threads=begun.num_threads, began_s=begun.began_s, ended_s=now_s)
+        tally.ended(plans, active_s=now_s - self._last_told_s, stage_times=executed.stage_times)
+        self._last_told_s = now_s
 
     def _check_token_ids(self, request: EngineRequest) -> None:
         for token_ids in (request.prompt_ids, *(start.generated_ids for start in request.sequences)):

@@ -45,7 +45,8 @@ def native_sum(ranks: SharedMemoryCommunicator) -> list[float]:
     """As a recorded step will call it: by the group's address, on a buffer of its own."""
     values = torch.full((3000,), 1.0 + ranks.place.rank)
     library = load_native_library(os.environ, print)
-    library.checked(library.sl_ranks_all_reduce(ranks.native_ranks, values.data_ptr(), values.numel(), Number.FLOAT32))
+    address = ranks.native_ranks.address
+    library.checked(library.sl_ranks_all_reduce(address, values.data_ptr(), values.numel(), Number.FLOAT32))
     return sorted(set(values.tolist()))
 
 

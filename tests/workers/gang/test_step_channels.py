@@ -31,7 +31,7 @@ def frames_of(sizes: list[int]) -> list[bytes]:
 
 
 def read_slowly(receiver: StepReceiver, tell: Tell) -> None:
-    frames = []
+    frames: list[bytes] = []
     while not frames or frames[-1] != LAST_FRAME:
         time.sleep(0.005)
         frames.append(receiver.receive(SLACK_S))

@@ -75,7 +75,7 @@ def test_one_connection_carries_a_channel_each_way(pair: tuple[socket.socket, so
 
 
 def test_small_frames_leave_at_once(pair: tuple[socket.socket, socket.socket]) -> None:
-    plain, connection = pair
+    _, connection = pair
 
     TcpStepSender([connection], limits=LIMITS)
 

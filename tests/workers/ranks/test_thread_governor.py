@@ -31,7 +31,7 @@ class ClockedGovernor(ThreadGovernor):
 def step(governor: ClockedGovernor, num_tokens: int, seconds: float, *, pause_s: float = 0.0) -> None:
     began_s = governor.now_s + pause_s
     governor.now_s = began_s + seconds
-    governor.record(num_tokens, began_s=began_s, ended_s=governor.now_s)
+    governor.record(num_tokens, num_threads=governor.num_threads(num_tokens), began_s=began_s, ended_s=governor.now_s)
 
 
 def steps_for(governor: ClockedGovernor, seconds: float, speed: Speed, *, num_tokens: int = 16) -> list[int]:

@@ -17,10 +17,10 @@ from shardline_workers.collectives.tensor_checks import (
     check_ranked,
     check_summed,
 )
-from shardline_workers.communicator import GroupLimits, GroupPlace
-from shardline_workers.kernels.native_api import Status
+from shardline_workers.communicator import GroupLimits, GroupPlace, NativeRanks
+from shardline_workers.kernels.native_api import MAX_RANKS, Status
 from shardline_workers.kernels.native_library import NativeLibrary
-from shardline_workers.kernels.native_ranks_api import MAX_RANKS, Number, RanksOptions, RanksStatus
+from shardline_workers.kernels.native_ranks_api import Number, RanksOptions, RanksStatus
 
 SPIN_S = 50e-6  # about what a balanced operation takes; longer spins collapse when another process wants the core
 SLOT_BYTES = 256 * 1024  # a rank's chunk: 64 tokens of 1,024 float32, and two ranks' chunks fit a second-level cache
@@ -88,10 +88,11 @@ class SharedMemoryCommunicator:
         self._ranks = self._joined(group_name, limits, options)
 
     @property
-    def native_ranks(self) -> int:
-        """Address of the group's `sl_ranks`, for a native program that makes its calls; until `close`."""
-        assert self._ranks is not None and self._ranks.value is not None, "the communicator is open"
-        return self._ranks.value
+    def native_ranks(self) -> NativeRanks:
+        """See Communicator."""
+        address = self._open().value
+        assert address is not None, "joining gave one"
+        return NativeRanks(address, self._check)
 
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """See Communicator."""

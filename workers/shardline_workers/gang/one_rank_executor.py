@@ -1,5 +1,6 @@
 """The only rank there is, in this process."""
 
+from shardline_workers.engine import StageTimes
 from shardline_workers.gang.step_executor import ExecutedSteps, GroupSteps
 from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.ranks.model_runner import ModelRunner
@@ -20,7 +21,8 @@ class OneRankExecutor:
         assert self._executed is None, "the step before was not collected"
         (plan,) = steps.plans
         sampled, times = self._open_runner.execute(plan, num_threads=num_threads)
-        self._executed = ExecutedSteps(sampled=(sampled,), wall_s=times.wall_s)
+        alone = StageTimes(stage=0, busy_s=times.wall_s)
+        self._executed = ExecutedSteps(sampled=(sampled,), wall_s=times.wall_s, stage_times=(alone,))
 
     def collect(self) -> ExecutedSteps:
         """See `StepExecutor.collect`."""

@@ -15,6 +15,12 @@ class RunTimes:
     """What one run took, in seconds."""
 
     wall_s: float
+    waiting_s: float = 0.0  # of it, until a neighbour in the pipeline had sent something, or could take it
+
+    @property
+    def busy_s(self) -> float:
+        """Of it, computing, exchanges within the stage included."""
+        return self.wall_s - self.waiting_s
 
 
 class StepProgram(Protocol):

@@ -7,7 +7,9 @@ import ctypes
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI_VERSION = 6
+ABI_VERSION = 7
+MAX_RANKS = 8  # SL_MAX_RANKS
+CANDIDATES_MAX = 256  # SL_CANDIDATES_MAX
 
 
 class Status(IntEnum):
@@ -103,6 +105,10 @@ class OpKind(IntEnum):
     ROUTE = 16
     DEAL_ROWS = 17
     EXPERTS = 18
+    GATHER_LOGITS = 19
+    ALL_REDUCE = 20
+    SEND = 21
+    RECEIVE = 22
 
 
 class Packing(ctypes.Structure):
@@ -184,7 +190,8 @@ class Embedding(ctypes.Structure):
         ("out", c_void_p),
         ("out_stride", c_int64),
         ("scale", c_float),
-        ("reserved", c_int32),
+        ("is_part", c_int32),
+        ("first_id", c_int64),
     )
 
 
@@ -200,6 +207,7 @@ class Norm(ctypes.Structure):
         ("width", c_int32),
         ("epsilon", c_float),
         ("delta_weight", c_void_p),
+        ("out_stride", c_int64),
     )
 
 
@@ -324,6 +332,10 @@ class Choice(ctypes.Structure):
         ("chosen_logprobs", c_void_p),
         ("top_ids", c_void_p),
         ("top_logprobs", c_void_p),
+        ("num_candidates", c_void_p),
+        ("first_id", c_int64),
+        ("is_part", c_int32),
+        ("reserved", c_int32),
     )
 
 
@@ -424,6 +436,41 @@ class Experts(ctypes.Structure):
     )
 
 
+class Exchange(ctypes.Structure):
+    """sl_exchange."""
+
+    _fields_ = (
+        ("ranks", c_void_p),
+        ("x", c_void_p),
+        ("width", c_int64),
+        ("peer", c_int32),
+        ("reserved", c_int32),
+    )
+
+
+class Candidate(ctypes.Structure):
+    """sl_candidate."""
+
+    _fields_ = (("logit", c_float), ("id", c_int32))
+
+
+class GatherLogits(ctypes.Structure):
+    """sl_gather_logits."""
+
+    _fields_ = (
+        ("ranks", c_void_p),
+        ("x", c_void_p),
+        ("x_stride", c_int64),
+        ("out", c_void_p),
+        ("out_stride", c_int64),
+        ("num_candidates", c_void_p),
+        ("candidates", c_void_p),
+        ("rank", c_int32),
+        ("num_ranks", c_int32),
+        ("rank_sizes", c_int32 * MAX_RANKS),
+    )
+
+
 class Operands(ctypes.Union):
     """The union in sl_op."""
 
@@ -442,6 +489,8 @@ class Operands(ctypes.Union):
         ("route", Route),
         ("deal_rows", DealRows),
         ("experts", Experts),
+        ("gather_logits", GatherLogits),
+        ("exchange", Exchange),
     )
 
 

@@ -1,31 +1,26 @@
 """Native code for CPUs behind the kernel interface: a step is recorded once, and replayed in one call."""
 
-import ctypes
-import dataclasses
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Self
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from shardline_workers.kernels import native_api as api
-from shardline_workers.kernels.kernels import NumericFormats, RunTimes
+from shardline_workers.kernels.kernels import NumericFormats
 from shardline_workers.kernels.native_library import NativeLibrary
-from shardline_workers.kernels.native_recorder import NativeRecorder, Recording
+from shardline_workers.kernels.native_program import NativePool, NativeProgram
+from shardline_workers.kernels.native_recorder import NativeRecorder
 from shardline_workers.kernels.native_weights import WeightPacker, aligned_bytes, panel_kind
 from shardline_workers.kernels.operands import AttentionShape, KvCache, LinearInput, MatrixSource, PackedLinear
 from shardline_workers.kernels.operations import Operations
 from shardline_workers.kernels.packed_store import PackedStore
-from shardline_workers.kernels.step_buffers import StepBuffers
 
 LAYOUT_VERSION = 2  # of packed weights; a new one makes old files on the disk useless
 NUMERICS_VERSION = 2  # of everything that decides bits: a new one gets a new numerics id
 BLOCK_SIZES = (64, 32)
 _KV_FORMATS = MappingProxyType({torch.bfloat16: api.KvFormat.BF16, torch.int8: api.KvFormat.INT8})
 _HEAD_DIM_STEP, _MAX_HEAD_DIM = 16, 576
-_NANO = 1e-9
 
 
 def unsupported(shape: AttentionShape) -> str | None:
@@ -36,66 +31,6 @@ def unsupported(shape: AttentionShape) -> str | None:
             f" {_MAX_HEAD_DIM}"
         )
     return None
-
-
-class NativePool:
-    """The threads of one engine, and what they did. They sleep between steps."""
-
-    def __init__(self, library: NativeLibrary, num_threads: int) -> None:
-        self.num_threads = num_threads
-        self.handle = library.checked_pointer(library.sl_pool_create(num_threads))
-        self._library = library
-        self._stats = api.PoolStats()
-        self._stats_pointer = ctypes.byref(self._stats)
-        self._read_stats = library.sl_pool_read_stats
-
-    def stats(self) -> api.PoolStats:
-        """Sums over all runs so far; the next call overwrites them."""
-        self._library.checked(self._read_stats(self.handle, self._stats_pointer))
-        return self._stats
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._library.sl_pool_destroy(self.handle)
-        self.handle = 0
-
-
-class NativeProgram:
-    """Implements `StepProgram`."""
-
-    def __init__(self, library: NativeLibrary, pool: NativePool, recording: Recording, *, isa: int) -> None:
-        self._library = library
-        self._pool = pool
-        self.recording = recording  # keeps alive what the program has addresses of
-        self._step = _step_of(recording.step)
-        ops = (api.Op * len(recording.ops))(*recording.ops)
-        limits = _limits_of(recording.step)
-        self._handle = library.checked_pointer(
-            library.sl_program_create(ops, len(ops), ctypes.byref(limits), isa, pool.num_threads)
-        )
-        self._run = library.sl_program_run
-        self._step_pointer = ctypes.byref(self._step)
-        self._wall_ns = 0
-
-    def run(self, num_threads: int, *, operation_ns: NDArray[np.int64] | None = None) -> RunTimes:
-        """See `StepProgram.run`.
-
-        Args:
-            num_threads: that take part.
-            operation_ns: [operations], to each the calling thread's time in it is added; or None.
-
-        Raises:
-            NativeError: the step does not fit what it was recorded for.
-        """
-        pointer = None if operation_ns is None else operation_ns.ctypes.data_as(ctypes.POINTER(ctypes.c_int64))
-        self._library.checked(self._run(self._handle, self._pool.handle, self._step_pointer, num_threads, pointer))
-        before_ns, self._wall_ns = self._wall_ns, self._pool.stats().wall_ns
-        return RunTimes((self._wall_ns - before_ns) * _NANO)
-
-    def __del__(self) -> None:
-        if getattr(self, "_handle", 0):
-            self._library.sl_program_destroy(self._handle)
-            self._handle = 0
 
 
 class NativeKernels:
@@ -219,17 +154,3 @@ class NativeKernels:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-
-def _step_of(step: StepBuffers) -> api.Step:
-    return api.Step(**{field.name: getattr(step, field.name).data_ptr() for field in dataclasses.fields(StepBuffers)})
-
-
-def _limits_of(step: StepBuffers) -> api.Limits:
-    max_seqs, max_blocks = step.block_tables.shape
-    return api.Limits(
-        max_tokens=step.token_ids.shape[0],
-        max_seqs=max_seqs,
-        max_blocks=max_blocks,
-        max_sampled=step.sampled_rows.shape[0],
-    )

@@ -24,9 +24,6 @@ class Number(IntEnum):
     FLOAT64 = 2
 
 
-MAX_RANKS = 8  # SL_MAX_RANKS
-
-
 class RanksOptions(ctypes.Structure):
     """sl_ranks_options."""
 

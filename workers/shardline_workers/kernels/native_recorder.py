@@ -1,7 +1,6 @@
 """Writes a step's operations down for native code: one sl_op for each, with the addresses of its buffers."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,6 +9,7 @@ from shardline_workers.communicator import Communicator
 from shardline_workers.kernels import native_api as api
 from shardline_workers.kernels.native_experts import ExpertRecorder
 from shardline_workers.kernels.native_library import NativeLibrary
+from shardline_workers.kernels.native_recording import Recording, RecordingPieces
 from shardline_workers.kernels.native_weights import Segment, panel_kind, segments
 from shardline_workers.kernels.operands import (
     Activation,
@@ -37,15 +37,6 @@ _PANEL_WIDTH = 32  # inputs; attention writes panels only where heads fill them
 Columns = tuple[range, Segment]  # of a tensor, and what writes them
 
 
-@dataclass(frozen=True, slots=True)
-class Recording:
-    """What was written down, and everything whose address stands in it."""
-
-    ops: tuple[api.Op, ...]
-    step: StepBuffers
-    kept: tuple[object, ...]
-
-
 class NativeRecorder:
     """Implements `Operations`: nothing is computed, every call is written down."""
 
@@ -56,17 +47,14 @@ class NativeRecorder:
             library: knows the sizes of buffers between operations.
         """
         self._experts = ExpertRecorder(library, self._address)
-        self._ops: list[api.Op] = []
-        self._kept: list[object] = []
-        self._step: StepBuffers | None = None
+        self._pieces = RecordingPieces()
 
     def recording(self) -> Recording:
         """Everything so far."""
-        assert self._step is not None, "a program without operations"
-        return Recording(tuple(self._ops), self._step, tuple(self._kept))
+        return self._pieces.finish()
 
     def embedding(
-        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int = 0, step: StepBuffers
+        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int | None = None, step: StepBuffers
     ) -> None:
         """See `Operations.embedding`."""
         (segment,) = segments(table)
@@ -79,6 +67,8 @@ class NativeRecorder:
                 out=self._floats(out),
                 out_stride=out.stride(0),
                 scale=scale,
+                is_part=first_id is not None,
+                first_id=first_id or 0,
             ),
         )
 
@@ -107,7 +97,22 @@ class NativeRecorder:
             epsilon=epsilon,
             delta_weight=None if delta_weight is None else self._floats(delta_weight),
         )
+        if plain is not None:
+            norm.out, norm.out_stride = self._floats(plain), plain.stride(0)
         self._add(step, api.OpKind.NORM, rows, norm=norm)
+
+    def add_delta(
+        self, residual: Tensor, delta: Tensor, *, delta_weight: Tensor | None, epsilon: float, step: StepBuffers
+    ) -> None:
+        """See `Operations.add_delta`: a norm that nobody wants."""
+        norm = api.Norm(
+            residual=self._floats(residual),
+            delta=self._floats(delta),
+            width=residual.shape[1],
+            epsilon=epsilon,
+            delta_weight=None if delta_weight is None else self._floats(delta_weight),
+        )
+        self._add(step, api.OpKind.NORM, Rows.TOKENS, norm=norm)
 
     def linear(self, out: Tensor, x: LinearInput, weight: PackedLinear, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.linear`: an operation for each segment, that writes its own columns."""
@@ -255,24 +260,33 @@ class NativeRecorder:
         self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
         self.quantise(out, floats, rows=Rows.TOKENS, reader=reader, step=step)
 
-    def add_delta(
-        self, residual: Tensor, delta: Tensor, *, delta_weight: Tensor | None, epsilon: float, step: StepBuffers
-    ) -> None:
-        """See `Operations.add_delta`."""
-        raise NotImplementedError
-
     def all_reduce(self, values: Tensor, group: Communicator, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.all_reduce`."""
-        if group.place.num_ranks > 1:
-            raise NotImplementedError
+        if group.native_ranks is not None:
+            self._exchange(api.OpKind.ALL_REDUCE, values, group, peer=0, rows=rows, step=step)
+        elif group.place.num_ranks > 1:
+            self._pieces.add_host_call(step, lambda host: host.all_reduce(values, group, rows=rows, step=step))
 
     def send(self, values: Tensor, group: Communicator, destination: int, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.send`."""
-        raise NotImplementedError
+        if group.native_ranks is not None:
+            self._exchange(api.OpKind.SEND, values, group, peer=destination, rows=rows, step=step)
+        else:
+            self._pieces.add_host_call(step, lambda host: host.send(values, group, destination, rows=rows, step=step))
 
     def receive(self, values: Tensor, group: Communicator, source: int, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.receive`."""
-        raise NotImplementedError
+        if group.native_ranks is not None:
+            self._exchange(api.OpKind.RECEIVE, values, group, peer=source, rows=rows, step=step)
+        else:
+            self._pieces.add_host_call(step, lambda host: host.receive(values, group, source, rows=rows, step=step))
+
+    def _exchange(
+        self, kind: api.OpKind, values: Tensor, group: Communicator, *, peer: int, rows: Rows, step: StepBuffers
+    ) -> None:
+        assert values.is_contiguous(), "ranks exchange rows without gaps"
+        exchange = api.Exchange(ranks=self._ranks(group), x=self._floats(values), width=values.shape[1], peer=peer)
+        self._add(step, kind, rows, exchange=exchange)
 
     def gather_logits(
         self,
@@ -285,8 +299,29 @@ class NativeRecorder:
         step: StepBuffers,
     ) -> None:
         """See `Operations.gather_logits`."""
-        if group.place.num_ranks > 1:
-            raise NotImplementedError
+        if group.native_ranks is None and group.place.num_ranks > 1:
+            self._pieces.add_host_call(
+                step,
+                lambda host: host.gather_logits(
+                    logits, rank_logits, group, rank_sizes=rank_sizes, sampling=sampling, step=step
+                ),
+            )
+        if group.native_ranks is None:
+            return
+        candidates = torch.empty((rank_logits.shape[0], 2 * api.CANDIDATES_MAX), dtype=torch.float32)
+        gather = api.GatherLogits(
+            ranks=self._ranks(group),
+            x=self._floats(rank_logits),
+            x_stride=rank_logits.stride(0),
+            out=None if logits is None else self._floats(logits),
+            out_stride=0 if logits is None else logits.stride(0),
+            num_candidates=self._address(sampling.num_candidates, torch.int64),
+            candidates=self._floats(candidates),
+            rank=group.place.rank,
+            num_ranks=group.place.num_ranks,
+            rank_sizes=tuple(rank_sizes),
+        )
+        self._add(step, api.OpKind.GATHER_LOGITS, Rows.SAMPLED, gather_logits=gather)
 
     def soft_cap(self, values: Tensor, *, cap: float, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.soft_cap`."""
@@ -297,9 +332,7 @@ class NativeRecorder:
         self, sampling: SamplingBuffers, logits: Tensor, *, first_id: int | None = None, step: StepBuffers
     ) -> None:
         """See `Operations.adjust_logits`."""
-        if first_id is not None:
-            raise NotImplementedError
-        self._choose(api.OpKind.ADJUST_LOGITS, sampling, logits, step)
+        self._choose(api.OpKind.ADJUST_LOGITS, sampling, logits, step, first_id=first_id)
 
     def choose_given(self, sampling: SamplingBuffers, logits: Tensor, *, step: StepBuffers) -> None:
         """See `Operations.choose_given`."""
@@ -321,7 +354,15 @@ class NativeRecorder:
         """See `Operations.logprobs`."""
         self._choose(api.OpKind.LOGPROBS, sampling, logits, step)
 
-    def _choose(self, kind: api.OpKind, sampling: SamplingBuffers, logits: Tensor, step: StepBuffers) -> None:
+    def _choose(
+        self,
+        kind: api.OpKind,
+        sampling: SamplingBuffers,
+        logits: Tensor,
+        step: StepBuffers,
+        *,
+        first_id: int | None = None,
+    ) -> None:
         wide, whole = torch.float64, torch.int64
         choice = api.Choice(
             logits=self._floats(logits),
@@ -348,6 +389,9 @@ class NativeRecorder:
             chosen_logprobs=self._address(sampling.chosen_logprobs, wide),
             top_ids=self._address(sampling.top_ids, whole),
             top_logprobs=self._address(sampling.top_logprobs, wide),
+            num_candidates=self._address(sampling.num_candidates, whole),
+            first_id=first_id or 0,
+            is_part=first_id is not None,
         )
         self._add(step, kind, Rows.SAMPLED, choice=choice)
 
@@ -362,9 +406,7 @@ class NativeRecorder:
         )
 
     def _add(self, step: StepBuffers, kind: api.OpKind, rows: Rows, **operands: object) -> None:
-        assert self._step is None or self._step is step, "a program reads one step's buffers"
-        self._step = step
-        self._ops.append(api.Op(kind=kind, rows=rows, operands=api.Operands(**operands)))
+        self._pieces.add_op(step, api.Op(kind=kind, rows=rows, operands=api.Operands(**operands)))
 
     def _linear(
         self,
@@ -410,6 +452,13 @@ class NativeRecorder:
             format=cache.layout[0],
         )
 
+    def _ranks(self, group: Communicator) -> int:
+        """Where a group that native code calls itself lies."""
+        ranks = group.native_ranks
+        assert ranks is not None, "the host calls other groups"
+        self._pieces.add_group(group)
+        return ranks.address
+
     def _floats(self, tensor: Tensor) -> int:
         return self._address(tensor, torch.float32)
 
@@ -417,7 +466,7 @@ class NativeRecorder:
         """Where a buffer lies; from now on it is kept alive."""
         assert tensor.dtype is dtype, f"a buffer is {tensor.dtype}, where native code reads {dtype}"
         assert tensor.stride(-1) == 1, "native code reads rows without gaps"
-        self._kept.append(tensor)
+        self._pieces.keep(tensor)
         return tensor.data_ptr()
 
 

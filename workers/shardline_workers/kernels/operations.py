@@ -35,11 +35,11 @@ class Operations(Protocol):
     """What a step can be made of. Each operation sees all that earlier ones wrote."""
 
     def embedding(
-        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int = 0, step: StepBuffers
+        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int | None = None, step: StepBuffers
     ) -> None:
-        """out[token] = scale · table[token_ids[token] - first_id], 0 for tokens that the table has not.
+        """out[token] = scale · table[token_ids[token]]; out [max_tokens, hidden], table [vocab, hidden].
 
-        out [max_tokens, hidden], table [ids of this rank, hidden].
+        With a `first_id` the table is one rank's, has the ids from there on, and others give zeros.
         """
         ...
 

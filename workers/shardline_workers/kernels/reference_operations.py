@@ -1,6 +1,8 @@
 """Every operation in plain torch, right before it is fast: reads the header on the host, makes its calls at once."""
 
+import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -36,12 +38,15 @@ from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
 class ReferenceOperations:
     """Implements `Operations`. Packed weights and linear inputs are plain matrices."""
 
+    def __init__(self) -> None:
+        self.waiting_s = 0.0  # so far, for neighbours in the pipeline
+
     def embedding(
-        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int = 0, step: StepBuffers
+        self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int | None = None, step: StepBuffers
     ) -> None:
         """See `Operations.embedding`."""
         num_tokens = _count(step, StepCount.TOKENS)
-        rows = step.token_ids[:num_tokens] - first_id
+        rows = step.token_ids[:num_tokens] - (first_id or 0)
         is_here = (rows >= 0) & (rows < table.num_outputs)
         torch.index_select(table.tensors[0], 0, rows.where(is_here, 0), out=out[:num_tokens])
         out[:num_tokens] *= is_here[:, None] * scale
@@ -215,11 +220,19 @@ class ReferenceOperations:
 
     def send(self, values: Tensor, group: Communicator, destination: int, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.send`."""
-        group.send(values[: _count(step, StepCount(rows))], destination)
+        with self._waiting():
+            group.send(values[: _count(step, StepCount(rows))], destination)
 
     def receive(self, values: Tensor, group: Communicator, source: int, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.receive`."""
-        group.recv(values[: _count(step, StepCount(rows))], source)
+        with self._waiting():
+            group.recv(values[: _count(step, StepCount(rows))], source)
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        began_s = time.perf_counter()
+        yield
+        self.waiting_s += time.perf_counter() - began_s
 
     def gather_logits(
         self,

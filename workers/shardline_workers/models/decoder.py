@@ -108,7 +108,8 @@ class Decoder:
             pipeline = self._groups.pipeline
             operations.receive(residual, pipeline, pipeline.place.rank - 1, rows=Rows.TOKENS, step=step)
             return
-        scale, first_id = self.shape.embedding_scale, self.share.vocabulary.start
+        scale = self.shape.embedding_scale
+        first_id = self.share.vocabulary.start if self.share.position.plan.tp > 1 else None
         operations.embedding(residual, embedding, scale=scale, first_id=first_id, step=step)
         operations.all_reduce(residual, self._groups.tensor, rows=Rows.TOKENS, step=step)
 

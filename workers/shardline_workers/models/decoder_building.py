@@ -9,7 +9,7 @@ from shardline_workers.models.attention_building import AttentionBuilder
 from shardline_workers.models.decoder import Decoder, DecoderLayer
 from shardline_workers.models.decoder_room import DecoderRoom
 from shardline_workers.models.decoder_shape import DecoderShape
-from shardline_workers.models.decoder_weights import DecoderWeights, LayerWeights
+from shardline_workers.models.decoder_weights import DecoderWeights
 from shardline_workers.models.half_layer import HalfLayer
 from shardline_workers.models.mlp_building import MlpBuilder
 from shardline_workers.models.model_share import ModelShare

@@ -22,6 +22,7 @@ class DecoderShape:
     hidden_size: int
     intermediate_size: int  # width of a dense MLP
     num_layers: int
+    num_draft_layers: int = 0  # behind the others in the file: they guess further tokens, and are not read
     attention: AttentionShape
     latent: LatentShape | None = None  # of attention that caches latent vectors; `attention` is as it tells
     norm_epsilon: float

@@ -78,7 +78,11 @@ def load_decoder_weights(
     expected = shape.tensor_shapes()
     if has_factors:
         expected[_ROTARY_FACTORS] = (shape.rotary.rotary_dim // 2,)
-    loader.check(expected, unread=frozenset({"lm_head"}) if shape.is_tied else frozenset())
+    loader.check(
+        expected,
+        unread=frozenset({"lm_head"}) if shape.is_tied else frozenset(),
+        unread_layers=range(shape.num_layers, shape.num_layers + shape.num_draft_layers),
+    )
     reader = _ShareReader(shape, share, loader, kernels)
     embedding = reader.matrix("embedding") if share.position.is_first_stage else None
     weights = DecoderWeights(

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from shardline_workers.kernels.operands import Activation, RotaryPairing
+from shardline_workers.kernels.operands import Activation, RotaryPairing, Scoring
 from shardline_workers.models.decoder_style import DecoderStyle
 from shardline_workers.models.family_spec import (
     ExpertsStyle,
@@ -181,19 +181,33 @@ QWEN3_MOE = FamilySpec(
     experts=ExpertsStyle(renormalises=True),  # as the converter's models have it; folders say so themselves
 )
 
+_DEEPSEEK: Mapping[str, tuple[Setting, ...]] = {
+    "hidden_act": ("silu", None),
+    "attention_bias": (False, None),
+    "mlp_bias": (False, None),
+    "partial_rotary_factor": (1.0, None),
+    "moe_layer_freq": (1, None),
+}
+
 DEEPSEEK_V3 = FamilySpec(
     name="deepseek-v3",
     hugging_face=HuggingFaceForm(
         architectures=("DeepseekV3ForCausalLM",),
         names=HUGGING_FACE_DEEPSEEK,
         settings=MappingProxyType(
+            {**_DEEPSEEK, "scoring_func": ("sigmoid", None), "topk_method": ("noaux_tc", None)},
+        ),
+        defaults=MappingProxyType(
             {
-                "hidden_act": ("silu", None),
-                "attention_bias": (False, None),
-                "partial_rotary_factor": (1.0, None),
+                "first_k_dense_replace": 3,
+                "max_position_embeddings": 4096,
+                "n_group": 8,
+                "n_shared_experts": 1,
+                "rms_norm_eps": 1e-6,
+                "routed_scaling_factor": 2.5,
+                "topk_group": 4,
             }
         ),
-        defaults=MappingProxyType({"max_position_embeddings": 4096, "rms_norm_eps": 1e-6}),
     ),
     gguf=GgufForm(
         architectures=(),
@@ -202,6 +216,28 @@ DEEPSEEK_V3 = FamilySpec(
         pairing=RotaryPairing.NEIGHBOURS,
     ),
     has_latent_attention=True,
+    experts=ExpertsStyle(renormalises=True, scoring=Scoring.SIGMOID, has_bias=True),
 )
 
-FAMILIES = (LLAMA, QWEN3, GEMMA3, MIXTRAL, QWEN3_MOE, DEEPSEEK_V3)
+DEEPSEEK_V2 = FamilySpec(
+    name="deepseek-v2",
+    hugging_face=HuggingFaceForm(
+        architectures=("DeepseekV2ForCausalLM",),
+        names=HUGGING_FACE_DEEPSEEK,
+        # Groups are chosen by their best expert alone in the larger models of this family: not supported yet.
+        settings=MappingProxyType(
+            {
+                **_DEEPSEEK,
+                "scoring_func": ("softmax", None),
+                "topk_method": ("greedy", None),
+                "norm_topk_prob": (False, None),
+            }
+        ),
+        defaults=MappingProxyType({"max_position_embeddings": 2048, "n_shared_experts": 2, "rms_norm_eps": 1e-6}),
+    ),
+    gguf=DEEPSEEK_V3.gguf,
+    has_latent_attention=True,
+    experts=ExpertsStyle(renormalises=False),
+)
+
+FAMILIES = (LLAMA, QWEN3, GEMMA3, MIXTRAL, QWEN3_MOE, DEEPSEEK_V3, DEEPSEEK_V2)

@@ -25,6 +25,7 @@ class ExpertsStyle:
 
     renormalises: bool  # a token's weights are divided by their sum
     scoring: Scoring = Scoring.SOFTMAX
+    has_bias: bool = False  # routers have one, for choices alone
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

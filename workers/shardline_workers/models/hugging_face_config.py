@@ -91,6 +91,7 @@ class HuggingFaceConfig:
             hidden_size=hidden_size,
             intermediate_size=self._integer("intermediate_size"),
             num_layers=num_layers,
+            num_draft_layers=self._integer("num_nextn_predict_layers", default=0),
             attention=self._heads(num_heads, head_dim) if latent is None else latent.attention_shape(num_heads),
             latent=latent,
             norm_epsilon=self._number("rms_norm_eps"),

@@ -19,7 +19,11 @@ class ProbeFailedError(RuntimeError):
 
 
 class ModelRunner:
-    """Runs step plans in order. The decoder's KV cache holds the scheduler's blocks and one more for probes."""
+    """Runs step plans in order.
+
+    The decoder's KV cache holds the scheduler's blocks and one more for tokens that belong to nobody; these have a slot
+    of their own, too.
+    """
 
     def __init__(
         self,
@@ -33,9 +37,10 @@ class ModelRunner:
         self._decoder = decoder
         self._limits = limits
         self._probe_block = limits.num_blocks
+        self._probe_slot = limits.max_num_seqs
         self._inputs = InputTensors(
             max_tokens=limits.max_num_batched_tokens,
-            max_seqs=limits.max_num_seqs,
+            max_seqs=limits.max_num_seqs + 1,
             max_sampled=limits.max_sampled_rows,
             max_blocks=-(-limits.max_model_len // limits.block_size),
             block_size=limits.block_size,
@@ -57,7 +62,7 @@ class ModelRunner:
     def _new_sampler(self, sharded: ShardedLogits, *, max_logprobs: int, device: torch.device) -> Sampler:
         limits = self._limits
         return Sampler(
-            max_seqs=limits.max_num_seqs,
+            max_seqs=limits.max_num_seqs + 1,
             max_sampled=limits.max_sampled_rows,
             max_logprobs=max_logprobs,
             max_model_len=limits.max_model_len,
@@ -79,12 +84,15 @@ class ModelRunner:
     def execute(self, plan: SlotPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
         """Computes a step on so many threads; one answer for each row of logits, in the plan's order.
 
-        Ranks that do not choose have no answers.
+        Ranks that do not choose have no answers. A plan without chunks computes a token that belongs to nobody: all
+        data-parallel groups step together, since experts exchange rows between them.
 
         Raises:
             CommunicatorError: another rank was lost, or is late.
         """
         inputs, sampler = self._inputs, self._sampler
+        if not plan.chunks:
+            plan = self._nobodys_plan(1, samples=False)
         inputs.write(plan)
         if sampler is not None:
             sampler.write(plan, inputs.header)
@@ -95,7 +103,7 @@ class ModelRunner:
         return sampler.results() if sampler is not None and self._chooses else [], times
 
     def probe(self, num_tokens: int, *, num_threads: int) -> RunTimes:
-        """Computes a few tokens in a block of its own. Only while no sequence runs: it borrows slot 0.
+        """Computes a few tokens that belong to nobody.
 
         Args:
             num_tokens: at most a block's size and a step's budget.
@@ -104,18 +112,21 @@ class ModelRunner:
         Raises:
             ProbeFailedError: the logits are no numbers, as the rank finds that chooses.
         """
-        chunk = SlotChunk(
-            slot=0,
-            start=0,
-            token_ids=(0,) * num_tokens,
-            first_new_block=0,
-            new_block_ids=(self._probe_block,),
-            samples=True,
-        )
-        start = SlotStart(slot=0, sequence=0, sampling=Sampling(temperature=0.0))
-        plan = SlotPlan(starts=(start,), chunks=(chunk,))
-        tokens, times = self.execute(plan, num_threads=num_threads)
+        tokens, times = self.execute(self._nobodys_plan(num_tokens, samples=True), num_threads=num_threads)
         for token in tokens:
             if token.error is not None:
                 raise ProbeFailedError(f"a probe of {num_tokens} tokens failed: {token.error}")
         return times
+
+    def _nobodys_plan(self, num_tokens: int, *, samples: bool) -> SlotPlan:
+        slot = self._probe_slot
+        chunk = SlotChunk(
+            slot=slot,
+            start=0,
+            token_ids=(0,) * num_tokens,
+            first_new_block=0,
+            new_block_ids=(self._probe_block,),
+            samples=samples,
+        )
+        start = SlotStart(slot=slot, sequence=0, sampling=Sampling(temperature=0.0))
+        return SlotPlan(starts=(start,), chunks=(chunk,))

@@ -158,15 +158,16 @@ class ThreadGovernor:
         """Threads of the next step, which computes so many tokens."""
         return self._choice(num_tokens).num_threads if self._max_threads > 1 else 1
 
-    def record(self, num_tokens: int, *, began_s: float, ended_s: float) -> None:
-        """Books a step that was run with `num_threads(num_tokens)`, with two instants of one clock.
+    def record(self, num_tokens: int, *, num_threads: int, began_s: float, ended_s: float) -> None:
+        """Books a step that was run with so many threads, with two instants of one clock.
 
-        It counts from the end of the step before it, where that was just before.
+        It counts from the end of the step before it, where that was just before. One that began before another way was
+        chosen, as steps of a pipeline do, says nothing of that.
         """
         follows = began_s - self._last_end_s < _LONGEST_GAP_S
         seconds = ended_s - (self._last_end_s if follows else began_s)
         self._last_end_s = ended_s
-        if self._max_threads > 1:
+        if num_threads == self.num_threads(num_tokens) and self._max_threads > 1:
             self._choice(num_tokens).record(seconds)
 
     def _choice(self, num_tokens: int) -> _Choice:

@@ -5,10 +5,10 @@ wait. Where a decode finds no free block, the sequence that arrived last is sent
 (preemption by recompute). Sequences of one request share the full blocks of their prompt: the first computes them, the
 others wait for it.
 
-**Steps under way.** A pipeline computes as many steps at once as it has stages, so `schedule` may be called again before
-the step before is complete. A sequence is in one of them at most, since its next token depends on the last one; each
-step takes its share of those that run, about a stage's part, so that the next step finds some, too. Whoever was planned
-longest ago comes first.
+**Steps under way.** A pipeline computes as many steps at once as it has stages, so `schedule` may be called again
+before the step before is complete. A sequence is in one of them at most, since its next token depends on the last one;
+each step takes its share of those that run, about a stage's part, so that the next step finds some, too. Whoever was
+planned longest ago comes first.
 
 - *Ended under way* (stopped, cancelled, failed): slot and blocks are given to others at once. Each stage computes steps
   in the order of their plans, so a late step writes to such a block before the next holder does, and whoever holds it
@@ -100,6 +100,16 @@ class Scheduler:
     def has_work(self) -> bool:
         """Whether a step would do something, now or when those that are under way are complete."""
         return bool(self._alive or self._ended_at_start)
+
+    def knows(self, request_id: str) -> bool:
+        """Whether something of the request is still to be told."""
+        return request_id in self._alive or any(step.request_id == request_id for step in self._ended_at_start)
+
+    def num_cached_tokens(self, request: EngineRequest) -> int:
+        """Tokens at the beginning of the request's prompt that are in the KV cache now."""
+        if not self.limits.enable_prefix_caching:
+            return 0
+        return self._blocks.num_cached_tokens(request.prompt_ids, salt=request.cache_salt)
 
     def capacity(self) -> Capacity:
         """Room beside all sequences that are here, the waiting ones at the size that they have now."""

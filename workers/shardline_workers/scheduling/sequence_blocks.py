@@ -1,6 +1,7 @@
 """Gives sequences their blocks: finds cached prefixes, takes free blocks, publishes what was computed, frees it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, islice
 
 from shardline_workers.scheduling.block_pool import BlockPool
 from shardline_workers.scheduling.prefix_index import PrefixIndex, block_hash, root_hash
@@ -25,6 +26,13 @@ class SequenceBlocks:
     def blocks_for(self, num_tokens: int) -> int:
         """Blocks that so many tokens need."""
         return -(-num_tokens // self.block_size)
+
+    def num_cached_tokens(self, token_ids: Sequence[int], *, salt: str) -> int:
+        """Tokens of the longest cached prefix, in full blocks."""
+        size = self.block_size
+        starts = range(0, len(token_ids) - size + 1, size)
+        hashes = accumulate((token_ids[start : start + size] for start in starts), block_hash, initial=root_hash(salt))
+        return len(self._index.find(islice(hashes, 1, None))) * size
 
     def admit(self, sequence: SequenceState, headroom: int) -> bool:
         """Gives a waiting sequence blocks for all of its known tokens, cached ones first; computed tokens are set.

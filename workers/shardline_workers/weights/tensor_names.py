@@ -56,6 +56,11 @@ class NameTable:
         """What the rows of an expert are in a tensor that holds all of a layer; None for any other tensor."""
         return self.stacks.get(self._split(name)[1])
 
+    def layer_of(self, name: str) -> int | None:
+        """The number of the layer that a checkpoint's tensor belongs to; None: to none."""
+        number, _ = self._split(name)
+        return int(number) if number else None
+
     def is_ignored(self, name: str) -> bool:
         """Whether a tensor may be there without being read."""
         return self._split(name)[1] in self.ignored_rests
@@ -185,14 +190,26 @@ _GGUF_STACKS: Mapping[str, tuple[str, ...]] = {
 GGUF_MIXTRAL = _with_stacks(_with_rests(GGUF_LLAMA, {"ffn_gate_inp.weight": "router"}), _GGUF_STACKS)
 
 GGUF_QWEN3_MOE = _with_stacks(_with_rests(GGUF_QWEN3, {"ffn_gate_inp.weight": "router"}), _GGUF_STACKS)
-HUGGING_FACE_DEEPSEEK = _with_rests(
-    HUGGING_FACE_LLAMA,
-    {
-        "self_attn.q_a_proj.weight": "query_compress",
-        "self_attn.q_a_layernorm.weight": "query_compress_norm",
-        "self_attn.q_b_proj.weight": "query_expand",
-        "self_attn.kv_a_proj_with_mqa.weight": "kv_compress",
-        "self_attn.kv_a_layernorm.weight": "kv_compress_norm",
-        "self_attn.kv_b_proj.weight": "kv_expand",
-    },
+
+HUGGING_FACE_DEEPSEEK = _with_stacks(
+    _with_rests(
+        HUGGING_FACE_LLAMA,
+        {
+            "self_attn.q_a_proj.weight": "query_compress",
+            "self_attn.q_a_layernorm.weight": "query_compress_norm",
+            "self_attn.q_b_proj.weight": "query_expand",
+            "self_attn.kv_a_proj_with_mqa.weight": "kv_compress",
+            "self_attn.kv_a_layernorm.weight": "kv_compress_norm",
+            "self_attn.kv_b_proj.weight": "kv_expand",
+            "mlp.gate.weight": "router",
+            "mlp.gate.e_score_correction_bias": "router_bias",
+            "mlp.experts.#.gate_proj.weight": "experts.#.gate",
+            "mlp.experts.#.up_proj.weight": "experts.#.up",
+            "mlp.experts.#.down_proj.weight": "experts.#.down",
+            "mlp.shared_experts.gate_proj.weight": "shared_gate",
+            "mlp.shared_experts.up_proj.weight": "shared_up",
+            "mlp.shared_experts.down_proj.weight": "shared_down",
+        },
+    ),
+    _HUGGING_FACE_STACKS,
 )

@@ -44,19 +44,26 @@ class WeightLoader:
         """Whether the checkpoint has our tensor."""
         return name in self._ours_to_theirs
 
-    def check(self, expected: Mapping[str, tuple[int, ...]], *, unread: frozenset[str] = frozenset()) -> None:
+    def check(
+        self,
+        expected: Mapping[str, tuple[int, ...]],
+        *,
+        unread: frozenset[str] = frozenset(),
+        unread_layers: range = range(0),
+    ) -> None:
         """Compares the checkpoint with our names and shapes.
 
         Args:
             expected: shape by our name.
             unread: our names that may be there and are not read.
+            unread_layers: of which anything may be there and is not read.
 
         Raises:
             ModelFileError: a tensor is missing, has another shape, or is there that the model would not use.
         """
         self._refuse_missing(expected)
         self._refuse_misshapen(expected)
-        self._refuse_extra(expected, unread)
+        self._refuse_extra(expected, unread, unread_layers)
 
     def tensor(self, name: str, *, dtype: torch.dtype | None = None) -> Tensor:
         """Our tensor on the loader's device, in `dtype`, or where that is None in the loader's.
@@ -107,11 +114,15 @@ class WeightLoader:
                     remedy="Weights and configuration come from different models: fetch them together.",
                 )
 
-    def _refuse_extra(self, expected: Mapping[str, tuple[int, ...]], unread: frozenset[str]) -> None:
+    def _refuse_extra(
+        self, expected: Mapping[str, tuple[int, ...]], unread: frozenset[str], unread_layers: range
+    ) -> None:
         extra = [
             name
             for name in self._source.shapes
-            if self._names.ours(name) not in expected.keys() | unread and not self._names.is_ignored(name)
+            if self._names.ours(name) not in expected.keys() | unread
+            and self._names.layer_of(name) not in unread_layers
+            and not self._names.is_ignored(name)
         ]
         if extra:
             raise ModelFileError.about(

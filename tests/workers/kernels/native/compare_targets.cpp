@@ -74,8 +74,10 @@ Result norm(const Target &target, int kind) {
     const Panels panels(kind, ROWS, WIDTH), last_panels(kind, SAMPLED, WIDTH);
     sl_op whole = op_of(SL_OP_NORM), final = op_of(SL_OP_NORM, SL_SAMPLED),
           gather = op_of(SL_OP_GATHER_SAMPLED, SL_SAMPLED);
-    whole.norm = {residual.data(), delta.data(), weight.data(), out.data(), panels.panels, WIDTH, 1e-5f};
-    final.norm = {residual.data(), delta.data(), weight.data(), last.data(), last_panels.panels, WIDTH, 1e-5f};
+    whole.norm = {residual.data(), delta.data(), weight.data(), out.data(), panels.panels, WIDTH, 1e-5f, nullptr,
+                  WIDTH};
+    final.norm = {residual.data(), delta.data(), weight.data(), last.data(), last_panels.panels, WIDTH, 1e-5f, nullptr,
+                  WIDTH};
     gather.gather = {residual.data(), gathered.data(), WIDTH};
     run(target, {whole, final, gather}, Batch(ROWS, SAMPLED));
     Result result;

@@ -19,7 +19,8 @@ def normed(machine: Machine, heads: Floats, weight: Floats) -> Floats:
     """Heads [rows, heads, head_dim] by the norm operation."""
     rows = np.ascontiguousarray(heads.reshape(-1, len(weight)))
     found = np.empty_like(rows)
-    norm = api.Norm(address(rows), None, address(weight), address(found), NO_PANELS, len(weight), EPSILON)
+    size = len(weight)
+    norm = api.Norm(address(rows), None, address(weight), address(found), NO_PANELS, size, EPSILON, None, size)
     machine.run([op(OpKind.NORM, norm)], Batch(num_tokens=len(rows)))
     return found.reshape(heads.shape)
 

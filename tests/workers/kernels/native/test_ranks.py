@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shardline_workers.kernels.native_api import Status
+from shardline_workers.kernels.native_api import MAX_RANKS, Status
 from shardline_workers.kernels.native_library import NativeLibrary
-from shardline_workers.kernels.native_ranks_api import MAX_RANKS, Number, RanksOptions, RanksStatus
+from shardline_workers.kernels.native_ranks_api import Number, RanksOptions, RanksStatus
 
 SLOT_BYTES = 1024
 MS = 1_000_000

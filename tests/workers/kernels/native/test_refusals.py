@@ -72,6 +72,11 @@ def choice(vocab: int = 64, stride: int = 64, num_top: int = 2) -> api.Choice:
     return api.Choice(room, stride, vocab, num_top, adjustments=adjustments, **dict.fromkeys(pointers, room))
 
 
+def gather_logits(rank: int, out: int | None) -> api.GatherLogits:
+    room = address(ROOM)
+    return api.GatherLogits(room, room, 32, out, 64, room, room, rank, 2, (32, 32))
+
+
 ROOM_AT = address(ROOM)
 OPERATIONS: dict[str, tuple[OpKind, Callable[[], ctypes.Structure], StepCount]] = {
     "embedding": (OpKind.EMBEDDING, lambda: api.Embedding(weight(), ROOM_AT, 64), StepCount.TOKENS),
@@ -115,6 +120,11 @@ OPERATIONS: dict[str, tuple[OpKind, Callable[[], ctypes.Structure], StepCount]] 
     "soft cap": (OpKind.SOFT_CAP, lambda: api.SoftCap(ROOM_AT, 64, 64, 30), StepCount.SAMPLED),
     "adjust": (OpKind.ADJUST_LOGITS, choice, StepCount.SAMPLED),
     "restore": (OpKind.RESTORE_LOGITS, choice, StepCount.SAMPLED),
+    "gather logits": (OpKind.GATHER_LOGITS, lambda: gather_logits(0, ROOM_AT), StepCount.SAMPLED),
+    "tell logits": (OpKind.GATHER_LOGITS, lambda: gather_logits(1, None), StepCount.SAMPLED),
+    "all-reduce": (OpKind.ALL_REDUCE, lambda: api.Exchange(ROOM_AT, ROOM_AT, 64), StepCount.TOKENS),
+    "send": (OpKind.SEND, lambda: api.Exchange(ROOM_AT, ROOM_AT, 64, 1), StepCount.TOKENS),
+    "receive": (OpKind.RECEIVE, lambda: api.Exchange(ROOM_AT, ROOM_AT, 64, 1), StepCount.TOKENS),
 }
 NOTHING = Batch(num_tokens=0, num_sampled=0)
 
@@ -268,6 +278,17 @@ def test_rules_of_attention_that_make_no_sense_are_refused(
         ("soft cap", "cap", 0, "cap is no number above 0"),
         ("soft cap", "cap", float("nan"), "cap is no number above 0"),
         ("soft cap", "width", 65, "the stride too small"),
+        ("embedding", "first_id", 1, "first_id does not fit it"),
+        ("embedding", "is_part", 2, "is_part is not 0 or 1"),
+        ("adjust", "first_id", -1, "first_id does not fit it"),
+        ("gather logits", "out", None, "out is for rank 0 alone"),
+        ("tell logits", "out", ROOM_AT, "out is for rank 0 alone"),
+        ("gather logits", "out_stride", 63, "out's stride is too small"),
+        ("tell logits", "x_stride", 31, "x's stride is too small"),
+        ("tell logits", "rank", 2, "has no such rank"),
+        ("gather logits", "num_ranks", 9, "num_ranks is not 2"),
+        ("all-reduce", "width", 0, "width not 1"),
+        ("send", "ranks", None, "ranks or x is NULL"),
     ],
 )
 def test_operands_that_make_no_sense_are_refused(

@@ -85,7 +85,15 @@ def test_norm_adds_and_normalises(machine: Machine, width: int, with_delta: bool
     for isa in machine.library.available_isas().values():
         x, out = residual.copy(), np.zeros_like(residual)
         norm = api.Norm(
-            address(x), address(delta) if with_delta else None, address(weight), address(out), NO_PANELS, width, 1e-5
+            address(x),
+            address(delta) if with_delta else None,
+            address(weight),
+            address(out),
+            NO_PANELS,
+            width,
+            1e-5,
+            None,
+            width,
         )
         machine.run([op(OpKind.NORM, norm)], Batch(num_tokens=8), isa=isa, num_threads=2)
         bits.add((x.tobytes(), out.tobytes()))
@@ -116,6 +124,7 @@ def test_a_delta_with_a_weight_is_normalised_before_it_is_added(machine: Machine
             width,
             1e-5,
             address(delta_weight),
+            width,
         )
         batch = Batch(num_tokens=8, sampled_rows=list(range(8)))
         machine.run([op(OpKind.NORM, norm, rows=rows)], batch, isa=isa, num_threads=2)
@@ -139,6 +148,7 @@ def test_norm_of_sampled_rows_goes_to_panels_and_leaves_the_residual(
     x, out = residual.copy(), np.zeros((7, width), dtype=np.float32)
     panels = machine.panels(kind, 7, width)
     norm = api.Norm(address(x), address(delta), address(weight), address(out), panels.operand(), width, 1e-5)
+    norm.out_stride = width
 
     batch = Batch(token_ids=[0] * 20, sampled_rows=rows)
     machine.run([op(OpKind.NORM, norm, rows=StepCount.SAMPLED)], batch, num_threads=2)

@@ -13,15 +13,19 @@ static double adjusted(double logit, const sl_choice &c, int64_t row, int64_t en
     return v;
 }
 
-// Calls visit(row, entry, logit) for each adjustment of each adjusted row; rows are shared out among threads.
+// Calls visit(row, entry, logit) for each adjustment of each row that is adjusted here; rows are shared out among
+// threads.
 template <class Visit>
 static void for_each_adjustment(const sl_choice &c, const Work &work, Visit visit) {
     const sl_adjustments &a = c.adjustments;
     for (int number = work.share; number < work.count(SL_ADJUSTED); number += work.num_shares) {
         const int64_t row = c.adjusted_rows[number], slot = c.adjusted_slots[number];
+        if ((c.num_candidates && c.num_candidates[row] > 0) != (c.is_part != 0)) continue;
         float *logits = c.logits + row * c.logits_stride;
-        for (int64_t entry = slot * a.width; entry < slot * a.width + a.lengths[slot]; entry++)
-            if (a.ids[entry] >= 0 && a.ids[entry] < c.vocab_size) visit(row, entry, logits[a.ids[entry]]);
+        for (int64_t entry = slot * a.width; entry < slot * a.width + a.lengths[slot]; entry++) {
+            const int64_t id = a.ids[entry] - c.first_id;
+            if (id >= 0 && id < c.vocab_size) visit(row, entry, logits[id]);
+        }
     }
 }
 

@@ -30,7 +30,7 @@ extern "C" {
 // and, for a file whose first line is "// flags: …" or "// arm64 flags: …", these flags as well. They name its
 // instruction set: such files are left out on processors other than x86-64, or other than 64-bit ARM. No -march besides,
 // no -ffast-math: both would change results.
-#define SL_ABI_VERSION 6
+#define SL_ABI_VERSION 7
 #define SL_API __attribute__((visibility("default")))
 
 enum sl_status {
@@ -258,31 +258,37 @@ enum sl_op_kind {
     SL_OP_ROUTE = 16,
     SL_OP_DEAL_ROWS = 17,
     SL_OP_EXPERTS = 18,
-    SL_OP_KIND_COUNT = 19,
+    SL_OP_GATHER_LOGITS = 19,
+    SL_OP_ALL_REDUCE = 20,
+    SL_OP_SEND = 21,
+    SL_OP_RECEIVE = 22,
+    SL_OP_KIND_COUNT = 23,
 };
 
-// out[row] = scale · table[token_ids[row]], from any format (so a tied output matrix is its own table).
+// out[row] = scale · table[token_ids[row] - first_id], from any format (so a tied output matrix is its own table).
 typedef struct sl_embedding {
     sl_weight table;  // num_outputs is the vocabulary, num_inputs the width
     float *out;       // [max_tokens, out_stride]
     int64_t out_stride;
     float scale;
-    int32_t reserved;  // 0
+    int32_t is_part;   // 1: ids that the table has not give zeros; 0: they are refused, and first_id is 0
+    int64_t first_id;  // of the table
 } sl_embedding;
 
 // residual += delta (where there is one), then y = residual / rms(residual) · weight, rms² = mean(residual²) + epsilon.
-// y goes to out, to panels, or to both. With rows = SL_SAMPLED, row r reads residual and delta at sampled_rows[r] and
+// y goes to out, to panels, to both; or with SL_TOKENS and a delta to none, and needs no weight. With rows = SL_SAMPLED, row r reads residual and delta at sampled_rows[r] and
 // leaves the residual as it was: final norm and gather in one. Where there is a delta_weight, delta / rms(delta) ·
 // delta_weight is added in delta's place.
 typedef struct sl_norm {
     float *residual;      // [max_tokens, width]
     const float *delta;   // [max_tokens, width] or NULL
     const float *weight;  // [width]
-    float *out;           // [rows, width] or NULL; may be residual only where delta is NULL
+    float *out;           // [rows, out_stride] or NULL; may be residual only where delta is NULL
     sl_panels panels;     // num_inputs = width
     int32_t width;
     float epsilon;
     const float *delta_weight;  // [width] or NULL
+    int64_t out_stride;
 } sl_norm;
 
 // Panels of x.
@@ -383,7 +389,8 @@ typedef struct sl_adjustments {
 // Buffers of kernels/sampling_buffers.py, by the same names, and the logits. One struct for the six operations:
 //   ADJUST_LOGITS  changes the logits that adjustments name, in float64, rounded once, and keeps what stood there:
 //                  v += bias; where seen, v = v > 0 ? v / repetition : v · repetition; where in the output,
-//                  v -= frequency · occurrences + presence. Does nothing where header[SL_ADJUSTED] is 0.
+//                  v -= frequency · occurrences + presence. Does nothing where header[SL_ADJUSTED] is 0. Rows of which
+//                  ranks tell candidates (see sl_gather_logits) are those of an operation that is_part; others are not.
 //   RESTORE_LOGITS takes that back.
 //   CHOOSE_GREEDY  writes chosen_ids (likeliest, ties to the lowest id) and usable (0: a NaN or +inf, or only -inf).
 //   CHOOSE_DRAWN   overwrites chosen_ids of drawn_rows; does nothing where header[SL_DRAWN] is 0.
@@ -415,6 +422,10 @@ typedef struct sl_choice {
     double *chosen_logprobs;    // [max_sampled]
     int64_t *top_ids;           // [max_sampled, num_top]
     double *top_logprobs;       // [max_sampled, num_top]
+    const int64_t *num_candidates;  // [max_sampled], see sl_gather_logits; NULL: 0 for all rows
+    int64_t first_id;               // of the logits, for ADJUST_LOGITS and RESTORE_LOGITS
+    int32_t is_part;                // 1: they are one rank's
+    int32_t reserved;               // 0
 } sl_choice;
 
 // x = cap · tanh(x / cap), in place; what is infinite becomes NaN, so that it does not pass for a number.
@@ -511,6 +522,46 @@ typedef struct sl_experts {
     int32_t reserved;    // 0
 } sl_experts;
 
+// ---- calls to other ranks: see ranks_api.h, whose statuses sl_program_run gives then ----
+//
+// Groups must live as long as the program, and a rank must make no other call of a group while a program runs. One thread
+// makes the call while the others wait. Where no row counts in a step, there is no call: rows must be as many on all ranks.
+
+typedef struct sl_ranks sl_ranks;
+enum { SL_MAX_RANKS = 8, SL_CANDIDATES_MAX = 256 };
+
+//   ALL_REDUCE  x becomes the sum over ranks, in their order
+//   SEND        x goes to `peer`
+//   RECEIVE     x is what `peer` sends next
+typedef struct sl_exchange {
+    sl_ranks *ranks;
+    float *x;  // [rows, width]
+    int64_t width;
+    int32_t peer;      // of the last two
+    int32_t reserved;  // 0
+} sl_exchange;
+
+typedef struct sl_candidate {
+    float logit;
+    int32_t id;  // of the rank that tells it: from 0 on
+} sl_candidate;
+
+// Logits that are dealt out by vocabulary come together on rank 0. Of row r each rank tells its num_candidates[r] greatest
+// logits, ties to the lower ids; all of them where that is 0, or where candidates are no fewer bytes. What is not told is
+// -inf in `out`. Of a row with a NaN, which cannot be used, a NaN is told.
+typedef struct sl_gather_logits {
+    sl_ranks *ranks;
+    const float *x;  // [max_sampled, x_stride], of this rank's ids
+    int64_t x_stride;
+    float *out;  // [max_sampled, out_stride] on rank 0, of all ids; else NULL
+    int64_t out_stride;
+    const int64_t *num_candidates;  // [max_sampled], 0 … SL_CANDIDATES_MAX
+    sl_candidate *candidates;       // [max_sampled · SL_CANDIDATES_MAX], for the operation alone
+    int32_t rank;
+    int32_t num_ranks;
+    int32_t rank_sizes[SL_MAX_RANKS];  // ids of each rank, which are neighbours of those of the rank before
+} sl_gather_logits;
+
 typedef struct sl_op {
     int32_t kind;  // enum sl_op_kind: which member of the union counts
     int32_t rows;  // SL_TOKENS or SL_SAMPLED
@@ -529,6 +580,8 @@ typedef struct sl_op {
         sl_route route;
         sl_deal_rows deal_rows;
         sl_experts experts;
+        sl_gather_logits gather_logits;
+        sl_exchange exchange;
     };
 } sl_op;
 
@@ -561,7 +614,8 @@ SL_API sl_program *sl_program_create(const sl_op *ops, int64_t num_ops, const sl
                                      int32_t max_threads);
 SL_API void sl_program_destroy(sl_program *program);  // NULL is allowed
 
-// Runs all operations on num_threads threads (1 … those of the pool and of the program). Blocks until all is done.
+// Runs all operations on num_threads threads (1 … those of the pool and of the program). Blocks until all is done, or a
+// call to other ranks has failed, whose status it gives then: what was computed means nothing.
 // The step is checked before anything is written.
 // op_ns: NULL, or [num_ops]: nanoseconds from the beginning of each operation to the end of its last share are
 // added.

@@ -11,18 +11,22 @@ int check_embedding(const Check &c) {
         return s;
     if (int s = c.want(std::isfinite(e.scale), "scale is no number")) return s;
     if (int s = c.want(c.op.rows == SL_TOKENS, "rows must be SL_TOKENS")) return s;
+    if (int s = c.want(is_first_id(e.first_id, e.is_part), "is_part is not 0 or 1, or first_id does not fit it"))
+        return s;
     c.needs.token_ids = true;
-    if (e.table.num_outputs < c.needs.vocab_size) c.needs.vocab_size = e.table.num_outputs;
+    if (!e.is_part && e.table.num_outputs < c.needs.vocab_size) c.needs.vocab_size = e.table.num_outputs;
     return SL_OK;
 }
 
 int check_norm(const Check &c) {
     const sl_norm &n = c.op.norm;
-    if (int s = c.want(n.residual && n.weight && is_size(n.width),
-                       "residual or weight is NULL, or width not 1 … 2^30 - 1"))
-        return s;
+    if (int s = c.want(n.residual && is_size(n.width), "residual is NULL, or width not 1 … 2^30 - 1")) return s;
     if (int s = c.want(std::isfinite(n.epsilon) && n.epsilon >= 0, "epsilon is no number from 0")) return s;
-    if (int s = c.want(n.out || n.panels.bytes, "neither out nor panels are wanted")) return s;
+    const bool is_wanted = n.out || n.panels.bytes;
+    if (int s = c.want(is_wanted || (n.delta && c.op.rows == SL_TOKENS), "neither out nor panels are wanted")) return s;
+    if (int s = c.want(n.weight || !is_wanted, "weight is NULL")) return s;
+    if (int s = c.want(!n.out || (n.out_stride >= n.width && is_size(n.out_stride)), "out's stride is too small"))
+        return s;
     if (int s = c.want(n.out != n.residual || (!n.delta && c.op.rows == SL_TOKENS),
                        "out may be residual only without delta and gather"))
         return s;
@@ -129,6 +133,8 @@ int check_adjustments(const Check &c) {
                            v.presence_penalties && a.lengths && a.ids && a.biases && a.occurrences && a.raw_logits,
                        "a buffer of adjustments is NULL"))
         return s;
+    if (int s = c.want(is_first_id(v.first_id, v.is_part), "is_part is not 0 or 1, or first_id does not fit it"))
+        return s;
     c.needs.adjusted = &v;
     return c.want(is_size(a.width), "width is not 1 … 2^30 - 1");
 }
@@ -187,6 +193,10 @@ int check_kind(const Check &c) {
         case SL_OP_ROUTE: return check_route(c);
         case SL_OP_DEAL_ROWS: return check_deal_rows(c);
         case SL_OP_EXPERTS: return check_experts(c);
+        case SL_OP_GATHER_LOGITS: return check_gather_logits(c);
+        case SL_OP_ALL_REDUCE:
+        case SL_OP_SEND:
+        case SL_OP_RECEIVE: return check_exchange(c);
         default: return c.refuse_op("its kind is unknown");
     }
 }

@@ -115,6 +115,10 @@ int check_step(const sl_step *step, const StepNeeds &needs, const sl_limits &lim
     if (needs.given)
         if (int status = check_values(needs.given->given_rows, c.count(SL_GIVEN), c.count(SL_SAMPLED), "given_rows"))
             return status;
+    if (needs.num_candidates)
+        if (int status =
+                check_values(needs.num_candidates, c.count(SL_SAMPLED), SL_CANDIDATES_MAX + 1, "num_candidates"))
+            return status;
     return needs.choice ? check_choices(c) : SL_OK;
 }
 

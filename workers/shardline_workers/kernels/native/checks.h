@@ -15,6 +15,7 @@ struct StepNeeds {
     const sl_choice *choice = nullptr;    // any of the choices, whose rows are checked; all have the same buffers
     const sl_choice *adjusted = nullptr;  // likewise, of those that adjust logits
     const sl_choice *given = nullptr;     // and of those that take given tokens
+    const int64_t *num_candidates = nullptr;  // of the operation that gathers logits
     // Sizes of scratch memory.
     bool linear = false;
     int64_t expert_rows = 0;  // that one expert may get

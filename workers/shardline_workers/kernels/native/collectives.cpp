@@ -6,10 +6,6 @@
 #include "rank_group.h"
 #include "rank_sums.h"
 
-struct sl_ranks {
-    shardline::RankGroup group;
-};
-
 namespace shardline {
 namespace {
 

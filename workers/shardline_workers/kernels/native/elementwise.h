@@ -16,10 +16,14 @@ static void embedding(const sl_op &op, Work &work) {
     const sl_embedding &e = op.embedding;
     const int num_rows = work.count(op.rows), width = e.table.num_inputs;
     for (int row = work.begin(num_rows); row < work.end(num_rows); row++) {
-        const int64_t id = work.step.token_ids[row];
+        const int64_t id = work.step.token_ids[row] - e.first_id;
+        float *out = e.out + row * e.out_stride;
+        if (id < 0 || id >= e.table.num_outputs) {
+            memset(out, 0, sizeof(float) * (size_t)width);
+            continue;
+        }
         const uint8_t *block = static_cast<const uint8_t *>(e.table.tiles) +
                                id / TILE * tile_bytes(e.table.format, width);
-        float *out = e.out + row * e.out_stride;
         for (int i = 0; i < width; i++) {
             if (i && i % GROUP == 0) block += block_bytes(e.table.format);
             out[i] = e.scale * weight_at(e.table.format, block, (int)(id % TILE), i % GROUP);
@@ -94,9 +98,10 @@ static void norm_row(const sl_norm &n, const PanelSplit &split, int row, int64_t
     Delta delta = measured_delta(n, source);
     const float inverse = add_and_measure(n, x, delta, updates && delta.row ? x : nullptr);
     if (updates) delta.row = nullptr;  // x has it now
+    if (!n.out && !n.panels.bytes) return;
     PanelPlace place{};
     if (n.panels.bytes) place = panel_place(n.panels, split, row);
-    float *out = n.out ? n.out + (int64_t)row * n.width : nullptr;
+    float *out = n.out ? n.out + row * n.out_stride : nullptr;
     for (int i = 0; i < n.width; i += GROUP) {
         const F a = normed(n, x, delta, i, inverse), b = normed(n, x, delta, i + TILE, inverse);
         if (n.panels.bytes) put_group(n.panels, place, i / GROUP, a, b);

@@ -23,6 +23,11 @@ struct Check {
 inline bool is_size(int64_t size) { return size >= 1 && size < SIZE_MAX_ALLOWED; }
 inline bool is_aligned(const void *p) { return p && reinterpret_cast<uintptr_t>(p) % 64 == 0; }
 
+// Of one rank's part of a vocabulary, or of all of it.
+inline bool is_first_id(int64_t first_id, int32_t is_part) {
+    return is_part == 1 ? first_id >= 0 && first_id < SIZE_MAX_ALLOWED : is_part == 0 && first_id == 0;
+}
+
 inline int check_weight(const Check &c, const sl_weight &w) {
     if (int s = c.want(w.format >= 0 && w.format < SL_FORMAT_COUNT, "weight's format is unknown")) return s;
     if (int s = c.want(is_size(w.num_outputs) && is_size(w.num_inputs), "weight's sizes are not 1 … 2^30 - 1"))
@@ -54,5 +59,9 @@ inline int check_activation(const Check &c, int32_t activation) {
 int check_route(const Check &c);
 int check_deal_rows(const Check &c);
 int check_experts(const Check &c);
+
+// Of calls to other ranks, see check_exchange.cpp.
+int check_gather_logits(const Check &c);
+int check_exchange(const Check &c);
 
 }  // namespace shardline

@@ -6,6 +6,7 @@
 #include "draw.h"
 #include "elementwise.h"
 #include "experts.h"
+#include "gather_logits.h"
 #include "groups.h"
 #include "linear.h"
 #include "rotate.h"
@@ -36,6 +37,10 @@ const Operations operations = {
         route,             // SL_OP_ROUTE
         deal_rows,         // SL_OP_DEAL_ROWS
         experts,           // SL_OP_EXPERTS
+        gather_logits,     // SL_OP_GATHER_LOGITS, of whose phases the second is a call to other ranks: see exchange.h
+        nullptr,           // SL_OP_ALL_REDUCE: likewise
+        nullptr,           // SL_OP_SEND
+        nullptr,           // SL_OP_RECEIVE
     },
     {ITEM_ROWS[SL_KV_BF16], ITEM_ROWS[SL_KV_INT8]},
 };

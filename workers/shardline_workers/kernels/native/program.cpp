@@ -1,4 +1,5 @@
 // Programs: recorded steps and their replay.
+#include <cstdio>
 #include <memory>
 #include <new>
 #include <vector>
@@ -6,6 +7,7 @@
 #include "attention_scratch.h"
 #include "checks.h"
 #include "errors.h"
+#include "exchange.h"
 #include "isa.h"
 #include "layout.h"
 #include "pool.h"
@@ -100,7 +102,7 @@ public:
     int begin(int stage) override {
         if (op_ns_) book_time(stage);
         const size_t number = (size_t)stage / NUM_PHASES;
-        if (number == program_.ops.size()) return NO_STAGE;
+        if (number == program_.ops.size() || status_ != SL_OK) return NO_STAGE;
         const Sharing sharing{num_threads_, program_.memory->of(0).num_partials, program_.operations->item_rows};
         return num_shares_ = num_shares(program_.ops[number], stage % NUM_PHASES, step_, sharing);
     }
@@ -108,6 +110,7 @@ public:
     void run(int thread, int stage, int share) override {
         const FloatingPointMode mode;
         const sl_op &op = program_.ops[(size_t)(stage / NUM_PHASES)];
+        if (is_exchange(op, stage % NUM_PHASES)) return note(exchange(op, step_));
         Work work{step_,
                   share,
                   num_shares_,
@@ -118,7 +121,17 @@ public:
         program_.operations->run[op.kind](op, work);
     }
 
+    // SL_OK, or what a call to other ranks ended with; for the caller, whichever thread made it.
+    int outcome() const { return status_ == SL_OK ? SL_OK : refuse(status_, "%s", text_); }
+
 private:
+    // By the only thread that runs then. Texts of errors are kept for each thread.
+    void note(int status) {
+        if (status == SL_OK) return;
+        status_ = status;
+        snprintf(text_, sizeof text_, "%s", sl_last_error());
+    }
+
     // Of the stage before.
     void book_time(int stage) {
         const int64_t now = wall_ns();
@@ -132,6 +145,8 @@ private:
     int64_t *const op_ns_;
     int num_shares_ = 0;  // of the stage that runs
     int64_t began_ns_ = 0;
+    int status_ = SL_OK;
+    char text_[256] = "";
 };
 
 int check_program(const sl_op *ops, int64_t num_ops, const sl_limits *limits, int32_t isa, int32_t max_threads) {
@@ -202,5 +217,5 @@ int sl_program_run(sl_program *program, sl_pool *pool, const sl_step *step, int3
     if (int status = check_step(step, program->needs, program->limits)) return status;
     Run run(*program, *step, num_threads, op_ns);
     pool->run(run, num_threads);
-    return SL_OK;
+    return run.outcome();
 }

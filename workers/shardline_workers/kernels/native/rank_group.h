@@ -58,3 +58,7 @@ private:
 };
 
 }  // namespace shardline
+
+struct sl_ranks {
+    shardline::RankGroup group;
+};

@@ -32,10 +32,6 @@ enum sl_ranks_status {
 
 enum sl_number { SL_FLOAT32 = 0, SL_BFLOAT16 = 1, SL_FLOAT64 = 2, SL_NUMBER_COUNT = 3 };
 
-#define SL_MAX_RANKS 8
-
-typedef struct sl_ranks sl_ranks;
-
 typedef struct sl_ranks_options {
     int32_t rank;        // 0 … num_ranks - 1
     int32_t num_ranks;   // 2 … SL_MAX_RANKS

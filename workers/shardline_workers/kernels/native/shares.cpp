@@ -82,6 +82,9 @@ int64_t first_phase(const sl_op &op, const sl_step &step, const Sharing &sharing
         case SL_OP_ROUTE: return clamped(most, route_units(op.route, (int)rows));
         case SL_OP_DEAL_ROWS: return 1;
         case SL_OP_EXPERTS: return gated_expert_shares(op.experts, num_threads);
+        case SL_OP_ALL_REDUCE:
+        case SL_OP_SEND:
+        case SL_OP_RECEIVE: return clamped(1, rows);
         default: return clamped(LEAST_PER_THREAD * num_threads, rows);
     }
 }
@@ -94,6 +97,7 @@ int64_t second_phase(const sl_op &op, const sl_step &step, const Sharing &sharin
         case SL_OP_ROUTE: return clamped(least, rows > 1 ? rows : 1);  // without tokens it says so
         case SL_OP_DEAL_ROWS: return clamped(least, num_routed_rows(op.deal_rows.routes));
         case SL_OP_EXPERTS: return down_expert_shares(op.experts, sharing.num_threads);
+        case SL_OP_GATHER_LOGITS: return clamped(1, rows);
         default: return 0;
     }
 }
