@@ -64,6 +64,11 @@ class DecoderBuilder:
         if experts is not None:
             counts = torch.zeros((len(weights), experts.num_experts), dtype=torch.int64, device=self._device)
         builder = MlpBuilder(
-            self._shape, kernels=self._kernels, groups=self._groups, max_tokens=room.max_tokens, device=self._device
+            self._shape,
+            self._share,
+            kernels=self._kernels,
+            groups=self._groups,
+            max_tokens=room.max_tokens,
+            device=self._device,
         )
         return builder.layers(weights, counts=counts)
