@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshardline_protos/gang.proto\x12\x11shardline.gang.v1\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"5\n\x05Hello\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63laims\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\"w\n\x06\x43laims\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\x04rank\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x15\n\rhost_identity\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\rB\x07\n\x05_rank\"(\n\x07Welcome\x12\r\n\x05proof\x18\x01 \x01(\x0c\x12\x0e\n\x06member\x18\x02 \x01(\x0c\"\xfa\x01\n\x05Order\x12\x33\n\nassignment\x18\x01 \x01(\x0b\x32\x1d.shardline.gang.v1.AssignmentH\x00\x12\'\n\x04load\x18\x02 \x01(\x0b\x32\x17.shardline.gang.v1.LoadH\x00\x12)\n\x05\x62uild\x18\x03 \x01(\x0b\x32\x18.shardline.gang.v1.BuildH\x00\x12-\n\x07release\x18\x04 \x01(\x0b\x32\x1a.shardline.gang.v1.ReleaseH\x00\x12\x31\n\tdismissal\x18\x05 \x01(\x0b\x32\x1c.shardline.gang.v1.DismissalH\x00\x42\x06\n\x04kind\"\xcd\x01\n\nAssignment\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x14\n\x0c\x64\x65vice_index\x18\x02 \x01(\r\x12)\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x19.shardline.gang.v1.Config\x12(\n\x06groups\x18\x04 \x03(\x0b\x32\x18.shardline.gang.v1.Group\x12\x0e\n\x06wait_s\x18\x05 \x01(\x01\x12\x0e\n\x06join_s\x18\x06 \x01(\x01\x12\x12\n\nstore_host\x18\x07 \x01(\t\x12\x12\n\nstore_port\x18\x08 \x01(\r\"h\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\r\x12\x11\n\tnum_ranks\x18\x03 \x01(\r\x12/\n\ttransport\x18\x04 \x01(\x0e\x32\x1c.shardline.gang.v1.Transport\"\x90\x04\n\x06\x43onfig\x12\'\n\x05\x66iles\x18\x01 \x01(\x0b\x32\x18.shardline.gang.v1.Files\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x0f\n\x07kernels\x18\x04 \x01(\t\x12\x1a\n\rmax_model_len\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x0cmax_num_seqs\x18\x06 \x01(\x04\x12\x1e\n\x16max_num_batched_tokens\x18\x07 \x01(\x04\x12\x1c\n\x0fkv_cache_tokens\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x16\n\x0ekv_cache_dtype\x18\t \x01(\t\x12\x17\n\nblock_size\x18\n \x01(\x04H\x02\x88\x01\x01\x12\x1d\n\x15\x65nable_prefix_caching\x18\x0b \x01(\x08\x12\x14\n\x0cmax_logprobs\x18\x0c \x01(\x04\x12%\n\x04plan\x18\r \x01(\x0b\x32\x17.shardline.gang.v1.Plan\x12\x15\n\rranks_on_host\x18\x0e \x01(\x04\x12\x18\n\x10replicas_on_host\x18\x0f \x01(\x04\x12\x1b\n\x0ememory_sharers\x18\x10 \x01(\x04H\x03\x88\x01\x01\x12\x1a\n\x12memory_taken_bytes\x18\x11 \x01(\x04\x42\x10\n\x0e_max_model_lenB\x12\n\x10_kv_cache_tokensB\r\n\x0b_block_sizeB\x11\n\x0f_memory_sharers\"S\n\x05\x46iles\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0e\n\x06pinned\x18\x05 \x01(\t\"6\n\x04Plan\x12\n\n\x02tp\x18\x01 \x01(\r\x12\n\n\x02pp\x18\x02 \x01(\r\x12\n\n\x02\x65p\x18\x03 \x01(\r\x12\n\n\x02\x64p\x18\x04 \x01(\r\"\x06\n\x04Load\"\xcd\x01\n\x05\x42uild\x12\x15\n\rmax_model_len\x18\x01 \x01(\x04\x12\x14\n\x0cmax_num_seqs\x18\x02 \x01(\x04\x12\x1e\n\x16max_num_batched_tokens\x18\x03 \x01(\x04\x12\x12\n\nnum_blocks\x18\x04 \x01(\x04\x12\x12\n\nblock_size\x18\x05 \x01(\x04\x12\x19\n\x11max_scored_tokens\x18\x06 \x01(\x04\x12\x1d\n\x15\x65nable_prefix_caching\x18\x07 \x01(\x08\x12\x15\n\rmax_in_flight\x18\x08 \x01(\x04\"\t\n\x07Release\"\x0b\n\tDismissal\"\x86\x02\n\x05Reply\x12/\n\x08prepared\x18\x01 \x01(\x0b\x32\x1b.shardline.gang.v1.PreparedH\x00\x12+\n\x06loaded\x18\x02 \x01(\x0b\x32\x19.shardline.gang.v1.LoadedH\x00\x12)\n\x05ready\x18\x03 \x01(\x0b\x32\x18.shardline.gang.v1.ReadyH\x00\x12/\n\x08released\x18\x04 \x01(\x0b\x32\x1b.shardline.gang.v1.ReleasedH\x00\x12+\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x19.shardline.gang.v1.FailedH\x00\x12\x0e\n\x04line\x18\x06 \x01(\tH\x00\x42\x06\n\x04kind\"\n\n\x08Prepared\"\xdd\x01\n\x06Loaded\x12\x12\n\nnum_blocks\x18\x01 \x01(\x04\x12\x12\n\nblock_size\x18\x02 \x01(\x04\x12\x13\n\x0b\x62lock_bytes\x18\x03 \x01(\x04\x12\x15\n\rweights_bytes\x18\x04 \x01(\x04\x12\x13\n\x0bnum_threads\x18\x05 \x01(\r\x12\x39\n\x08numerics\x18\x06 \x03(\x0b\x32\'.shardline.gang.v1.Loaded.NumericsEntry\x1a/\n\rNumericsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x07\n\x05Ready\"\n\n\x08Released\"D\n\x06\x46\x61iled\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nis_refusal\x18\x02 \x01(\x08\x12\x18\n\x10is_another_ranks\x18\x03 \x01(\x08*4\n\tTransport\x12\t\n\x05\x41LONE\x10\x00\x12\x11\n\rSHARED_MEMORY\x10\x01\x12\t\n\x05TORCH\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bshardline_protos/gang.proto\x12\x11shardline.gang.v1\"\x1a\n\tChallenge\x12\r\n\x05nonce\x18\x01 \x01(\x0c\"5\n\x05Hello\x12\r\n\x05nonce\x18\x01 \x01(\x0c\x12\x0e\n\x06\x63laims\x18\x02 \x01(\x0c\x12\r\n\x05proof\x18\x03 \x01(\x0c\"w\n\x06\x43laims\x12\x0e\n\x06member\x18\x01 \x01(\x0c\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x11\n\x04rank\x18\x03 \x01(\rH\x00\x88\x01\x01\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x15\n\rhost_identity\x18\x05 \x01(\t\x12\x0b\n\x03pid\x18\x06 \x01(\rB\x07\n\x05_rank\"(\n\x07Welcome\x12\r\n\x05proof\x18\x01 \x01(\x0c\x12\x0e\n\x06member\x18\x02 \x01(\x0c\"\xfa\x01\n\x05Order\x12\x33\n\nassignment\x18\x01 \x01(\x0b\x32\x1d.shardline.gang.v1.AssignmentH\x00\x12\'\n\x04load\x18\x02 \x01(\x0b\x32\x17.shardline.gang.v1.LoadH\x00\x12)\n\x05\x62uild\x18\x03 \x01(\x0b\x32\x18.shardline.gang.v1.BuildH\x00\x12-\n\x07release\x18\x04 \x01(\x0b\x32\x1a.shardline.gang.v1.ReleaseH\x00\x12\x31\n\tdismissal\x18\x05 \x01(\x0b\x32\x1c.shardline.gang.v1.DismissalH\x00\x42\x06\n\x04kind\"\xcd\x01\n\nAssignment\x12\x0c\n\x04rank\x18\x01 \x01(\r\x12\x14\n\x0c\x64\x65vice_index\x18\x02 \x01(\r\x12)\n\x06\x63onfig\x18\x03 \x01(\x0b\x32\x19.shardline.gang.v1.Config\x12(\n\x06groups\x18\x04 \x03(\x0b\x32\x18.shardline.gang.v1.Group\x12\x0e\n\x06wait_s\x18\x05 \x01(\x01\x12\x0e\n\x06join_s\x18\x06 \x01(\x01\x12\x12\n\nstore_host\x18\x07 \x01(\t\x12\x12\n\nstore_port\x18\x08 \x01(\r\"h\n\x05Group\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05place\x18\x02 \x01(\r\x12\x11\n\tnum_ranks\x18\x03 \x01(\r\x12/\n\ttransport\x18\x04 \x01(\x0e\x32\x1c.shardline.gang.v1.Transport\"\xce\x04\n\x06\x43onfig\x12\'\n\x05\x66iles\x18\x01 \x01(\x0b\x32\x18.shardline.gang.v1.Files\x12\x0e\n\x06\x64\x65vice\x18\x02 \x01(\t\x12\r\n\x05\x64type\x18\x03 \x01(\t\x12\x0f\n\x07kernels\x18\x04 \x01(\t\x12\x1a\n\rmax_model_len\x18\x05 \x01(\x04H\x00\x88\x01\x01\x12\x14\n\x0cmax_num_seqs\x18\x06 \x01(\x04\x12\x1e\n\x16max_num_batched_tokens\x18\x07 \x01(\x04\x12\x1c\n\x0fkv_cache_tokens\x18\x08 \x01(\x04H\x01\x88\x01\x01\x12\x16\n\x0ekv_cache_dtype\x18\t \x01(\t\x12\x17\n\nblock_size\x18\n \x01(\x04H\x02\x88\x01\x01\x12\x1d\n\x15\x65nable_prefix_caching\x18\x0b \x01(\x08\x12\x14\n\x0cmax_logprobs\x18\x0c \x01(\x04\x12%\n\x04plan\x18\r \x01(\x0b\x32\x17.shardline.gang.v1.Plan\x12\x15\n\rranks_on_host\x18\x0e \x01(\x04\x12\x18\n\x10replicas_on_host\x18\x0f \x01(\x04\x12\x1b\n\x0ememory_sharers\x18\x10 \x01(\x04H\x03\x88\x01\x01\x12\x1a\n\x12memory_taken_bytes\x18\x11 \x01(\x04\x12<\n\x10\x65xpert_placement\x18\x12 \x01(\x0b\x32\".shardline.gang.v1.ExpertPlacementB\x10\n\x0e_max_model_lenB\x12\n\x10_kv_cache_tokensB\r\n\x0b_block_sizeB\x11\n\x0f_memory_sharers\"W\n\x0f\x45xpertPlacement\x12\x15\n\rnum_redundant\x18\x01 \x01(\x04\x12-\n\x05loads\x18\x02 \x03(\x0b\x32\x1e.shardline.gang.v1.ExpertLoads\"\x1d\n\x0b\x45xpertLoads\x12\x0e\n\x06tokens\x18\x01 \x03(\x04\"S\n\x05\x46iles\x12\x0e\n\x06source\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0c\n\x04path\x18\x03 \x01(\t\x12\x0e\n\x06\x64igest\x18\x04 \x01(\t\x12\x0e\n\x06pinned\x18\x05 \x01(\t\"6\n\x04Plan\x12\n\n\x02tp\x18\x01 \x01(\r\x12\n\n\x02pp\x18\x02 \x01(\r\x12\n\n\x02\x65p\x18\x03 \x01(\r\x12\n\n\x02\x64p\x18\x04 \x01(\r\"\x06\n\x04Load\"\xcd\x01\n\x05\x42uild\x12\x15\n\rmax_model_len\x18\x01 \x01(\x04\x12\x14\n\x0cmax_num_seqs\x18\x02 \x01(\x04\x12\x1e\n\x16max_num_batched_tokens\x18\x03 \x01(\x04\x12\x12\n\nnum_blocks\x18\x04 \x01(\x04\x12\x12\n\nblock_size\x18\x05 \x01(\x04\x12\x19\n\x11max_scored_tokens\x18\x06 \x01(\x04\x12\x1d\n\x15\x65nable_prefix_caching\x18\x07 \x01(\x08\x12\x15\n\rmax_in_flight\x18\x08 \x01(\x04\"\t\n\x07Release\"\x0b\n\tDismissal\"\x86\x02\n\x05Reply\x12/\n\x08prepared\x18\x01 \x01(\x0b\x32\x1b.shardline.gang.v1.PreparedH\x00\x12+\n\x06loaded\x18\x02 \x01(\x0b\x32\x19.shardline.gang.v1.LoadedH\x00\x12)\n\x05ready\x18\x03 \x01(\x0b\x32\x18.shardline.gang.v1.ReadyH\x00\x12/\n\x08released\x18\x04 \x01(\x0b\x32\x1b.shardline.gang.v1.ReleasedH\x00\x12+\n\x06\x66\x61iled\x18\x05 \x01(\x0b\x32\x19.shardline.gang.v1.FailedH\x00\x12\x0e\n\x04line\x18\x06 \x01(\tH\x00\x42\x06\n\x04kind\"\n\n\x08Prepared\"\xdd\x01\n\x06Loaded\x12\x12\n\nnum_blocks\x18\x01 \x01(\x04\x12\x12\n\nblock_size\x18\x02 \x01(\x04\x12\x13\n\x0b\x62lock_bytes\x18\x03 \x01(\x04\x12\x15\n\rweights_bytes\x18\x04 \x01(\x04\x12\x13\n\x0bnum_threads\x18\x05 \x01(\r\x12\x39\n\x08numerics\x18\x06 \x03(\x0b\x32\'.shardline.gang.v1.Loaded.NumericsEntry\x1a/\n\rNumericsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x07\n\x05Ready\"\n\n\x08Released\"D\n\x06\x46\x61iled\x12\x0c\n\x04text\x18\x01 \x01(\t\x12\x12\n\nis_refusal\x18\x02 \x01(\x08\x12\x18\n\x10is_another_ranks\x18\x03 \x01(\x08*4\n\tTransport\x12\t\n\x05\x41LONE\x10\x00\x12\x11\n\rSHARED_MEMORY\x10\x01\x12\t\n\x05TORCH\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,8 +33,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_LOADED_NUMERICSENTRY']._loaded_options = None
   _globals['_LOADED_NUMERICSENTRY']._serialized_options = b'8\001'
-  _globals['_TRANSPORT']._serialized_start=2367
-  _globals['_TRANSPORT']._serialized_end=2419
+  _globals['_TRANSPORT']._serialized_start=2549
+  _globals['_TRANSPORT']._serialized_end=2601
   _globals['_CHALLENGE']._serialized_start=50
   _globals['_CHALLENGE']._serialized_end=76
   _globals['_HELLO']._serialized_start=78
@@ -50,31 +50,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GROUP']._serialized_start=757
   _globals['_GROUP']._serialized_end=861
   _globals['_CONFIG']._serialized_start=864
-  _globals['_CONFIG']._serialized_end=1392
-  _globals['_FILES']._serialized_start=1394
-  _globals['_FILES']._serialized_end=1477
-  _globals['_PLAN']._serialized_start=1479
-  _globals['_PLAN']._serialized_end=1533
-  _globals['_LOAD']._serialized_start=1535
-  _globals['_LOAD']._serialized_end=1541
-  _globals['_BUILD']._serialized_start=1544
-  _globals['_BUILD']._serialized_end=1749
-  _globals['_RELEASE']._serialized_start=1751
-  _globals['_RELEASE']._serialized_end=1760
-  _globals['_DISMISSAL']._serialized_start=1762
-  _globals['_DISMISSAL']._serialized_end=1773
-  _globals['_REPLY']._serialized_start=1776
-  _globals['_REPLY']._serialized_end=2038
-  _globals['_PREPARED']._serialized_start=2040
-  _globals['_PREPARED']._serialized_end=2050
-  _globals['_LOADED']._serialized_start=2053
-  _globals['_LOADED']._serialized_end=2274
-  _globals['_LOADED_NUMERICSENTRY']._serialized_start=2227
-  _globals['_LOADED_NUMERICSENTRY']._serialized_end=2274
-  _globals['_READY']._serialized_start=2276
-  _globals['_READY']._serialized_end=2283
-  _globals['_RELEASED']._serialized_start=2285
-  _globals['_RELEASED']._serialized_end=2295
-  _globals['_FAILED']._serialized_start=2297
-  _globals['_FAILED']._serialized_end=2365
+  _globals['_CONFIG']._serialized_end=1454
+  _globals['_EXPERTPLACEMENT']._serialized_start=1456
+  _globals['_EXPERTPLACEMENT']._serialized_end=1543
+  _globals['_EXPERTLOADS']._serialized_start=1545
+  _globals['_EXPERTLOADS']._serialized_end=1574
+  _globals['_FILES']._serialized_start=1576
+  _globals['_FILES']._serialized_end=1659
+  _globals['_PLAN']._serialized_start=1661
+  _globals['_PLAN']._serialized_end=1715
+  _globals['_LOAD']._serialized_start=1717
+  _globals['_LOAD']._serialized_end=1723
+  _globals['_BUILD']._serialized_start=1726
+  _globals['_BUILD']._serialized_end=1931
+  _globals['_RELEASE']._serialized_start=1933
+  _globals['_RELEASE']._serialized_end=1942
+  _globals['_DISMISSAL']._serialized_start=1944
+  _globals['_DISMISSAL']._serialized_end=1955
+  _globals['_REPLY']._serialized_start=1958
+  _globals['_REPLY']._serialized_end=2220
+  _globals['_PREPARED']._serialized_start=2222
+  _globals['_PREPARED']._serialized_end=2232
+  _globals['_LOADED']._serialized_start=2235
+  _globals['_LOADED']._serialized_end=2456
+  _globals['_LOADED_NUMERICSENTRY']._serialized_start=2409
+  _globals['_LOADED_NUMERICSENTRY']._serialized_end=2456
+  _globals['_READY']._serialized_start=2458
+  _globals['_READY']._serialized_end=2465
+  _globals['_RELEASED']._serialized_start=2467
+  _globals['_RELEASED']._serialized_end=2477
+  _globals['_FAILED']._serialized_start=2479
+  _globals['_FAILED']._serialized_end=2547
 # @@protoc_insertion_point(module_scope)
