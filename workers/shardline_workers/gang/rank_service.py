@@ -228,7 +228,8 @@ class _Steps:
 
     def _step(self, frame: StepFrame) -> Answer:
         sampled, times = self._runner.execute(frame.plan, num_threads=self._num_threads(frame.num_threads))
-        return SampledAnswer(number=frame.number, sampled=sampled, wall_s=times.wall_s)
+        loads = self._runner.expert_loads()
+        return SampledAnswer(number=frame.number, sampled=sampled, wall_s=times.wall_s, expert_loads=loads)
 
     def _probe(self, frame: ProbeFrame) -> Answer:
         try:
