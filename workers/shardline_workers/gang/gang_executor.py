@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from shardline_workers.collectives.errors import CommunicatorError
+from shardline_workers.engine import ExpertLoads
 from shardline_workers.gang.answer_encoding import decode_answer
 from shardline_workers.gang.gang import Gang
 from shardline_workers.gang.step_channel import StepChannelError
@@ -31,6 +32,7 @@ class _UnderWay:
     number: int
     began_s: float
     sampled: list[SampledToken]  # rank 0's, where it chooses
+    expert_loads: ExpertLoads | None  # rank 0's, where it tells them
 
 
 class GangExecutor:
@@ -101,20 +103,28 @@ class GangExecutor:
         if self._writer.checksums is not None:
             check_drift(self._open_runner.state_checksum(), self._writer.checksums[0], rank=0, number=number)
         sampled, _ = self._open_runner.execute(steps.plans[0], num_threads=num_threads)
-        self._under_way.append(_UnderWay(number=number, began_s=began_s, sampled=sampled))
+        loads = self._open_runner.expert_loads()
+        step = _UnderWay(number=number, began_s=began_s, sampled=sampled, expert_loads=loads)
+        self._under_way.append(step)
 
     def _collect(self) -> ExecutedSteps:
         step = self._under_way.popleft()
-        sampled = tuple(step.sampled if group is None else self._sampled(group, step) for group in self._groups())
-        return ExecutedSteps(sampled=sampled, wall_s=time.perf_counter() - step.began_s)
+        own = SampledAnswer(number=step.number, sampled=step.sampled, wall_s=0.0, expert_loads=step.expert_loads)
+        answers = [own if group is None else self._sampled(group, step) for group in self._groups()]
+        told = {id(answer): answer.expert_loads for answer in (own, *answers)}
+        return ExecutedSteps(
+            sampled=tuple(answer.sampled for answer in answers),
+            wall_s=time.perf_counter() - step.began_s,
+            expert_loads=tuple(loads for loads in told.values() if loads is not None),
+        )
 
     def _groups(self) -> list[int | None]:
         return [None if receiver is None else group for group, receiver in enumerate(self._receivers)]
 
-    def _sampled(self, group: int, step: _UnderWay) -> list[SampledToken]:
+    def _sampled(self, group: int, step: _UnderWay) -> SampledAnswer:
         answer = self._answer(group)
         assert isinstance(answer, SampledAnswer) and answer.number == step.number, f"ranks answer in order: {answer}"
-        return answer.sampled
+        return answer
 
     def _probe(self, num_tokens: int, *, num_threads: int) -> float:
         self._gang.check()

@@ -54,7 +54,8 @@ class StepLoop:
             own = self._runner.state_checksum()
             check_drift(own, frame.checksum, rank=self._position.rank, number=frame.number)
         sampled, times = self._runner.execute(frame.plan, num_threads=self._num_threads(frame.num_threads))
-        return SampledAnswer(number=frame.number, sampled=sampled, wall_s=times.wall_s)
+        loads = self._runner.expert_loads()
+        return SampledAnswer(number=frame.number, sampled=sampled, wall_s=times.wall_s, expert_loads=loads)
 
     def _probe(self, frame: ProbeFrame) -> Answer:
         try:
