@@ -90,6 +90,20 @@ def test_all_rows_may_take_one_expert(machine: Machine, kind: Format, num_rows: 
     assert np.abs(delta - exact).max() <= 4e-3 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("kind", [Format.W4_MIN, Format.BF16])
+def test_threads_share_a_busy_expert_and_idle_ones_without_a_gap(machine: Machine, kind: Format) -> None:
+    experts = make_experts(machine, HERE, hidden=320, width=272, kind=kind, down_kind=kind)
+    x, ids = random(400, 320, seed=500), np.full((400, 2), 5, dtype=np.int32)
+    ids[::50, 1], ids[1::2, 1] = 1, 0  # eight rows take expert 1 too, and half of the rows one that is elsewhere
+    chosen = Chosen(ids, random_choice(400, 2, NUM_IDS).weights)
+
+    one, two = (run_experts(machine, x, chosen, experts, num_threads=count) for count in (1, 2))
+
+    exact = exact_delta(machine, x, chosen, experts)
+    assert np.abs(one - exact).max() <= 4e-3 * np.abs(exact).max()
+    assert two.tobytes() == one.tobytes()
+
+
 def test_without_rows_nothing_is_touched(machine: Machine) -> None:
     experts = make_experts(machine, HERE, hidden=64, width=48, kind=Format.W4, down_kind=Format.W4)
 
