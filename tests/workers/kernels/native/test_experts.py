@@ -1,9 +1,15 @@
 """Experts on rows that are sorted by expert: against float64, and the same bits in every company."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from shardline_workers.kernels.native_api import Format
+from tests.workers.kernels.native import guarded_experts
 from tests.workers.kernels.native.expert_layers import (
     Chosen,
     exact_delta,
@@ -144,3 +150,24 @@ def test_a_number_of_rows_that_there_is_no_room_for_is_cut(machine: Machine, num
     delta = run_experts(machine, x, chosen, experts, spare_rows=0, told_rows=num_rows)
 
     assert np.array_equal(delta, expected if num_rows > 0 else np.full_like(delta, -77))
+
+
+def computed_under_guard(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", guarded_experts.__name__, *arguments]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("library")
+def test_nothing_beyond_weights_and_panels_is_touched() -> None:
+    done = computed_under_guard()
+
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > len(Format) * len(guarded_experts.ROW_COUNTS)
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("library")
+def test_whoever_touched_more_would_be_seen() -> None:
+    assert computed_under_guard("stray").returncode == -signal.SIGSEGV
