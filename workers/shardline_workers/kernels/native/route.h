@@ -13,6 +13,13 @@ namespace SL_TARGET {
 
 // ---- logits ----
 
+// Beside ROUTED_ROWS tokens: as many sums as lie in registers.
+#ifdef __AVX512F__
+constexpr int EXPERTS_AT_ONCE = 4;
+#else
+constexpr int EXPERTS_AT_ONCE = 2;
+#endif
+
 // sums += inputs · weights, sixteen inputs at once.
 template <int R, int E, class Load>
 static inline void add_products(F (&sums)[R][E], const float *x, int64_t x_stride, const float *router, int64_t width,
@@ -56,7 +63,7 @@ static void route_rows(const sl_route &r, int row, int begin, int end) {
 
 static void route_unit(const sl_route &r, int num_rows, int row, int expert) {
     const int end = expert + ROUTED_EXPERTS < r.num_experts ? expert + ROUTED_EXPERTS : r.num_experts;
-    if (row + ROUTED_ROWS <= num_rows) return route_rows<ROUTED_ROWS, 2>(r, row, expert, end);
+    if (row + ROUTED_ROWS <= num_rows) return route_rows<ROUTED_ROWS, EXPERTS_AT_ONCE>(r, row, expert, end);
     for (; row < num_rows; row++) route_rows<1, 4>(r, row, expert, end);
 }
 
