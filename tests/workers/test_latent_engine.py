@@ -158,3 +158,52 @@ def test_planning_counts_the_bytes_that_the_reference_keeps(files: ModelFiles) -
     kept = int(engine.description.details["kv_cache_bytes"]) / engine.description.kv_cache_tokens
     assert kept == planned.held_bytes(1)
     engine.close()
+
+
+class TestOnNativeKernels:
+    @pytest.fixture(scope="class")
+    def natively(self, files: ModelFiles) -> Told:
+        return run_once(native(files), wanted())
+
+    def test_answers_are_as_likely_as_the_reference_has_them(self, files: ModelFiles, natively: Told) -> None:
+        """Of the tokens that native code chose: a tie may have been decided otherwise."""
+        ids = tuple(token for token, _ in natively)
+        scored = dataclasses.replace(GREEDY, max_tokens=1, num_prompt_logprobs=0)
+        engine = load_engine(config(files), report=lambda _: None)
+        engine.add(dataclasses.replace(wanted(prompt=(*PROMPT, *ids)), sampling=scored))
+
+        (told,) = [step.prompt_logprobs for step in steps(engine) if step.prompt_logprobs is not None]
+
+        exact = [one.chosen for one in told[-len(ids) :]]
+        assert [one.chosen for _, one in natively] == pytest.approx(exact, abs=0.1)
+        engine.close()
+
+    def test_twice_gives_the_same_bits(self, files: ModelFiles, natively: Told) -> None:
+        assert run_once(native(files), wanted()) == natively
+
+    def test_a_batch_and_small_chunks_give_the_same_bits(self, files: ModelFiles, natively: Told) -> None:
+        others = [wanted(f"other {number}", PROMPT[number : 40 + 37 * number]) for number in range(4)]
+
+        assert run_once(native(files, max_num_batched_tokens=33), *others, wanted()) == natively
+
+    def test_ranks_are_as_near_and_give_the_same_bits_twice(
+        self, files: ModelFiles, natively: Told, native_library: NativeLibrary
+    ) -> None:
+        runs = []
+        for _ in range(2):
+            engine = threaded_engine(native(files), native_library, plan=ParallelPlan(tp=3))
+            runs.append(run(engine, wanted()))
+            engine.close()
+
+        assert runs[0] == runs[1]
+        assert runs[0][0][1].chosen == pytest.approx(natively[0][1].chosen, abs=0.1)
+
+    def test_keys_and_values_take_twice_what_planning_counts(self, files: ModelFiles) -> None:
+        """Native code multiplies by keys and by values in two layouts, and stores the latent in both."""
+        planned = read_model_shape(ModelFacts.read_json(files.path / "config.json")).kv
+
+        engine = load_engine(native(files), report=lambda _: None)
+
+        kept = int(engine.description.details["kv_cache_bytes"]) / engine.description.kv_cache_tokens
+        assert kept == 2 * planned.held_bytes(1)
+        engine.close()

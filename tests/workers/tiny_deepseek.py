@@ -1,4 +1,7 @@
-"""A small random DeepSeek-V3 checkpoint as a folder, written without a framework. Five heads: no ranks share evenly."""
+"""A small random DeepSeek-V3 checkpoint as a folder, written without a framework: a dense layer, then one of experts.
+
+Its five heads are no even share for any number of ranks.
+"""
 
 import json
 from collections.abc import Iterator
@@ -19,6 +22,8 @@ KV_RANK = 48
 NOPE_DIM = 24
 ROPE_DIM = 16
 VALUE_DIM = 20
+NUM_EXPERTS = 8
+EXPERT_WIDTH = 64
 MAX_LEN = 512
 
 Shapes = dict[str, tuple[int, ...]]
@@ -42,7 +47,13 @@ def tiny_deepseek_config() -> dict[str, object]:
         "max_position_embeddings": MAX_LEN,
         "rms_norm_eps": 1e-6,
         "rope_theta": 10000.0,
-        "first_k_dense_replace": NUM_LAYERS,
+        "first_k_dense_replace": 1,
+        "n_routed_experts": NUM_EXPERTS,
+        "num_experts_per_tok": 3,
+        "n_group": 4,
+        "topk_group": 2,
+        "n_shared_experts": 1,
+        "moe_intermediate_size": EXPERT_WIDTH,
     }
 
 
@@ -74,8 +85,11 @@ def _shapes(*, two_steps: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "model.norm.weight", (HIDDEN,)
     yield "lm_head.weight", (VOCAB_SIZE, HIDDEN)
     for number in range(NUM_LAYERS):
-        for name, shape in (_layer_shapes() | _query_shapes(two_steps=two_steps)).items():
+        mlp = _mlp_shapes("mlp", INTERMEDIATE) if number == 0 else _expert_shapes()
+        for name, shape in (_attention_shapes() | _query_shapes(two_steps=two_steps) | mlp).items():
             yield f"model.layers.{number}.{name}.weight", shape
+        if number > 0:
+            yield f"model.layers.{number}.mlp.gate.e_score_correction_bias", (NUM_EXPERTS,)
 
 
 def _query_shapes(*, two_steps: bool) -> Shapes:
@@ -89,7 +103,22 @@ def _query_shapes(*, two_steps: bool) -> Shapes:
     }
 
 
-def _layer_shapes() -> Shapes:
+def _expert_shapes() -> Shapes:
+    shapes: Shapes = {"mlp.gate": (NUM_EXPERTS, HIDDEN)}
+    for name in ("shared_experts", *(f"experts.{expert}" for expert in range(NUM_EXPERTS))):
+        shapes |= _mlp_shapes(f"mlp.{name}", EXPERT_WIDTH)
+    return shapes
+
+
+def _mlp_shapes(prefix: str, width: int) -> Shapes:
+    return {
+        f"{prefix}.gate_proj": (width, HIDDEN),
+        f"{prefix}.up_proj": (width, HIDDEN),
+        f"{prefix}.down_proj": (HIDDEN, width),
+    }
+
+
+def _attention_shapes() -> Shapes:
     return {
         "input_layernorm": (HIDDEN,),
         "post_attention_layernorm": (HIDDEN,),
@@ -97,7 +126,4 @@ def _layer_shapes() -> Shapes:
         "self_attn.kv_a_layernorm": (KV_RANK,),
         "self_attn.kv_b_proj": (NUM_HEADS * (NOPE_DIM + VALUE_DIM), KV_RANK),
         "self_attn.o_proj": (HIDDEN, NUM_HEADS * VALUE_DIM),
-        "mlp.gate_proj": (INTERMEDIATE, HIDDEN),
-        "mlp.up_proj": (INTERMEDIATE, HIDDEN),
-        "mlp.down_proj": (HIDDEN, INTERMEDIATE),
     }
