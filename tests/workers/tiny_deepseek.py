@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.numpy import save_file
 
 from shardline_workers.files.model_source import ModelFiles
@@ -58,7 +59,7 @@ def tiny_deepseek_config() -> dict[str, object]:
 
 
 def write_tiny_deepseek(folder: Path, *, changes: dict[str, object] | None = None, seed: int = 1) -> ModelFiles:
-    """The checkpoint, in F32.
+    """The checkpoint, in F32; its matrices are numbers of bfloat16, which native kernels keep as they are.
 
     Args:
         folder: that it goes to.
@@ -77,7 +78,8 @@ def write_tiny_deepseek(folder: Path, *, changes: dict[str, object] | None = Non
 def _random(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     if len(shape) == 1:
         return (1 + generator.normal(scale=0.1, size=shape)).astype(np.float32)
-    return generator.normal(scale=2.0 * shape[1] ** -0.5, size=shape).astype(np.float32)
+    numbers = torch.from_numpy(generator.normal(scale=2.0 * shape[1] ** -0.5, size=shape))
+    return numbers.to(torch.bfloat16).to(torch.float32).numpy()
 
 
 def _shapes(*, two_steps: bool) -> Iterator[tuple[str, tuple[int, ...]]]:
