@@ -17,7 +17,8 @@ from shardline_workers.sizing.config_shape import read_model_shape
 from tests.workers.engine_runs import steps
 from tests.workers.thread_ranks import ThreadRanks, threaded_engine
 from tests.workers.tiny_checkpoint import VOCAB_SIZE
-from tests.workers.tiny_deepseek import NUM_EXPERTS, NUM_HEADS, QUERY_RANK, write_tiny_deepseek
+from tests.workers.tiny_deepseek import NUM_EXPERTS, NUM_HEADS, QUERY_RANK, random_tensors, write_tiny_deepseek
+from tests.workers.tiny_deepseek_gguf import YARN_FACTOR, YARN_SHARE, write_tiny_deepseek_gguf
 
 BLOCK_SIZE = 32
 PROMPT = tuple((7 * number * number + 3 * number + 1) % VOCAB_SIZE for number in range(290))
@@ -221,3 +222,16 @@ def test_native_keys_and_values_take_twice_what_planning_counts(files: ModelFile
     kept = int(engine.description.details["kv_cache_bytes"]) / engine.description.kv_cache_tokens
     assert kept == 2 * planned.held_bytes(1)
     engine.close()
+
+
+@pytest.mark.parametrize("is_stretched", [False, True])
+@pytest.mark.parametrize("is_split", [False, True])
+def test_a_gguf_file_answers_as_the_folder(tmp_path: Path, is_split: bool, is_stretched: bool) -> None:
+    yarn = {"type": "yarn", "factor": YARN_FACTOR, "original_max_position_embeddings": 64}
+    stretched: dict[str, object] = {"rope_scaling": {**yarn, "mscale": YARN_SHARE, "mscale_all_dim": YARN_SHARE}}
+    folder = write_tiny_deepseek(tmp_path / "folder", changes=stretched if is_stretched else {})
+    file = write_tiny_deepseek_gguf(tmp_path / "m.gguf", random_tensors(), is_split=is_split, is_stretched=is_stretched)
+
+    answers = [run_once(config(files), wanted()) for files in (folder, file)]
+
+    assert_close(answers[1], answers[0], tolerance=1e-5)  # the file has its numbers of YaRN in float32

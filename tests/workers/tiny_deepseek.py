@@ -27,6 +27,7 @@ NUM_EXPERTS = 8
 EXPERT_WIDTH = 64
 MAX_LEN = 512
 
+Tensors = dict[str, np.ndarray]
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -67,12 +68,17 @@ def write_tiny_deepseek(folder: Path, *, changes: dict[str, object] | None = Non
         seed: of its numbers.
     """
     config = tiny_deepseek_config() | (changes or {})
-    generator = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(config))
-    tensors = {name: _random(generator, shape) for name, shape in _shapes(two_steps=config["q_lora_rank"] is not None)}
+    tensors = random_tensors(two_steps=config["q_lora_rank"] is not None, seed=seed)
     save_file(tensors, str(folder / "model.safetensors"))
     return model_files(folder)
+
+
+def random_tensors(*, two_steps: bool = True, seed: int = 1) -> Tensors:
+    """By their names in a folder."""
+    generator = np.random.default_rng(seed)
+    return {name: _random(generator, shape) for name, shape in _shapes(two_steps=two_steps)}
 
 
 def _random(generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
