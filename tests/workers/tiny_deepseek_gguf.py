@@ -4,7 +4,8 @@ from pathlib import Path
 
 import gguf
 import numpy as np
-from gguf import GGUFWriter
+from gguf import GGMLQuantizationType, GGUFWriter
+from gguf.quants import quantize
 
 from shardline_workers.files.model_source import ModelFiles
 from tests.workers import tiny_deepseek as tiny
@@ -14,12 +15,15 @@ YARN_FACTOR = 4.0
 YARN_SHARE = 0.7  # mscale_all_dim
 
 
-def write_tiny_deepseek_gguf(path: Path, tensors: tiny.Tensors, *, is_split: bool, is_stretched: bool) -> ModelFiles:
-    """The model in F32.
+def write_tiny_deepseek_gguf(
+    path: Path, tensors: tiny.Tensors, *, form: str = "F32", is_split: bool, is_stretched: bool = False
+) -> ModelFiles:
+    """The model with its matrices in a GGUF type.
 
     Args:
         path: of the file.
         tensors: by their names in a folder.
+        form: name of the type.
         is_split: heads' matrices lie as newer converters lay them.
         is_stretched: positions are, by YaRN.
     """
@@ -35,7 +39,8 @@ def write_tiny_deepseek_gguf(path: Path, tensors: tiny.Tensors, *, is_split: boo
     for name, tensor in _as_converted(tensors, is_split=is_split).items():
         theirs = names.get_name(name, try_suffixes=(".weight", ".bias"))
         assert theirs is not None, name
-        writer.add_tensor(theirs, tensor)
+        kind = GGMLQuantizationType[form if tensor.ndim > 1 and "ffn_gate_inp" not in theirs else "F32"]
+        writer.add_tensor(theirs, quantize(tensor, kind), raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -18,7 +18,7 @@ from shardline_workers.sizing import published_shapes
 from shardline_workers.weights.tensor_names import HUGGING_FACE_DEEPSEEK
 from shardline_workers.weights.tensor_source import SafetensorsTensorSource
 from shardline_workers.weights.weight_loader import WeightLoader
-from tests.workers.tiny_deepseek import tiny_deepseek_config, write_tiny_deepseek
+from tests.workers.tiny_deepseek import KV_RANK, NOPE_DIM, ROPE_DIM, tiny_deepseek_config, write_tiny_deepseek
 
 PUBLISHED = Path(published_shapes.__file__).parent / "published_configs" / "deepseek-v3.json"
 # As DeepSeek-V3's own file has it.
@@ -51,7 +51,12 @@ def test_the_published_model_has_as_many_parameters_as_everybody_counts() -> Non
 def test_a_token_leaves_one_key_which_is_its_value() -> None:
     heads = read().attention
 
-    assert (heads.num_heads, heads.num_kv_heads, heads.head_dim, heads.shares_values) == (5, 1, 16 + 48, True)
+    assert (heads.num_heads, heads.num_kv_heads, heads.head_dim, heads.shares_values) == (
+        5,
+        1,
+        ROPE_DIM + KV_RANK,
+        True,
+    )
 
 
 def test_how_experts_are_chosen_is_read() -> None:
@@ -68,8 +73,8 @@ def test_stretched_positions_sharpen_the_scores_in_all_dimensions() -> None:
     plain, stretched = read(), read(rope_scaling=YARN)
 
     magnitude = 0.1 * math.log(40) + 1
-    assert plain.score_divisor == 24 + 16
-    assert stretched.score_divisor == pytest.approx((24 + 16) / magnitude**4)
+    assert plain.score_divisor == NOPE_DIM + ROPE_DIM
+    assert stretched.score_divisor == pytest.approx((NOPE_DIM + ROPE_DIM) / magnitude**4)
     assert isinstance(stretched.rotary.scaling, YarnScaling)
     assert stretched.rotary.scaling.magnitude == 1.0, "as much for positions as for all: queries and keys share it"
 
@@ -93,7 +98,11 @@ def test_neighbours_turn_together_unless_it_says_otherwise(told: object, pairing
         ({"qk_rope_head_dim": 15}, "rotary_dim is 15; it must be even"),
         ({"v_head_dim": 0}, "v_head_dim is 0; it must be at least 1"),
         ({"n_routed_experts": 9}, "9 experts do not make 4 groups"),
-        ({"architectures": ["DeepseekV2ForCausalLM"], "norm_topk_prob": True}, "norm_topk_prob: found True"),
+        ({"architectures": ["DeepseekV2ForCausalLM"]}, "n_group: found 4, expected 1"),
+        (
+            {"architectures": ["DeepseekV2ForCausalLM"], "n_group": 1, "norm_topk_prob": True},
+            "norm_topk_prob: found True",
+        ),
         ({"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}}, r"\(FP8\)"),
     ],
     ids=str,
