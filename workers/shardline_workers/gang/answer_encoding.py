@@ -45,7 +45,7 @@ def decode_answer(data: bytes) -> Answer:
 
 
 def _write_sampled(answer: SampledAnswer, to: steps_pb2.Sampled) -> None:
-    to.number, to.wall_s = answer.number, answer.wall_s
+    to.number, to.busy_s = answer.number, answer.busy_s
     to.token_ids.extend([token.token_id for token in answer.sampled])
     for row, token in enumerate(answer.sampled):
         if token.logprobs is not None:
@@ -64,7 +64,7 @@ def _read_sampled(sampled: steps_pb2.Sampled) -> SampledAnswer:
         tokens = _read_told(sampled)
     else:
         tokens = [SampledToken(token_id=token_id) for token_id in sampled.token_ids]
-    return SampledAnswer(number=sampled.number, sampled=tokens, wall_s=sampled.wall_s)
+    return SampledAnswer(number=sampled.number, sampled=tokens, busy_s=sampled.busy_s)
 
 
 def _read_told(sampled: steps_pb2.Sampled) -> list[SampledToken]:

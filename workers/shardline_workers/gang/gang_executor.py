@@ -7,16 +7,19 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from shardline_workers.collectives.errors import CommunicatorError
+from shardline_workers.engine import StageTimes
 from shardline_workers.gang.answer_encoding import decode_answer
 from shardline_workers.gang.gang import Gang
 from shardline_workers.gang.step_channel import StepChannelError
-from shardline_workers.gang.step_encoding import encode_probe, encode_step
 from shardline_workers.gang.step_executor import ExecutedSteps, GroupSteps
 from shardline_workers.gang.step_frames import Answer, ProbedAnswer, SampledAnswer
+from shardline_workers.gang.step_loop import answers
+from shardline_workers.gang.step_writer import StepWriter, check_drift
 from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.parallel.parallel_plan import ParallelPlan
+from shardline_workers.parallel.rank_position import RankPosition
 from shardline_workers.ranks.model_runner import ModelRunner, ProbeFailedError
-from shardline_workers.scheduling.step_plan import SampledToken
+from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 
 _ANSWER_POLL_S = 1.0  # between two looks whether a rank was lost, which closes its connection anyway
 
@@ -27,16 +30,22 @@ T = TypeVar("T")
 class _UnderWay:
     """A step that was submitted."""
 
-    number: int
+    own: SampledAnswer  # rank 0's
     began_s: float
-    sampled: list[SampledToken]  # rank 0's, where it chooses
 
 
 class GangExecutor:
     """Implements `StepExecutor`."""
 
     def __init__(
-        self, gang: Gang, runner: ModelRunner, kernels: Kernels, *, plan: ParallelPlan, end: Callable[[], None]
+        self,
+        gang: Gang,
+        runner: ModelRunner,
+        kernels: Kernels,
+        *,
+        plan: ParallelPlan,
+        limits: SchedulerLimits,
+        end: Callable[[], None],
     ) -> None:
         """Takes all parts.
 
@@ -45,6 +54,7 @@ class GangExecutor:
             runner: rank 0's.
             kernels: the runner's, closed with it.
             plan: the shape.
+            limits: of the scheduler.
             end: called when all is closed.
         """
         self.max_in_flight = plan.pp
@@ -53,10 +63,12 @@ class GangExecutor:
         self._kernels = kernels
         self._end = end
         self._sender = gang.steps
-        choosers = [plan.rank(stage=plan.pp - 1, group=group, place=0) for group in range(plan.dp)]
-        self._receivers = [gang.receiver(rank) if rank else None for rank in choosers]  # None: rank 0 itself
+        self._choosers = [plan.rank(stage=plan.pp - 1, group=group, place=0) for group in range(plan.dp)]
+        self._firsts = [plan.rank(stage=stage, group=0, place=0) for stage in range(plan.pp)]
+        answering = [rank for rank in range(1, plan.num_ranks) if answers(RankPosition.of(plan, rank))]
+        self._receivers = {rank: gang.receiver(rank) for rank in answering}
         self._under_way: deque[_UnderWay] = deque()
-        self._number = 0
+        self._writer = StepWriter(limits, num_groups=plan.dp)
 
     def submit(self, steps: GroupSteps, *, num_threads: int) -> None:
         """See `StepExecutor.submit`. Returns when the first stage is free again."""
@@ -87,44 +99,44 @@ class GangExecutor:
     def _submit(self, steps: GroupSteps, *, num_threads: int) -> None:
         self._gang.check()
         began_s = time.perf_counter()
-        self._number += 1
-        self._sender.send(encode_step(steps.plans, number=self._number, num_threads=num_threads))
-        sampled, _ = self._open_runner.execute(steps.plans[0], num_threads=num_threads)
-        self._under_way.append(_UnderWay(number=self._number, began_s=began_s, sampled=sampled))
+        self._sender.send(self._writer.step(steps.plans, num_threads=num_threads))
+        number = self._writer.number
+        if self._writer.checksums is not None:
+            check_drift(self._open_runner.state_checksum(), self._writer.checksums[0], rank=0, number=number)
+        sampled, times = self._open_runner.execute(steps.plans[0], num_threads=num_threads)
+        own = SampledAnswer(number=number, sampled=sampled, busy_s=times.busy_s)
+        self._under_way.append(_UnderWay(own=own, began_s=began_s))
 
     def _collect(self) -> ExecutedSteps:
         step = self._under_way.popleft()
-        sampled = tuple(step.sampled if group is None else self._sampled(group, step) for group in self._groups())
-        return ExecutedSteps(sampled=sampled, wall_s=time.perf_counter() - step.began_s)
-
-    def _groups(self) -> list[int | None]:
-        return [None if receiver is None else group for group, receiver in enumerate(self._receivers)]
-
-    def _sampled(self, group: int, step: _UnderWay) -> list[SampledToken]:
-        answer = self._answer(group)
-        assert isinstance(answer, SampledAnswer) and answer.number == step.number, f"ranks answer in order: {answer}"
-        return answer.sampled
+        told = {0: step.own}
+        for rank in self._receivers:
+            answer = self._answer(rank)
+            assert isinstance(answer, SampledAnswer) and answer.number == step.own.number, "ranks answer in order"
+            told[rank] = answer
+        wall_s = time.perf_counter() - step.began_s
+        return ExecutedSteps(
+            sampled=tuple([told[rank].sampled for rank in self._choosers]),
+            wall_s=wall_s,
+            stage_times=tuple([StageTimes(stage, told[rank].busy_s) for stage, rank in enumerate(self._firsts)]),
+        )
 
     def _probe(self, num_tokens: int, *, num_threads: int) -> float:
         self._gang.check()
         began_s = time.perf_counter()
-        self._number += 1
-        self._sender.send(encode_probe(number=self._number, num_tokens=num_tokens, num_threads=num_threads))
+        self._sender.send(self._writer.probe(num_tokens, num_threads=num_threads))
         self._open_runner.probe(num_tokens, num_threads=num_threads)
-        for group in self._groups():
-            if group is not None:
-                answer = self._answer(group)
-                assert isinstance(answer, ProbedAnswer) and answer.number == self._number, "ranks answer in order"
-                if answer.nonsense is not None:
-                    raise ProbeFailedError(answer.nonsense)
+        for rank in self._receivers:
+            answer = self._answer(rank)
+            assert isinstance(answer, ProbedAnswer) and answer.number == self._writer.number, "ranks answer in order"
+            if answer.nonsense is not None:
+                raise ProbeFailedError(answer.nonsense)
         return time.perf_counter() - began_s
 
-    def _answer(self, group: int) -> Answer:
-        receiver = self._receivers[group]
-        assert receiver is not None, "another rank chooses this group's tokens"
+    def _answer(self, rank: int) -> Answer:
         while True:
             try:
-                return decode_answer(receiver.receive(_ANSWER_POLL_S))
+                return decode_answer(self._receivers[rank].receive(_ANSWER_POLL_S))
             except TimeoutError:
                 self._gang.check()
 

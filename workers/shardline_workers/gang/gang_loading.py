@@ -79,7 +79,7 @@ def load_gang(
             runner = rank.build(limits)
             gang.begin_steps()
         failure.pop_all()
-    executor = GangExecutor(gang, runner, rank.kernels, plan=config.plan, end=end)
+    executor = GangExecutor(gang, runner, rank.kernels, plan=config.plan, limits=limits, end=end)
     return LoadedGang(rank=rank, limits=limits, shares=shares, numerics=numerics, executor=executor)
 
 

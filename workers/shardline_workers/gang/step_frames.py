@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shardline_workers.ranks.state_checksum import StateChecksum
 from shardline_workers.scheduling.step_plan import SampledToken, SlotPlan
 
 
@@ -13,7 +14,7 @@ class StepFrame:
     num_threads: int
     plan: SlotPlan  # of the rank's group
     group_tokens: tuple[int, ...]  # tokens that enter the model, by group
-    checksum: int | None = None  # of the group's mirrored state before this plan, where it is to be compared
+    checksum: StateChecksum | None = None  # of the group's mirrored state before this plan, where it is to be compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,8 +39,8 @@ class SampledAnswer:
     """What a step brought."""
 
     number: int
-    sampled: list[SampledToken]  # one for each row of logits, in the plan's order
-    wall_s: float
+    sampled: list[SampledToken]  # one for each row of logits, in the plan's order; none of a rank that does not choose
+    busy_s: float  # that the rank computed, without waiting for its neighbours in the pipeline
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,16 @@ from shardline_workers.gang.answer_encoding import encode_answer
 from shardline_workers.gang.step_encoding import decode_frame
 from shardline_workers.gang.step_ends import RankEnd
 from shardline_workers.gang.step_frames import Answer, ProbedAnswer, ProbeFrame, SampledAnswer, StepFrame, StopFrame
+from shardline_workers.gang.step_writer import check_drift
 from shardline_workers.parallel.rank_position import RankPosition
 from shardline_workers.ranks.model_runner import ModelRunner, ProbeFailedError
 
 _IDLE_S = 60.0  # between two looks for the next frame; nothing depends on it
+
+
+def answers(position: RankPosition) -> bool:
+    """Whether a rank answers each step: those that choose tell the tokens, the first one of each stage its times."""
+    return position.chooses or position.rank == position.stage_ranks[0]
 
 
 class StepLoop:
@@ -34,12 +40,12 @@ class StepLoop:
 
         Raises:
             CommunicatorError: another rank was lost, or is late.
-            StepChannelError: the leader was lost.
+            StepChannelError: the leader was lost, or keeps other state than this rank.
             FrameError: the leader says what is no frame.
         """
         while not isinstance(frame := self._next_frame(), StopFrame):
             answer = self._step(frame) if isinstance(frame, StepFrame) else self._probe(frame)
-            if self._position.chooses:
+            if answers(self._position):
                 self._end.answer(encode_answer(answer))
 
     def _next_frame(self) -> StepFrame | ProbeFrame | StopFrame:
@@ -48,8 +54,11 @@ class StepLoop:
                 return decode_frame(self._end.receive(_IDLE_S), group=self._position.group)
 
     def _step(self, frame: StepFrame) -> Answer:
+        if frame.checksum is not None:
+            own = self._runner.state_checksum()
+            check_drift(own, frame.checksum, rank=self._position.rank, number=frame.number)
         sampled, times = self._runner.execute(frame.plan, num_threads=self._num_threads(frame.num_threads))
-        return SampledAnswer(number=frame.number, sampled=sampled, wall_s=times.wall_s)
+        return SampledAnswer(number=frame.number, sampled=sampled, busy_s=times.busy_s)
 
     def _probe(self, frame: ProbeFrame) -> Answer:
         try:

@@ -10,6 +10,7 @@ from shardline_workers.models.decoder import Decoder
 from shardline_workers.models.sharded_logits import ShardedLogits
 from shardline_workers.ranks.input_tensors import InputTensors
 from shardline_workers.ranks.sampler import Sampler
+from shardline_workers.ranks.state_checksum import StateChecksum
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.scheduling.step_plan import SampledToken, SlotChunk, SlotPlan, SlotStart
 
@@ -42,7 +43,7 @@ class ModelRunner:
             max_tokens=limits.max_num_batched_tokens,
             max_seqs=limits.max_num_seqs + 1,
             max_sampled=limits.max_sampled_rows,
-            max_blocks=-(-limits.max_model_len // limits.block_size),
+            max_blocks=limits.max_blocks_per_seq,
             block_size=limits.block_size,
             device=device,
         )
@@ -101,6 +102,14 @@ class ModelRunner:
             sampler.upload()
         times = self._program.run(num_threads)
         return sampler.results() if sampler is not None and self._chooses else [], times
+
+    def state_checksum(self) -> StateChecksum:
+        """Of what the plans so far have left here."""
+        num_mirrored = self._limits.max_num_seqs
+        return StateChecksum(
+            block_tables=self._inputs.state_checksum(num_mirrored),
+            slots=None if self._sampler is None else self._sampler.state_checksum(num_mirrored),
+        )
 
     def probe(self, num_tokens: int, *, num_threads: int) -> RunTimes:
         """Computes a few tokens that belong to nobody.
