@@ -228,7 +228,7 @@ class LocalCluster:
             controller=self._controller_config(),
             address=address,
             namespace=f"shardline-{self._options.redis_prefix}-{self._options.name}",
-            node_ip=NODE_IP if self._ray is not None else None,
+            node_ip=NODE_IP if self._ray is not None else self._options.ray_node_ip,
             drain_at_exit_s=DRAIN_S,
         )
         environment = self._ray.environment() if self._ray is not None else RECONNECT_VARIABLES
@@ -248,6 +248,7 @@ class LocalCluster:
             prefix=self._options.redis_prefix,
             terms=self._options.terms,
             cluster=self._options.name,
+            replan=self._options.replan,
             telemetry=self._telemetry,
         )
 

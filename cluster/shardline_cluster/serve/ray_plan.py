@@ -73,7 +73,7 @@ class RayPlan:
             *("start", "--head", f"--node-ip-address={HEAD_IP}", f"--port={self.gcs_port}"),
             *(f"--ray-client-server-port={self.client_port}", "--num-cpus=0", "--num-gpus=0"),
             *("--include-dashboard=false", "--dashboard-port=0", "--no-monitor"),
-            *_for_both(self.head_folder),
+            *node_flags(self.head_folder),
         )
 
     def node_command(self) -> tuple[str, ...]:
@@ -81,7 +81,7 @@ class RayPlan:
         return (
             *self.ray_command,
             *("start", f"--address={self.address}", f"--node-ip-address={NODE_IP}"),
-            *_for_both(self.node_folder),
+            *node_flags(self.node_folder),
         )
 
     def environment(self) -> Mapping[str, str]:
@@ -127,7 +127,8 @@ class RayPlan:
         (self.head_folder / "ray_current_cluster").unlink(missing_ok=True)
 
 
-def _for_both(temp_folder: Path) -> tuple[str, ...]:
+def node_flags(temp_folder: Path) -> tuple[str, ...]:
+    """Flags of every `ray start`, head or node, with a temp folder of its own."""
     return (
         *("--min-worker-port=0", "--max-worker-port=0", "--dashboard-agent-listen-port=0"),
         *("--include-log-monitor=false", f"--object-store-memory={OBJECT_STORE_BYTES}"),

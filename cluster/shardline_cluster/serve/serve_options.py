@@ -7,6 +7,7 @@ from enum import Enum
 
 from shardline_cluster.access.access_rules import AccessRules
 from shardline_cluster.access.loopback import is_loopback
+from shardline_cluster.controller.gang_planning import ReplanTimes
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.deployment import MOST_REPLICAS, EngineOptions
 from shardline_cluster.fleet.deployment_plan import WantedModel
@@ -41,6 +42,8 @@ class ServeOptions:
     redis_url: str | None = field(default=None, repr=False)  # None: an embedded server
     redis_prefix: str = DEFAULT_PREFIX
     ray_address: str | None = None  # None: a Ray cluster of its own
+    ray_node_ip: str | None = None  # by which node to join that cluster; None: by any on this machine
+    replan: ReplanTimes = field(default_factory=ReplanTimes)
     durability: Durability = Durability.RELAXED
     terms: QueueTerms = field(default_factory=QueueTerms)
     name: str = "default"
@@ -59,6 +62,13 @@ class ServeOptions:
         if self.ray_address is not None and self.launcher is LauncherKind.LOCAL:
             raise ConfigurationError(
                 "--ray-address joins a Ray cluster, but --launcher local starts plain processes: leave one of them out"
+            )
+        if self.ray_node_ip is not None and self.ray_address is None:
+            raise ConfigurationError("--ray-node-ip names a node of the cluster at --ray-address: give both, or none")
+        if self.launcher is LauncherKind.LOCAL and self.engine.rank_resource:
+            raise ConfigurationError(
+                f"--rank-resource {self.engine.rank_resource} is Ray's, but --launcher local starts plain processes: "
+                "leave one of them out"
             )
         if self.ray_address is not None:
             _check_ray_address(self.ray_address, has_redis_url=self.redis_url is not None)

@@ -5,6 +5,7 @@ import os
 from typing import Any, NoReturn
 
 from shardline_cluster.cli.flags.config_file import add_config_flag
+from shardline_cluster.cli.flags.launcher_flags import add_ray_flags, add_replan_flags, replan_times
 from shardline_cluster.cli.flags.role_flags import add_role_flags, checked_redis_url, queue_terms
 from shardline_cluster.cli.flags.telemetry_flags import add_telemetry_flags, telemetry_of
 from shardline_cluster.controller.controller_config import ControllerConfig
@@ -47,7 +48,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         default=LauncherKind.LOCAL.value,
         help="who starts replicas (default %(default)s; ray with --ray-address)",
     )
-    group.add_argument("--ray-address", metavar="HOST:PORT", help="of the head of the Ray cluster to join")
+    add_ray_flags(group, told="of the head of the Ray cluster to join")
+    add_replan_flags(group)
     group.add_argument(
         "--drain-at-exit",
         action="store_true",
@@ -69,6 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         prefix=arguments.redis_prefix,
         terms=queue_terms(arguments),
         cluster=arguments.cluster,
+        replan=replan_times(arguments),
         telemetry=telemetry_of(arguments),
     )
     if arguments.ray_address is not None:
@@ -83,6 +86,7 @@ def _become_on_ray(config: ControllerConfig, arguments: argparse.Namespace) -> N
     on_ray = RayControllerConfig(
         controller=config,
         address=arguments.ray_address,
+        node_ip=arguments.ray_node_ip,
         namespace=f"shardline-{config.prefix}-{config.cluster}",
         drain_at_exit_s=DRAIN_S if arguments.drain_at_exit else None,
     )

@@ -13,6 +13,7 @@ from typing import Any
 from shardline_cluster.cli.flags.access_flags import access_rules
 from shardline_cluster.cli.flags.config_file import FileList, add_config_flag
 from shardline_cluster.cli.flags.engine_flags import engine_options
+from shardline_cluster.cli.flags.launcher_flags import replan_times
 from shardline_cluster.cli.flags.redis_flags import redis_url
 from shardline_cluster.cli.flags.serve_flags import TERMS, add_serve_flags
 from shardline_cluster.cli.flags.telemetry_flags import telemetry_of
@@ -186,6 +187,8 @@ def _options(arguments: argparse.Namespace, launcher: LauncherKind, environment:
         redis_url=redis_url(arguments, environment),
         redis_prefix=arguments.redis_prefix,
         ray_address=arguments.ray_address,
+        ray_node_ip=arguments.ray_node_ip,
+        replan=replan_times(arguments),
         durability=arguments.durability,
         terms=TERMS[arguments.queue_terms],
         name=arguments.name,

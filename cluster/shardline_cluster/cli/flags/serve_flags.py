@@ -5,6 +5,7 @@ from typing import Any
 
 from shardline_cluster.cli.flags.access_flags import add_access_flags
 from shardline_cluster.cli.flags.engine_flags import add_engine_flags
+from shardline_cluster.cli.flags.launcher_flags import add_ray_flags, add_replan_flags
 from shardline_cluster.cli.flags.number_flags import number_from
 from shardline_cluster.cli.flags.redis_flags import add_redis_flags
 from shardline_cluster.cli.flags.telemetry_flags import add_telemetry_flags
@@ -78,7 +79,8 @@ def _add_fleet_flags(group: Any) -> None:
         choices=[kind.value for kind in LauncherKind],
         help="who starts replicas: ray (the default where Ray is installed) or local, plain processes",
     )
-    group.add_argument("--ray-address", metavar="HOST:PORT", help="join this Ray cluster instead of starting one")
+    add_ray_flags(group, told="join this Ray cluster instead of starting one")
+    add_replan_flags(group)
 
 
 def _durability(text: str) -> Durability:
