@@ -1,5 +1,6 @@
 """Engines on real rank processes: one pool of them, made into one shape after the other, gives the one-rank tokens."""
 
+import dataclasses
 import os
 import threading
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ import torch
 
 from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.gang import gang
 from shardline_workers.gang.rank_pool import RankPool
 from shardline_workers.kernels.native_library import NativeLibrary
 from shardline_workers.parallel.parallel_plan import ParallelPlan
@@ -89,10 +91,6 @@ def test_a_rank_that_cannot_read_the_model_is_named_and_the_pool_goes_on(
     one_rank: dict[tuple[str, int], tuple[int, ...]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import dataclasses
-
-    from shardline_workers.gang import gang
-
     def elsewhere(config: object, hosts: object, rank: int) -> object:
         there = tiny_config(files, plan=ParallelPlan(pp=2))
         missing = dataclasses.replace(files, path=files.path / "gone")
@@ -110,7 +108,9 @@ def test_a_rank_that_cannot_read_the_model_is_named_and_the_pool_goes_on(
 
 
 @pytest.mark.model
-def test_the_real_model_on_two_native_ranks_goes_on_as_on_one(pool: RankPool, smollm2: ModelFiles) -> None:
+def test_the_real_model_in_two_native_stages_gives_the_tokens_of_one_and_tensor_parallel_ranks_repeat_theirs(
+    pool: RankPool, smollm2: ModelFiles
+) -> None:
     prompt = tuple(range(1000, 1040))
 
     def told(plan: ParallelPlan) -> tuple[int, ...]:
@@ -120,4 +120,5 @@ def test_the_real_model_on_two_native_ranks_goes_on_as_on_one(pool: RankPool, sm
         engine.close()
         return tokens
 
-    assert told(ParallelPlan(tp=2)) == told(ParallelPlan())
+    assert told(ParallelPlan(pp=2)) == told(ParallelPlan())
+    assert told(ParallelPlan(tp=2)) == told(ParallelPlan(tp=2))

@@ -33,6 +33,13 @@ class Told(list[str]):
         return found[0]
 
 
+def connected() -> tuple[socket.socket, socket.socket]:
+    """Both ends of a TCP connection."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ours = socket.create_connection(server.getsockname())
+        return ours, server.accept()[0]
+
+
 @pytest.fixture
 def told() -> Told:
     return Told()
@@ -65,7 +72,7 @@ def test_a_wrong_secret_is_refused_on_both_sides(pool: RankPool, told: Told) -> 
 
 
 def test_a_leader_that_does_not_know_the_secret_is_refused() -> None:
-    ours, theirs = socket.socketpair()
+    ours, theirs = connected()
     impostor = framed_for_handshake(theirs, limit_s=1.0)
     rank = framed_for_handshake(ours, limit_s=1.0)
     impostor.send(gang_pb2.Challenge(nonce=b"n" * 32).SerializeToString())
@@ -79,7 +86,7 @@ def test_a_leader_that_does_not_know_the_secret_is_refused() -> None:
 
 def test_what_was_overheard_cannot_be_played_again() -> None:
     secret = secrets.token_bytes(32)
-    ours, theirs = socket.socketpair()
+    ours, theirs = connected()
     leader, eavesdropper = framed_for_handshake(ours, limit_s=1.0), framed_for_handshake(theirs, limit_s=1.0)
     eavesdropper.send(_hello_of_an_earlier_rank(secret))
 
@@ -91,7 +98,7 @@ def test_what_was_overheard_cannot_be_played_again() -> None:
 
 def _hello_of_an_earlier_rank(secret: bytes) -> bytes:
     """What a rank said to a challenge that was another one."""
-    ours, theirs = socket.socketpair()
+    ours, theirs = connected()
     leader, rank = framed_for_handshake(ours, limit_s=1.0), framed_for_handshake(theirs, limit_s=1.0)
     leader.send(gang_pb2.Challenge(nonce=b"n" * 32).SerializeToString())
     leader.send(b"")

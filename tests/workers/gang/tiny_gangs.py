@@ -16,7 +16,7 @@ from tests.workers.engine_runs import request
 # Whoever is killed or stopped is told within these seconds, and everything of the gang is gone.
 TOLD_S = 10.0
 ENDLESS = Sampling(temperature=0.0, max_tokens=80)
-HASTY = GangLimits(join_s=30.0, beat_s=0.25, silence_s=2.0)
+HASTY = GangLimits(join_s=30.0, beat_s=0.25, silence_s=4.0)
 
 
 def tiny_config(files: ModelFiles, *, plan: ParallelPlan, kernels: str = "auto") -> EngineConfig:
