@@ -34,15 +34,15 @@ def test_blocks_of_a_head_or_less_can_be_dealt_to_as_many_ranks_as_there_are_hea
             SMOLLM2,
             ParallelPlan(tp=10, pp=2),
             InputBlocks(),
-            "this model cannot be dealt to tp=10 pp=2: it has 9 attention heads and 49152 tokens; the nearest that works"
-            " is tp=9 pp=2",
+            "this model cannot be dealt to tp=10 pp=2: it has 9 attention heads and 49152 tokens; the nearest that"
+            " works is tp=9 pp=2",
         ),
         (
             SMOLLM2,
             ParallelPlan(tp=8),
             InputBlocks(width=256),
-            "this model cannot be dealt to tp=8: the width 1536 of its MLPs has 6 blocks of 256 weights in this file, for"
-            " 8 ranks; the nearest that works is tp=6",
+            "this model cannot be dealt to tp=8: the width 1536 of its MLPs has 6 blocks of 256 weights in this file,"
+            " for 8 ranks; the nearest that works is tp=6",
         ),
         (
             SMOLLM2,

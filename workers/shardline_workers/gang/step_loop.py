@@ -14,7 +14,7 @@ _IDLE_S = 60.0  # between two looks for the next frame; nothing depends on it
 
 
 def answers(position: RankPosition) -> bool:
-    """Whether a rank answers each step: the first of each that share matrices tells tokens, times and experts' loads."""
+    """Whether a rank answers each step: the first of those that share matrices tells what came of it."""
     return position.place == 0
 
 
@@ -40,7 +40,7 @@ class StepLoop:
 
         Raises:
             CommunicatorError: another rank was lost, or is late.
-            StepChannelError: the leader was lost, or keeps other state than this rank.
+            StepChannelError: the leader was lost.
             FrameError: the leader says what is no frame.
             StateDriftError: the rank keeps other state than the leader.
         """
