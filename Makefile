@@ -97,8 +97,8 @@ format: setup ## Bring the code into its form
 protos: setup ## Generate the protobuf modules anew
 	.ci/generate-protos $(BIN) protos
 
-parity: setup model ## Compare our tokens and logits with transformers'
-	$(BIN)/python -m pytest tests/parity -s $(PYTEST_ARGS)
+parity: setup model kernels ## Compare our tokens and logits with transformers', in every shape of up to four ranks
+	SHARDLINE_PARITY_EVERYTHING=1 $(BIN)/python -m pytest tests/parity -s $(PYTEST_ARGS)
 
 chaos: setup ## Kill processes at random under load, for long
 	SHARDLINE_CHAOS_REQUESTS=2000 SHARDLINE_CHAOS_KILLS=100 $(BIN)/python -m pytest tests/chaos -s --timeout 1800 $(PYTEST_ARGS)

@@ -49,12 +49,24 @@ class Claims(_message.Message):
     def __init__(self, member: _Optional[bytes] = ..., version: _Optional[str] = ..., rank: _Optional[int] = ..., host: _Optional[str] = ..., host_identity: _Optional[str] = ..., pid: _Optional[int] = ...) -> None: ...
 
 class Welcome(_message.Message):
-    __slots__ = ("proof", "member")
+    __slots__ = ("proof", "member", "patience")
     PROOF_FIELD_NUMBER: _ClassVar[int]
     MEMBER_FIELD_NUMBER: _ClassVar[int]
+    PATIENCE_FIELD_NUMBER: _ClassVar[int]
     proof: bytes
     member: bytes
-    def __init__(self, proof: _Optional[bytes] = ..., member: _Optional[bytes] = ...) -> None: ...
+    patience: Patience
+    def __init__(self, proof: _Optional[bytes] = ..., member: _Optional[bytes] = ..., patience: _Optional[_Union[Patience, _Mapping]] = ...) -> None: ...
+
+class Patience(_message.Message):
+    __slots__ = ("beat_s", "silence_s", "loading_silence_s")
+    BEAT_S_FIELD_NUMBER: _ClassVar[int]
+    SILENCE_S_FIELD_NUMBER: _ClassVar[int]
+    LOADING_SILENCE_S_FIELD_NUMBER: _ClassVar[int]
+    beat_s: float
+    silence_s: float
+    loading_silence_s: float
+    def __init__(self, beat_s: _Optional[float] = ..., silence_s: _Optional[float] = ..., loading_silence_s: _Optional[float] = ...) -> None: ...
 
 class Order(_message.Message):
     __slots__ = ("assignment", "load", "build", "release", "dismissal")
@@ -71,7 +83,7 @@ class Order(_message.Message):
     def __init__(self, assignment: _Optional[_Union[Assignment, _Mapping]] = ..., load: _Optional[_Union[Load, _Mapping]] = ..., build: _Optional[_Union[Build, _Mapping]] = ..., release: _Optional[_Union[Release, _Mapping]] = ..., dismissal: _Optional[_Union[Dismissal, _Mapping]] = ...) -> None: ...
 
 class Assignment(_message.Message):
-    __slots__ = ("rank", "device_index", "config", "groups", "wait_s", "join_s", "store_host", "store_port")
+    __slots__ = ("rank", "device_index", "config", "groups", "wait_s", "join_s", "store_host", "store_port", "ring")
     RANK_FIELD_NUMBER: _ClassVar[int]
     DEVICE_INDEX_FIELD_NUMBER: _ClassVar[int]
     CONFIG_FIELD_NUMBER: _ClassVar[int]
@@ -80,6 +92,7 @@ class Assignment(_message.Message):
     JOIN_S_FIELD_NUMBER: _ClassVar[int]
     STORE_HOST_FIELD_NUMBER: _ClassVar[int]
     STORE_PORT_FIELD_NUMBER: _ClassVar[int]
+    RING_FIELD_NUMBER: _ClassVar[int]
     rank: int
     device_index: int
     config: Config
@@ -88,7 +101,18 @@ class Assignment(_message.Message):
     join_s: float
     store_host: str
     store_port: int
-    def __init__(self, rank: _Optional[int] = ..., device_index: _Optional[int] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., wait_s: _Optional[float] = ..., join_s: _Optional[float] = ..., store_host: _Optional[str] = ..., store_port: _Optional[int] = ...) -> None: ...
+    ring: Ring
+    def __init__(self, rank: _Optional[int] = ..., device_index: _Optional[int] = ..., config: _Optional[_Union[Config, _Mapping]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., wait_s: _Optional[float] = ..., join_s: _Optional[float] = ..., store_host: _Optional[str] = ..., store_port: _Optional[int] = ..., ring: _Optional[_Union[Ring, _Mapping]] = ...) -> None: ...
+
+class Ring(_message.Message):
+    __slots__ = ("name", "reader", "num_readers")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    READER_FIELD_NUMBER: _ClassVar[int]
+    NUM_READERS_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    reader: int
+    num_readers: int
+    def __init__(self, name: _Optional[str] = ..., reader: _Optional[int] = ..., num_readers: _Optional[int] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("name", "place", "num_ranks", "transport")
@@ -103,7 +127,7 @@ class Group(_message.Message):
     def __init__(self, name: _Optional[str] = ..., place: _Optional[int] = ..., num_ranks: _Optional[int] = ..., transport: _Optional[_Union[Transport, str]] = ...) -> None: ...
 
 class Config(_message.Message):
-    __slots__ = ("files", "device", "dtype", "kernels", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_tokens", "kv_cache_dtype", "block_size", "enable_prefix_caching", "max_logprobs", "plan", "ranks_on_host", "replicas_on_host", "memory_sharers", "memory_taken_bytes")
+    __slots__ = ("files", "device", "dtype", "kernels", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_tokens", "kv_cache_dtype", "block_size", "enable_prefix_caching", "max_logprobs", "plan", "ranks_on_host", "replicas_on_host", "memory_sharers", "memory_taken_bytes", "expert_placement")
     FILES_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
@@ -121,6 +145,7 @@ class Config(_message.Message):
     REPLICAS_ON_HOST_FIELD_NUMBER: _ClassVar[int]
     MEMORY_SHARERS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_TAKEN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EXPERT_PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     files: Files
     device: str
     dtype: str
@@ -138,7 +163,22 @@ class Config(_message.Message):
     replicas_on_host: int
     memory_sharers: int
     memory_taken_bytes: int
-    def __init__(self, files: _Optional[_Union[Files, _Mapping]] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., kernels: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_tokens: _Optional[int] = ..., kv_cache_dtype: _Optional[str] = ..., block_size: _Optional[int] = ..., enable_prefix_caching: _Optional[bool] = ..., max_logprobs: _Optional[int] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., ranks_on_host: _Optional[int] = ..., replicas_on_host: _Optional[int] = ..., memory_sharers: _Optional[int] = ..., memory_taken_bytes: _Optional[int] = ...) -> None: ...
+    expert_placement: ExpertPlacement
+    def __init__(self, files: _Optional[_Union[Files, _Mapping]] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., kernels: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_tokens: _Optional[int] = ..., kv_cache_dtype: _Optional[str] = ..., block_size: _Optional[int] = ..., enable_prefix_caching: _Optional[bool] = ..., max_logprobs: _Optional[int] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., ranks_on_host: _Optional[int] = ..., replicas_on_host: _Optional[int] = ..., memory_sharers: _Optional[int] = ..., memory_taken_bytes: _Optional[int] = ..., expert_placement: _Optional[_Union[ExpertPlacement, _Mapping]] = ...) -> None: ...
+
+class ExpertPlacement(_message.Message):
+    __slots__ = ("num_redundant", "loads")
+    NUM_REDUNDANT_FIELD_NUMBER: _ClassVar[int]
+    LOADS_FIELD_NUMBER: _ClassVar[int]
+    num_redundant: int
+    loads: _containers.RepeatedCompositeFieldContainer[ExpertLoads]
+    def __init__(self, num_redundant: _Optional[int] = ..., loads: _Optional[_Iterable[_Union[ExpertLoads, _Mapping]]] = ...) -> None: ...
+
+class ExpertLoads(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tokens: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Files(_message.Message):
     __slots__ = ("source", "kind", "path", "digest", "pinned")

@@ -58,7 +58,7 @@ class GroupPlan(_message.Message):
     FIRST_SCORED_FIELD_NUMBER: _ClassVar[int]
     NUM_GIVEN_FIELD_NUMBER: _ClassVar[int]
     GIVEN_IDS_FIELD_NUMBER: _ClassVar[int]
-    checksum: int
+    checksum: StateChecksum
     slot_starts: _containers.RepeatedCompositeFieldContainer[SlotStart]
     slots: _containers.RepeatedScalarFieldContainer[int]
     starts: _containers.RepeatedScalarFieldContainer[int]
@@ -74,7 +74,15 @@ class GroupPlan(_message.Message):
     first_scored: _containers.RepeatedScalarFieldContainer[int]
     num_given: _containers.RepeatedScalarFieldContainer[int]
     given_ids: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, checksum: _Optional[int] = ..., slot_starts: _Optional[_Iterable[_Union[SlotStart, _Mapping]]] = ..., slots: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., token_ids: _Optional[_Iterable[int]] = ..., longer: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[_Iterable[int]] = ..., growing: _Optional[_Iterable[int]] = ..., first_new_blocks: _Optional[_Iterable[int]] = ..., num_new_blocks: _Optional[_Iterable[int]] = ..., new_block_ids: _Optional[_Iterable[int]] = ..., unsampled: _Optional[_Iterable[int]] = ..., scored: _Optional[_Iterable[int]] = ..., first_scored: _Optional[_Iterable[int]] = ..., num_given: _Optional[_Iterable[int]] = ..., given_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+    def __init__(self, checksum: _Optional[_Union[StateChecksum, _Mapping]] = ..., slot_starts: _Optional[_Iterable[_Union[SlotStart, _Mapping]]] = ..., slots: _Optional[_Iterable[int]] = ..., starts: _Optional[_Iterable[int]] = ..., token_ids: _Optional[_Iterable[int]] = ..., longer: _Optional[_Iterable[int]] = ..., num_tokens: _Optional[_Iterable[int]] = ..., growing: _Optional[_Iterable[int]] = ..., first_new_blocks: _Optional[_Iterable[int]] = ..., num_new_blocks: _Optional[_Iterable[int]] = ..., new_block_ids: _Optional[_Iterable[int]] = ..., unsampled: _Optional[_Iterable[int]] = ..., scored: _Optional[_Iterable[int]] = ..., first_scored: _Optional[_Iterable[int]] = ..., num_given: _Optional[_Iterable[int]] = ..., given_ids: _Optional[_Iterable[int]] = ...) -> None: ...
+
+class StateChecksum(_message.Message):
+    __slots__ = ("block_tables", "slots")
+    BLOCK_TABLES_FIELD_NUMBER: _ClassVar[int]
+    SLOTS_FIELD_NUMBER: _ClassVar[int]
+    block_tables: int
+    slots: int
+    def __init__(self, block_tables: _Optional[int] = ..., slots: _Optional[int] = ...) -> None: ...
 
 class SlotStart(_message.Message):
     __slots__ = ("slot", "sequence", "sampling", "num_prompt_tokens", "token_ids")
@@ -143,7 +151,7 @@ class Answer(_message.Message):
     def __init__(self, sampled: _Optional[_Union[Sampled, _Mapping]] = ..., probed: _Optional[_Union[Probed, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ...) -> None: ...
 
 class Sampled(_message.Message):
-    __slots__ = ("number", "wall_s", "token_ids", "logprob_rows", "chosen", "num_top", "top_ids", "top", "error_rows", "errors")
+    __slots__ = ("number", "wall_s", "token_ids", "logprob_rows", "chosen", "num_top", "top_ids", "top", "error_rows", "errors", "expert_tokens", "part_tokens")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     WALL_S_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +162,8 @@ class Sampled(_message.Message):
     TOP_FIELD_NUMBER: _ClassVar[int]
     ERROR_ROWS_FIELD_NUMBER: _ClassVar[int]
     ERRORS_FIELD_NUMBER: _ClassVar[int]
+    EXPERT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PART_TOKENS_FIELD_NUMBER: _ClassVar[int]
     number: int
     wall_s: float
     token_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -164,7 +174,9 @@ class Sampled(_message.Message):
     top: _containers.RepeatedScalarFieldContainer[float]
     error_rows: _containers.RepeatedScalarFieldContainer[int]
     errors: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, number: _Optional[int] = ..., wall_s: _Optional[float] = ..., token_ids: _Optional[_Iterable[int]] = ..., logprob_rows: _Optional[_Iterable[int]] = ..., chosen: _Optional[_Iterable[float]] = ..., num_top: _Optional[_Iterable[int]] = ..., top_ids: _Optional[_Iterable[int]] = ..., top: _Optional[_Iterable[float]] = ..., error_rows: _Optional[_Iterable[int]] = ..., errors: _Optional[_Iterable[str]] = ...) -> None: ...
+    expert_tokens: _containers.RepeatedScalarFieldContainer[int]
+    part_tokens: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, number: _Optional[int] = ..., wall_s: _Optional[float] = ..., token_ids: _Optional[_Iterable[int]] = ..., logprob_rows: _Optional[_Iterable[int]] = ..., chosen: _Optional[_Iterable[float]] = ..., num_top: _Optional[_Iterable[int]] = ..., top_ids: _Optional[_Iterable[int]] = ..., top: _Optional[_Iterable[float]] = ..., error_rows: _Optional[_Iterable[int]] = ..., errors: _Optional[_Iterable[str]] = ..., expert_tokens: _Optional[_Iterable[int]] = ..., part_tokens: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Probed(_message.Message):
     __slots__ = ("number", "wall_s", "nonsense")

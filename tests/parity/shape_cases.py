@@ -17,6 +17,7 @@ from tests.parity.tiny_transformers import (
     tiny_qwen3_moe,
 )
 
+EVERYTHING = "SHARDLINE_PARITY_EVERYTHING"  # environment variable: all cases, not only those that pairs need
 MOST_RANKS = 4
 _TPS, _PPS, _DPS = (1, 2, 3, 4), (1, 2, 3), (1, 2)
 

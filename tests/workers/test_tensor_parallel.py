@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator
 from shardline_workers.engine import EngineRequest, Sampling, SequenceStart, TokenLogprobs
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_loading import load_engine
@@ -15,7 +17,7 @@ from shardline_workers.parallel.parallel_plan import ParallelPlan
 from shardline_workers.sharded_engine import ShardedEngine
 from tests.workers.engine_runs import ADJUSTED, steps
 from tests.workers.thread_ranks import threaded_engine
-from tests.workers.tiny_checkpoint import VOCAB_SIZE, write_tiny_checkpoint
+from tests.workers.tiny_checkpoint import VOCAB_SIZE, tiny_tensors, write_tiny_checkpoint
 from tests.workers.tiny_families import TINY_FAMILIES, random_tensors, write_family_folder, write_family_gguf
 
 SHARES = (2, 3, 4)
@@ -159,3 +161,71 @@ def test_nine_heads_of_a_real_model_on_native_ranks(
         assert near(ours, theirs, within=0.5), number
         if token != other:
             break
+
+
+def test_a_file_whose_blocks_a_cut_would_split_is_refused_at_start(
+    tmp_path: Path, native_library: NativeLibrary
+) -> None:
+    family = TINY_FAMILIES["qwen3"]
+    files = write_family_gguf(tmp_path / "m.gguf", family, random_tensors(family), form="Q4_K")
+
+    with pytest.raises(ValueError, match="blocks of 256 weights in this file.*the nearest that works is tp=1"):
+        threaded_engine(config(files), native_library, plan=ParallelPlan(tp=2))
+
+
+@pytest.mark.parametrize("tp", SHARES)
+def test_of_equally_likely_tokens_of_several_ranks_the_lowest_is_chosen(
+    tmp_path: Path, native_library: NativeLibrary, tp: int
+) -> None:
+    tensors = tiny_tensors()
+    tensors["lm_head.weight"] = np.tile(tensors["lm_head.weight"][:16], (VOCAB_SIZE // 16, 1))
+    files = write_tiny_checkpoint(tmp_path, tensors=tensors)
+    wanted = [one for one in requests() if one.sampling.temperature == 0 and not one.sampling.adjusts_logits]
+
+    alone = run(load_engine(config(files), report=lambda _: None), wanted)
+    together = run(threaded_engine(config(files), native_library, plan=ParallelPlan(tp=tp)), wanted)
+
+    for name, answers in together.items():
+        assert [token for token, _ in answers] == [token for token, _ in alone[name]]
+        assert all(token < 16 for token, _ in answers)
+        assert [told.top_ids for _, told in answers if told] == [told.top_ids for _, told in alone[name] if told]
+
+
+@pytest.mark.parametrize("kernels", ["reference", "native"])
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+@pytest.mark.parametrize("token_id", [3, VOCAB_SIZE - 1])
+def test_a_number_that_is_none_on_any_rank_makes_the_row_unusable(
+    tmp_path: Path, native_library: NativeLibrary, kernels: str, broken: float, token_id: int
+) -> None:
+    untied = dataclasses.replace(
+        TINY_FAMILIES["qwen3"], settings={**TINY_FAMILIES["qwen3"].settings, "tie_word_embeddings": False}
+    )
+    tensors = dict(random_tensors(untied))
+    tensors["lm_head.weight"] = tensors["model.embed_tokens.weight"].copy()
+    tensors["lm_head.weight"][token_id] = broken
+    files = write_family_folder(tmp_path, untied, tensors)
+    dtype = "float64" if kernels == "reference" else "auto"
+    engine = threaded_engine(config(files, kernels=kernels, dtype=dtype), native_library, plan=ParallelPlan(tp=2))
+    for one in requests():
+        engine.add(one)
+
+    errors = {step.request_id: step.error for step in steps(engine) if step.error}
+    engine.close()
+
+    assert errors.keys() == SAMPLINGS.keys()
+    assert all("NaN or infinite" in error for error in errors.values())
+
+
+@pytest.mark.parametrize("tp", (2, 3))
+def test_groups_that_the_host_has_to_call_give_the_same_bits(
+    tmp_path: Path, native_library: NativeLibrary, monkeypatch: pytest.MonkeyPatch, tp: int
+) -> None:
+    family = TINY_FAMILIES["gemma3"]
+    files = write_family_gguf(tmp_path / "m.gguf", family, random_tensors(family), form="Q8_0")
+    native = config(files, kernels="native", dtype="auto")
+    by_native_code = run(threaded_engine(native, native_library, plan=ParallelPlan(tp=tp)), requests())
+
+    monkeypatch.setattr(SharedMemoryCommunicator, "native_ranks", None)
+    by_the_host = run(threaded_engine(native, native_library, plan=ParallelPlan(tp=tp)), requests())
+
+    assert by_the_host == by_native_code

@@ -67,9 +67,11 @@ def tiny_tensors(seed: int = 1, *, num_layers: int = NUM_LAYERS) -> dict[str, np
     return tensors
 
 
-def write_tiny_checkpoint(folder: Path, *, tensors: dict[str, np.ndarray] | None = None) -> ModelFiles:
+def write_tiny_checkpoint(
+    folder: Path, *, tensors: dict[str, np.ndarray] | None = None, config: dict[str, object] | None = None
+) -> ModelFiles:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(tiny_config()))
+    (folder / "config.json").write_text(json.dumps(config or tiny_config()))
     save_file(tensors or tiny_tensors(), str(folder / "model.safetensors"))
     return model_files(folder)
 

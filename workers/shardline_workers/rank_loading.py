@@ -18,6 +18,7 @@ from shardline_workers.models.decoder_building import DecoderBuilder, kv_block_b
 from shardline_workers.models.decoder_room import DecoderRoom
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.decoder_weights import DecoderWeights, load_decoder_weights
+from shardline_workers.models.input_blocks import InputBlocks
 from shardline_workers.models.model_share import ModelShare, share_of
 from shardline_workers.models.stage_layers import stage_layers
 from shardline_workers.parallel.rank_position import RankPosition
@@ -43,6 +44,7 @@ class LoadedRank:
     groups: RankGroups
     block_size: int  # of the KV cache, in tokens
     num_threads: int  # of a step, at most
+    asked_bytes: int  # of the model's files: what its share is made of
 
     @property
     def block_bytes(self) -> int:
@@ -109,7 +111,8 @@ def load_rank(
     num_threads = thread_count(host, replicas_on_host=config.replicas_on_host * config.ranks_on_host)
     with ExitStack() as failure, open_checkpoint(config.files) as checkpoint:
         shape = checkpoint.shape
-        share = share_of(shape, position, stage_layers(checkpoint, position.plan.pp)[position.stage])
+        layers = stage_layers(checkpoint, position.plan.pp)[position.stage]
+        share = share_of(shape, position, layers, blocks=InputBlocks.of(checkpoint), wish=config.expert_placement)
         # Native kernels open the packed weights, and so check them, when they are chosen.
         with times.phase("weights"):
             kernels = choose_kernels(
@@ -129,7 +132,10 @@ def load_rank(
             device=device,
         )
         failure.pop_all()
-    report(f"weights: {weights.num_bytes() / MIB:.0f} MiB in {times.seconds['weights']:.1f} s")
+    report(
+        f"weights: {weights.num_bytes() / MIB:.0f} MiB, of {loader.asked_bytes / MIB:.0f} MiB in the file, in "
+        f"{times.seconds['weights']:.1f} s"
+    )
     return LoadedRank(
         config=config,
         shape=shape,
@@ -140,6 +146,7 @@ def load_rank(
         groups=groups,
         block_size=config.block_size or (kernels.block_sizes or (DEFAULT_BLOCK_SIZE,))[0],
         num_threads=num_threads,
+        asked_bytes=loader.asked_bytes,
     )
 
 
@@ -152,7 +159,7 @@ def _wish(config: EngineConfig, share: ModelShare, *, shape: DecoderShape, num_t
         block_size=config.block_size,
         attention=share.attention_shape(shape.attention),
         weights_digest=config.files.digest,
-        slice_name=share.position.name,
+        slice_name=share.name,
         num_threads=num_threads,
     )
 

@@ -4,10 +4,9 @@ from math import ceil
 
 from shardline_workers.parallel.head_split import HeadShard, split_heads
 from shardline_workers.parallel.parallel_plan import ParallelPlan
+from shardline_workers.parallel.unit_spans import WIDTH_UNIT, unit_spans
 from shardline_workers.sizing.model_parts import Part, PartSplit
 from shardline_workers.sizing.model_shape import Experts, GroupedAttention, LatentAttention, ModelShape
-
-WIDTH_UNIT = 32  # of a matrix's width: numbers that share a scale stay together
 
 
 def most_query_heads(shape: ModelShape, tp: int) -> int:
@@ -47,5 +46,5 @@ def _shards(heads: GroupedAttention, tp: int) -> tuple[HeadShard, ...]:
 
 
 def _widest(width: int, num_ranks: int) -> int:
-    """Of a width in whole units, the longest part."""
-    return min(width, ceil(ceil(width / WIDTH_UNIT) / num_ranks) * WIDTH_UNIT)
+    """The longest part of a width, dealt out as ranks do it; one of the least parts where there are too few."""
+    return max(map(len, unit_spans(width, min(num_ranks, width), unit=WIDTH_UNIT)))

@@ -24,7 +24,7 @@ def a_mirror(limits: SchedulerLimits) -> Mirror:
             max_tokens=limits.max_num_batched_tokens,
             max_seqs=limits.max_num_seqs,
             max_sampled=limits.max_sampled_rows,
-            max_blocks=-(-limits.max_model_len // limits.block_size),
+            max_blocks=limits.max_blocks_per_seq,
             block_size=limits.block_size,
             device=device,
         ),

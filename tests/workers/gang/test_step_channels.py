@@ -1,4 +1,4 @@
-"""Both kinds of step channel between real processes: content, speed, slow readers, death and standstill of either end."""
+"""Both kinds of step channel between real processes: content, speed, slow readers, either end dead or stopped."""
 
 import random
 import signal

@@ -19,6 +19,7 @@ from shardline_workers.gang.step_frames import (
     StepFrame,
     StopFrame,
 )
+from shardline_workers.ranks.state_checksum import StateChecksum
 from shardline_workers.scheduling.scheduler import Scheduler
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.scheduling.step_plan import SampledToken, SlotChunk, SlotPlan, SlotStart
@@ -131,11 +132,13 @@ def test_every_field_of_sampling_has_its_place_in_the_frame() -> None:
 def test_each_data_parallel_group_gets_its_own_plan_and_checksum() -> None:
     plans = (SlotPlan(chunks=(one_token(slot=1),)), SlotPlan(), SlotPlan(chunks=(one_token(slot=4), one_token(slot=2))))
 
-    data = encode_step(plans, number=9, num_threads=1, checksums=(0, 5, 2**32 - 1))
+    checksums = [StateChecksum(block_tables=crc, slots=2**32 - 1 - crc) for crc in (0, 5, 2**32 - 1)]
+
+    data = encode_step(plans, number=9, num_threads=1, checksums=checksums)
 
     frames = [decoded(data, group=group) for group in range(3)]
     assert [frame.plan for frame in frames] == list(plans)
-    assert [frame.checksum for frame in frames] == [0, 5, 2**32 - 1]
+    assert [frame.checksum for frame in frames] == checksums
     assert {frame.group_tokens for frame in frames} == {(1, 0, 2)}
     with pytest.raises(FrameError, match="plans of 3 groups, but none of group 3"):
         decode_frame(data, group=3)

@@ -1,6 +1,6 @@
 """Heads over ranks: every head once, with the key-value head that it reads, whatever divides what."""
 
-from itertools import chain
+from itertools import chain, combinations, product
 
 import pytest
 from hypothesis import given
@@ -59,3 +59,25 @@ def test_even_spans_sum_up_and_differ_by_one_at_most(count: int, num_parts: int)
 def test_what_cannot_be_dealt_out_is_refused(heads: int, kv_heads: int, ranks: int, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         split_heads(num_heads=heads, num_kv_heads=kv_heads, num_ranks=ranks)
+
+
+def fewest(kv_heads: int, group: int, num_ranks: int) -> tuple[int, int]:
+    """Key-value heads and query heads of the fullest rank, in the best of all divisions that kernels can compute."""
+    subsets = [heads for size in range(1, kv_heads + 1) for heads in combinations(range(kv_heads), size)]
+    choices = list(product(subsets, range(1, group + 1)))
+    return min(
+        (max(len(heads) for heads, _ in ranks), max(len(heads) * queries for heads, queries in ranks))
+        for ranks in product(choices, repeat=num_ranks)
+        if all(sum(queries for heads, queries in ranks if kv in heads) == group for kv in range(kv_heads))
+    )
+
+
+@pytest.mark.parametrize(
+    ("kv_heads", "group", "ranks"),
+    [(1, 4, 3), (2, 3, 3), (2, 4, 3), (2, 2, 4), (3, 2, 2), (3, 3, 2), (3, 3, 3), (4, 2, 3)],
+)
+def test_no_division_has_fewer_heads_on_its_fullest_rank(kv_heads: int, group: int, ranks: int) -> None:
+    shards = split_heads(num_heads=kv_heads * group, num_kv_heads=kv_heads, num_ranks=ranks)
+
+    fullest = max(len(shard.kv_heads) for shard in shards), max(len(shard.query_heads) for shard in shards)
+    assert fullest == fewest(kv_heads, group, ranks)

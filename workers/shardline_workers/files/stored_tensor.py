@@ -23,6 +23,11 @@ class StoredTensor:
     row_stride_bytes: int | None = None  # from one row to the next; None: they touch, as in a whole tensor
 
     @property
+    def block_weights(self) -> int:
+        """Weights of a row that share a scale, and so stay together."""
+        return _KINDS[self.kind].block_weights if self.kind in _KINDS else 1
+
+    @property
     def row_bytes(self) -> int:
         """Bytes of one row; of a matrix whose rows touch also the distance between two."""
         if self.row_stride_bytes is None:
@@ -40,6 +45,11 @@ class StoredTensor:
             raise ValueError(f"matrix {index} was asked for, but the stack has {count}")
         size = len(self.data) // count
         return replace(self, shape=tuple(shape), data=self.data[index * size : (index + 1) * size])
+
+    @property
+    def num_bytes(self) -> int:
+        """Of its own rows, without what lies between them."""
+        return self.shape[0] * self.row_bytes
 
     def rows(self, part: range) -> "StoredTensor":
         """Some neighbouring rows of this matrix.
@@ -63,11 +73,10 @@ class StoredTensor:
         num_rows, num_columns = self.shape
         if not 0 <= part.start < part.stop <= num_columns:
             raise ValueError(f"columns {part.start} to {part.stop} were asked for, but the matrix has {num_columns}")
-        block_weights = _KINDS[self.kind].block_weights if self.kind in _KINDS else 1
-        if part.start % block_weights or part.stop % block_weights:
+        if part.start % self.block_weights or part.stop % self.block_weights:
             raise ValueError(
                 f"columns {part.start} to {part.stop} were asked for, but {self.kind} can only be cut at multiples of "
-                f"{block_weights}: take fewer ranks, or a file of another type"
+                f"{self.block_weights}: take fewer ranks, or a file of another type"
             )
         stride = self.row_stride_bytes or self.row_bytes
         first, width = (self.row_bytes * count // num_columns for count in (part.start, len(part)))

@@ -1,6 +1,5 @@
-"""What one rank is to compute, and what it tells of it."""
+"""What one rank is to compute, and with whom."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shardline_workers.communicator import GroupLimits
@@ -18,6 +17,15 @@ class StoreAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RingSeat:
+    """A rank's place at the leader's ring, by which steps come to ranks of its host."""
+
+    name: str  # the same for all readers
+    reader: int  # 0 … num_readers - 1
+    num_readers: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Assignment:
     """One rank's."""
 
@@ -27,17 +35,4 @@ class Assignment:
     invitations: Invitations
     limits: GroupLimits
     store: StoreAddress | None  # where a group is torch's
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadedShare:
-    """What a rank has, once it has its weights."""
-
-    rank_name: str  # for people
-    position: RankPosition
-    num_blocks: int  # of the KV cache, at most
-    block_size: int  # tokens
-    block_bytes: int
-    weights_bytes: int
-    num_threads: int
-    numerics: Mapping[str, str]  # see Kernels.numerics
+    ring: RingSeat | None  # None: steps come by the connection for steps

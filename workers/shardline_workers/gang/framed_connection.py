@@ -65,6 +65,12 @@ class FramedConnection:
             self._read(deadline - time.monotonic())
         return frame
 
+    def detach(self) -> socket.socket:
+        """The connection itself, which is the caller's from now on. Nothing more must have come than was received."""
+        assert not self._received, "the other end waits for a first frame"
+        self._is_closed = True
+        return self._socket
+
     def shut(self) -> None:
         """Ends the connection for both; whoever waits here or there wakes. From any thread, any number of times."""
         if not self._is_closed:

@@ -14,17 +14,18 @@ from shardline_workers.collectives.errors import CommunicatorError, RankLostErro
 from shardline_workers.collectives.rank_groups import RankGroups
 from shardline_workers.communicator import GroupLimits
 from shardline_workers.engine_config import EngineConfig
-from shardline_workers.gang.assignment import Assignment, LoadedShare, StoreAddress
+from shardline_workers.gang.assignment import Assignment, StoreAddress
 from shardline_workers.gang.assignment_encoding import decode_share, encode_assignment, encode_limits
 from shardline_workers.gang.gang_error import GangError
 from shardline_workers.gang.group_joining import GroupMeans, join_groups
 from shardline_workers.gang.group_plan import invite
 from shardline_workers.gang.host_identity import host_identity
+from shardline_workers.gang.loaded_share import LoadedShare
 from shardline_workers.gang.rank_member import RankMember
 from shardline_workers.gang.rank_pool import RankPool, Report
-from shardline_workers.gang.step_channel import StepChannelError, StepReceiver, StepSender
+from shardline_workers.gang.step_channel import StepChannelError, StepReceiver
 from shardline_workers.gang.step_encoding import encode_stop
-from shardline_workers.gang.stream_channel import StreamReceiver, StreamSender
+from shardline_workers.gang.step_ends import LeaderEnd, open_leader_end, ring_seats
 from shardline_workers.gang.torch_store import host_store
 from shardline_workers.kernels.native_library import NativeLibrary, NativeUnavailableError, load_native_library
 from shardline_workers.memory_budget import HostResources
@@ -70,7 +71,8 @@ class Gang:
         self._store: TCPStore | None = None
         self._is_stepping = False
         self._configs = [_of_rank(config, self._hosts, rank) for rank in range(config.plan.num_ranks)]
-        self.groups = self._join(host)
+        self._seats = ring_seats(self._hosts, has_native_code=self._library is not None, name=f"{self._name}-steps")
+        self.groups, self.steps = self._join(host)
 
     @property
     def config(self) -> EngineConfig:
@@ -105,13 +107,9 @@ class Gang:
         for member in self._members.values():
             member.expect_steps(are_coming=True)
 
-    def sender(self) -> StepSender:
-        """To all other ranks."""
-        return StreamSender([member.steps for member in self._members.values()])
-
     def receiver(self, rank: int) -> StepReceiver:
-        """From another rank."""
-        return StreamReceiver(self._members[rank].steps)
+        """Answers of another rank."""
+        return self.steps.receivers[rank - 1]
 
     def check(self) -> None:
         """Raises RankLostError when a rank was lost; the text says which, and how it ended."""
@@ -139,27 +137,31 @@ class Gang:
         if self._pool.watch.has_failed(0.0):
             return
         if self._is_stepping:
-            self.sender().send(encode_stop())
+            self.steps.send(encode_stop())
         else:
             self._order_all(gang_pb2.Order(release=gang_pb2.Release()))
         for member in self._members.values():
             self._released(member)
             member.rank = None
+        self.steps.close()
 
     def abandon(self) -> None:
         """The same, where something else has failed already: what goes wrong here is told by nobody."""
         with suppress(GangError, RankLostError, StepChannelError):
             self.close()
 
-    def _join(self, host: HostResources) -> RankGroups:
+    def _join(self, host: HostResources) -> tuple[RankGroups, LeaderEnd]:
         try:
             mine, *others = [self._assignment(rank) for rank in range(len(self._configs))]
             for assignment in others:
                 self._members[assignment.position.rank].order(encode_assignment(assignment))
             self._replies("prepared")
             self._order_all(gang_pb2.Order(load=gang_pb2.Load()))
-            return join_groups(mine.invitations, self._means(mine, host))
-        except CommunicatorError as error:
+            connections = [self._members[assignment.position.rank].take_steps() for assignment in others]
+            groups = join_groups(mine.invitations, self._means(mine, host))
+            steps = open_leader_end(connections, self._seats[1:], self._library, join_s=self._pool.limits.join_s)
+            return groups, steps
+        except (CommunicatorError, StepChannelError) as error:
             raise self.explain(error) from error
 
     def _assignment(self, rank: int) -> Assignment:
@@ -176,6 +178,7 @@ class Gang:
             invitations=invitations,
             limits=GroupLimits(join_s=limits.join_s, wait_s=limits.wait_s),
             store=self._store_address() if invitations.need_store else None,
+            ring=self._seats[rank],
         )
 
     def _means(self, mine: Assignment, host: HostResources) -> GroupMeans:

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_limits import decide_limits
-from shardline_workers.gang.assignment import LoadedShare
 from shardline_workers.gang.gang import Gang
 from shardline_workers.gang.gang_executor import GangExecutor
+from shardline_workers.gang.loaded_share import LoadedShare, share_of_rank
 from shardline_workers.gang.rank_pool import RankPool, Report
-from shardline_workers.gang.rank_service import loaded_share
 from shardline_workers.gang.shared_room import least_blocks, shared_numerics
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.memory_budget import HostResources
@@ -72,7 +71,7 @@ def load_gang(
         )
         failure.callback(rank.close)
         with times.phase("other ranks"):
-            shares = (loaded_share(rank, rank_name="rank 0 (the leader)"), *gang.shares())
+            shares = (share_of_rank(rank, rank_name="rank 0 (the leader)"), *gang.shares())
         limits = _limits(rank, shares, host=host)
         numerics = shared_numerics(shares)
         gang.begin_build(limits)
@@ -80,7 +79,7 @@ def load_gang(
             runner = rank.build(limits)
             gang.begin_steps()
         failure.pop_all()
-    executor = GangExecutor(gang, runner, rank.kernels, plan=config.plan, end=end)
+    executor = GangExecutor(gang, runner, rank.kernels, plan=config.plan, limits=limits, end=end)
     return LoadedGang(rank=rank, limits=limits, shares=shares, numerics=numerics, executor=executor)
 
 

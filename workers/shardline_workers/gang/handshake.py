@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 
 from shardline_protos import gang_pb2
 from shardline_workers.gang.framed_connection import ConnectionLostError, FramedConnection
+from shardline_workers.gang.gang_limits import GangLimits
 
 MAX_HANDSHAKE_BYTES = 4096  # of a frame that comes from whoever found the port
 _NONCE_BYTES = 32
@@ -31,17 +32,17 @@ def challenge(
     secret: bytes,
     *,
     member: bytes,
-    limit_s: float,
+    limits: GangLimits,
     admit: Callable[[gang_pb2.Claims], None],
-) -> None:
-    """The leader's side.
+) -> gang_pb2.Claims:
+    """The leader's side: what the other end has proved to be.
 
     Args:
         connection: nothing was said on it.
         secret: of the gang.
         member: its name, unless it names itself.
-        limit_s: for its answer.
-        admit: gets what the other end has proved to be, before that hears of it; may raise HandshakeError.
+        limits: how patient to be, and the other end.
+        admit: looks at that before the other end hears that it is welcome; may raise HandshakeError.
 
     Raises:
         HandshakeError: it does not belong here.
@@ -49,7 +50,7 @@ def challenge(
     nonce = secrets.token_bytes(_NONCE_BYTES)
     try:
         connection.send(gang_pb2.Challenge(nonce=nonce).SerializeToString())
-        hello = gang_pb2.Hello.FromString(connection.receive(limit_s))
+        hello = gang_pb2.Hello.FromString(connection.receive(limits.handshake_s))
         if len(hello.nonce) != _NONCE_BYTES or not hmac.compare_digest(
             hello.proof, _proof(secret, b"rank", nonce, hello.nonce, hello.claims)
         ):
@@ -57,13 +58,20 @@ def challenge(
         claims = gang_pb2.Claims.FromString(hello.claims)
         admit(claims)
         proof = _proof(secret, b"leader", nonce, hello.nonce, hello.claims)
-        connection.send(gang_pb2.Welcome(proof=proof, member=claims.member or member).SerializeToString())
+        patience = gang_pb2.Patience(
+            beat_s=limits.beat_s, silence_s=limits.silence_s, loading_silence_s=limits.loading_silence_s
+        )
+        welcome = gang_pb2.Welcome(proof=proof, member=claims.member or member, patience=patience)
+        connection.send(welcome.SerializeToString())
     except (ConnectionLostError, TimeoutError, DecodeError) as error:
         raise HandshakeError(f"it did not say hello: {error or 'nothing came'}") from error
+    return claims
 
 
-def say_hello(connection: FramedConnection, secret: bytes, *, claims: gang_pb2.Claims, limit_s: float) -> bytes:
-    """The rank's side: its name in the gang.
+def say_hello(
+    connection: FramedConnection, secret: bytes, *, claims: gang_pb2.Claims, limit_s: float
+) -> gang_pb2.Welcome:
+    """The rank's side: its name in the gang, and how patient to be.
 
     Args:
         connection: nothing was said on it.
@@ -84,7 +92,7 @@ def say_hello(connection: FramedConnection, secret: bytes, *, claims: gang_pb2.C
         raise HandshakeError(f"the leader did not welcome this rank: {error or 'nothing came'}") from error
     if not hmac.compare_digest(welcome.proof, _proof(secret, b"leader", asked, nonce, told)):
         raise HandshakeError("whoever answered does not know this gang's secret")
-    return welcome.member
+    return welcome
 
 
 def framed_for_handshake(connection: socket.socket, *, limit_s: float) -> FramedConnection:

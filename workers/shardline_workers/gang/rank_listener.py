@@ -4,7 +4,7 @@ import secrets
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from shardline_protos import gang_pb2
 from shardline_workers.gang.framed_connection import FramedConnection
@@ -12,36 +12,24 @@ from shardline_workers.gang.gang_address import GangAddress
 from shardline_workers.gang.gang_limits import GangLimits
 from shardline_workers.gang.handshake import HandshakeError, challenge, framed_for_handshake
 from shardline_workers.gang.product_version import product_version
-from shardline_workers.gang.step_channel import MAX_FRAME_BYTES
 
-MAX_TALK_BYTES = 1 << 20
+MAX_TALK_BYTES = 1 << 20  # of a message, once a connection is proved
 _MAX_STRANGERS = 64  # that may be proving themselves at once; more wait in the system's queue
 _MEMBER_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrival:
-    """A rank process with both of its connections."""
+    """A connection that has proved itself."""
 
+    member: bytes  # the name of its rank process
     claims: gang_pb2.Claims
-    talk: FramedConnection
-    steps: FramedConnection
+    connection: FramedConnection
 
-
-@dataclass(slots=True)
-class _Half:
-    """A rank process whose second connection is still to come."""
-
-    claims: gang_pb2.Claims
-    talk: FramedConnection
-
-
-@dataclass(slots=True)
-class _Open:
-    """What was accepted and is not a member yet."""
-
-    halves: dict[bytes, _Half] = field(default_factory=dict)
-    strangers: set[FramedConnection] = field(default_factory=set)
+    @property
+    def is_for_steps(self) -> bool:
+        """Whether its rank process had come before."""
+        return bool(self.claims.member)
 
 
 class RankListener:
@@ -60,7 +48,7 @@ class RankListener:
         Args:
             host: this host's address by which rank processes reach it, and which others do not.
             limits: how patient to be.
-            arrived: gets each rank process, in a thread of its own.
+            arrived: gets each connection that was proved, in a thread of its own.
             refused: gets a line about whoever was sent away.
 
         Raises:
@@ -70,21 +58,23 @@ class RankListener:
         self._socket = socket.create_server((host, 0), family=family, backlog=_MAX_STRANGERS)
         self.address = GangAddress(host=host, port=self._socket.getsockname()[1], secret=secrets.token_bytes(32))
         self._limits, self._arrived, self._refused = limits, arrived, refused
-        self._open, self._lock = _Open(), threading.Lock()
+        self._members: set[bytes] = set()
+        self._strangers: set[FramedConnection] = set()
+        self._lock = threading.Lock()
         self._room = threading.Semaphore(_MAX_STRANGERS)
         self._is_closed = False
         self._thread = threading.Thread(target=self._listen, name="gang listener", daemon=True)
         self._thread.start()
 
     def close(self) -> None:
-        """Takes the port away, and sends away who has not arrived."""
+        """Takes the port away, and sends away who has not proved itself."""
         self._is_closed = True
         self._socket.shutdown(socket.SHUT_RDWR)
+        with self._lock:
+            for connection in self._strangers:
+                connection.shut()
         self._thread.join()
         self._socket.close()
-        with self._lock:
-            for connection in (*self._open.strangers, *(half.talk for half in self._open.halves.values())):
-                connection.shut()
 
     def _listen(self) -> None:
         while True:
@@ -102,42 +92,31 @@ class RankListener:
     def _meet(self, accepted: socket.socket, peer: str) -> None:
         connection = framed_for_handshake(accepted, limit_s=self._limits.handshake_s)
         with self._lock:
-            self._open.strangers.add(connection)
+            self._strangers.add(connection)
         try:
-            self._admit(connection)
+            arrival = self._proved(connection)
         except HandshakeError as error:
             connection.close()
             self._refused(f"{peer} connected to the port of the gang's ranks and was sent away: {error}")
+        else:
+            connection.most_bytes = MAX_TALK_BYTES
+            self._arrived(arrival)
         finally:
             with self._lock:
-                self._open.strangers.discard(connection)
+                self._strangers.discard(connection)
             self._room.release()
 
-    def _admit(self, connection: FramedConnection) -> None:
+    def _proved(self, connection: FramedConnection) -> Arrival:
         member = secrets.token_bytes(_MEMBER_BYTES)
-        wholes: list[Arrival] = []
+        claims = challenge(
+            connection, self.address.secret, member=member, limits=self._limits, admit=self._refuse_strange
+        )
+        name = claims.member or member
+        self._members.add(name)
+        return Arrival(member=name, claims=claims, connection=connection)
 
-        def admit(claims: gang_pb2.Claims) -> None:
-            if claims.version != product_version():
-                raise HandshakeError(f"it is of version {claims.version}, and this leader of {product_version()}")
-            if not claims.member:
-                self._keep_half(member, _Half(claims, connection))
-                return
-            wholes.append(self._whole(claims.member, connection))
-
-        challenge(connection, self.address.secret, member=member, limit_s=self._limits.handshake_s, admit=admit)
-        for whole in wholes:
-            self._arrived(whole)
-
-    def _keep_half(self, member: bytes, half: _Half) -> None:
-        half.talk.most_bytes = MAX_TALK_BYTES
-        with self._lock:
-            self._open.halves[member] = half
-
-    def _whole(self, member: bytes, steps: FramedConnection) -> Arrival:
-        with self._lock:
-            half = self._open.halves.pop(member, None)
-        if half is None:
+    def _refuse_strange(self, claims: gang_pb2.Claims) -> None:
+        if claims.version != product_version():
+            raise HandshakeError(f"it is of version {claims.version}, and this leader of {product_version()}")
+        if claims.member and claims.member not in self._members:
             raise HandshakeError("its first connection is unknown")
-        steps.most_bytes = MAX_FRAME_BYTES
-        return Arrival(claims=half.claims, talk=half.talk, steps=steps)

@@ -2,6 +2,7 @@
 
 import contextlib
 import queue
+import socket
 from collections.abc import Callable
 
 from google.protobuf.message import DecodeError
@@ -27,23 +28,22 @@ class RankMember:
         claims: gang_pb2.Claims,
         *,
         talk: FramedConnection,
-        steps: FramedConnection,
         limits: GangLimits,
         exit_code: Callable[[int], int | None],
     ) -> None:
-        """Takes its connections over.
+        """Takes its connection over.
 
         Args:
             claims: what it said that it is.
-            talk: its first connection.
-            steps: its second connection.
+            talk: its connection.
             limits: how patient to be.
             exit_code: of a child of this process, where its process id is one's that has ended.
         """
         self.claims = claims
-        self.steps = steps
         self.rank: int | None = None
         self._exit_code = exit_code
+        self._steps: queue.SimpleQueue[socket.socket] = queue.SimpleQueue()
+        self._latest_steps: socket.socket | None = None
         self._replies: queue.SimpleQueue[gang_pb2.Reply] = queue.SimpleQueue()
         self._process = _watched(claims)
         self._conversation = Conversation(
@@ -86,6 +86,22 @@ class RankMember:
         self._is_stepping = are_coming
         self._conversation.silence_s = limits.silence_s if are_coming else limits.loading_silence_s
 
+    def attach(self, steps: socket.socket) -> None:
+        """A connection for the steps of its next assignment has come."""
+        self._latest_steps = steps
+        self._steps.put(steps)
+
+    def take_steps(self) -> socket.socket:
+        """That connection, once the rank has said that it is prepared. It is the caller's.
+
+        Raises:
+            TimeoutError: it has not come.
+        """
+        try:
+            return self._steps.get(timeout=self._limits.handshake_s)
+        except queue.Empty:
+            raise TimeoutError(f"{self.name} opened no connection for steps") from None
+
     def order(self, order: gang_pb2.Order) -> None:
         """Tells it what to do. A connection that is lost is noted elsewhere."""
         with contextlib.suppress(ConnectionLostError):
@@ -113,7 +129,9 @@ class RankMember:
         """Ends its process where that can be reached, and its connections anyway, which ends it elsewhere."""
         if self._process is not None:
             self._process.kill()
-        self.steps.shut()
+        if self._latest_steps is not None:
+            with contextlib.suppress(OSError):  # it is closed
+                self._latest_steps.shutdown(socket.SHUT_RDWR)
 
     def dismiss(self) -> None:
         """Lets its process end, which must have released its model."""
@@ -122,7 +140,6 @@ class RankMember:
     def close(self) -> None:
         """Ends all talk."""
         self._conversation.close()
-        self.steps.close()
         if self._process is not None:
             self._process.close()
             self._process = None

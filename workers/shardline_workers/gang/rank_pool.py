@@ -40,7 +40,7 @@ class RankPool:
         self.watch = GangWatch(self._kill)
         self._report = report
         self._children: list[ChildRanks] = []
-        self._members: list[RankMember] = []
+        self._members: dict[bytes, RankMember] = {}
         self._changed = threading.Condition()
         self._is_closed = False
         self._listener = RankListener(host, limits=self.limits, arrived=self._arrived, refused=report)
@@ -83,7 +83,7 @@ class RankPool:
         """Lets all processes end, which should have released their model. Children are gone when it returns."""
         with self._changed:
             self._is_closed = True
-            members, children = tuple(self._members), tuple(self._children)
+            members, children = tuple(self._members.values()), tuple(self._children)
         self._listener.close()
         for member in members:
             member.dismiss()
@@ -93,41 +93,38 @@ class RankPool:
             group.close()
 
     def _seats(self, num_ranks: int) -> Mapping[int, RankMember]:
-        only_ranks = [member.only_rank for member in self._members]
-        return seat_ranks(self._members, only_ranks, num_ranks=num_ranks)
+        members = tuple(self._members.values())
+        return seat_ranks(members, [member.only_rank for member in members], num_ranks=num_ranks)
 
     def _missing(self, missing: Sequence[int], num_ranks: int, ended: Sequence[str]) -> str:
         ranks = f"rank{'s' if len(missing) > 1 else ''} {', '.join(map(str, missing))} of {num_ranks}"
         if ended:
             return f"{ranks} cannot come: {'; '.join(ended)} before it connected to {self.address}; its output says why"
-        here = ", ".join(member.name for member in self._members) or "none"
+        here = ", ".join(member.name for member in self._members.values()) or "none"
         return (
             f"{ranks} did not connect to {self.address} within {self.limits.join_s:g} s; there are: {here}. Look"
             " whether their processes run and reach this address"
         )
 
     def _arrived(self, arrival: Arrival) -> None:
-        member = RankMember(
-            arrival.claims,
-            talk=arrival.talk,
-            steps=arrival.steps,
-            limits=self.limits,
-            exit_code=self._exit_code,
-        )
+        if arrival.is_for_steps:
+            self._members[arrival.member].attach(arrival.connection.detach())
+            return
+        member = RankMember(arrival.claims, talk=arrival.connection, limits=self.limits, exit_code=self._exit_code)
         with self._changed:
-            if not self._is_closed:
-                member.start(self.watch.note, self._report)
-                self._members.append(member)
-                self._changed.notify_all()
-                return
-        member.close()
+            self._members[arrival.member] = member
+            member.start(self.watch.note, self._report)
+            self._changed.notify_all()
+            is_late = self._is_closed
+        if is_late:
+            member.close()
 
     def _exit_code(self, pid: int) -> int | None:
         codes = (children.exit_code(pid) for children in tuple(self._children))
         return next((code for code in codes if code is not None), None)
 
     def _kill(self) -> None:
-        for member in tuple(self._members):
+        for member in tuple(self._members.values()):
             member.kill()
         for children in tuple(self._children):
             children.kill()

@@ -9,6 +9,7 @@ shows none, whatever the main thread does: a gang without its leader must hold n
 import dataclasses
 import os
 import queue
+import socket
 import sys
 import threading
 import traceback
@@ -21,29 +22,25 @@ from torch.distributed.distributed_c10d import Store
 
 from shardline_protos import gang_pb2
 from shardline_workers.collectives.errors import CommunicatorError
-from shardline_workers.engine_limits import decide_limits
 from shardline_workers.files.model_source import ModelFiles
-from shardline_workers.gang.answer_encoding import encode_answer
-from shardline_workers.gang.assignment import Assignment, LoadedShare
+from shardline_workers.gang.assignment import Assignment
 from shardline_workers.gang.assignment_encoding import decode_assignment, decode_limits, encode_share
 from shardline_workers.gang.conversation import Conversation
 from shardline_workers.gang.framed_connection import ConnectionLostError, FramedConnection
 from shardline_workers.gang.gang_limits import GangLimits
 from shardline_workers.gang.group_joining import GroupMeans, join_groups
 from shardline_workers.gang.group_plan import Transport
-from shardline_workers.gang.step_channel import PeerLostError
-from shardline_workers.gang.step_encoding import decode_frame
-from shardline_workers.gang.step_frames import Answer, ProbedAnswer, ProbeFrame, SampledAnswer, StepFrame, StopFrame
-from shardline_workers.gang.stream_channel import StreamReceiver
+from shardline_workers.gang.loaded_share import share_of_rank
+from shardline_workers.gang.step_channel import StepChannelError
+from shardline_workers.gang.step_ends import RankEnd
+from shardline_workers.gang.step_loop import StepLoop
 from shardline_workers.gang.torch_store import join_store
 from shardline_workers.kernels.native_library import NativeLibrary, load_native_library
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.memory_budget import read_host_resources
-from shardline_workers.rank_loading import LoadedRank, load_rank
-from shardline_workers.ranks.model_runner import ModelRunner, ProbeFailedError
+from shardline_workers.rank_loading import load_rank
 
 EXIT_FAILED, EXIT_LEADER_LOST = 1, 3
-_IDLE_S = 60.0  # between two looks for the next step; nothing depends on it
 _DISMISSAL_S = 1.0  # for the main thread to take it, before the process ends anyhow
 
 Locate = Callable[[ModelFiles], ModelFiles]
@@ -59,9 +56,9 @@ class RankService:
     def __init__(
         self,
         talk: FramedConnection,
-        steps: FramedConnection,
+        open_steps: Callable[[], socket.socket],
         *,
-        limits: GangLimits,
+        patience: GangLimits,
         environment: Mapping[str, str],
         locate: Locate,
     ) -> None:
@@ -69,19 +66,19 @@ class RankService:
 
         Args:
             talk: to the leader.
-            steps: to the leader.
-            limits: how patient to be.
+            open_steps: opens a connection to the leader for the steps of one assignment.
+            patience: the leader's.
             environment: says where compiler and cache of native kernels are.
             locate: from a model's files on the leader's host to those on this one.
         """
         self._orders: queue.SimpleQueue[gang_pb2.Order] = queue.SimpleQueue()
-        self._steps = steps
-        self._limits = limits
+        self._open_steps = open_steps
+        self._limits = patience
         self._environment = environment
         self._locate = locate
         self._is_dismissed = threading.Event()
         self._conversation = Conversation(
-            talk, beat_s=limits.beat_s, silence_s=limits.loading_silence_s, hear=self._hear, lost=self._lose
+            talk, beat_s=patience.beat_s, silence_s=patience.loading_silence_s, hear=self._hear, lost=self._lose
         )
         self._conversation.start()
 
@@ -102,10 +99,10 @@ class RankService:
     def _serve(self, message: gang_pb2.Assignment) -> None:
         try:
             with ExitStack() as held:
-                runner, assignment, max_threads = self._loaded(decode_assignment(message), held)
+                loop = self._loaded(decode_assignment(message), held)
                 self._reply(gang_pb2.Reply(ready=gang_pb2.Ready()))
                 self._conversation.silence_s = self._limits.silence_s
-                _Steps(self._steps, runner, assignment, max_threads=max_threads, fail=self._fail_for_good).run()
+                self._run(loop)
         except _ReleasedError:
             pass
         except Exception as error:
@@ -115,12 +112,23 @@ class RankService:
         self._conversation.silence_s = self._limits.loading_silence_s
         self._reply(gang_pb2.Reply(released=gang_pb2.Released()))
 
-    def _loaded(self, assignment: Assignment, held: ExitStack) -> tuple[ModelRunner, Assignment, int]:
+    def _run(self, loop: StepLoop) -> None:
+        """A rank that fails in a step is of no more use: its groups are broken."""
+        try:
+            loop.run()
+        except Exception as error:
+            if not isinstance(error, CommunicatorError | StepChannelError):
+                traceback.print_exc()
+            self._fail_for_good(error)
+
+    def _loaded(self, assignment: Assignment, held: ExitStack) -> StepLoop:
         """From an assignment to what runs its steps; what it takes is given back by `held`."""
         config = dataclasses.replace(
             assignment.config, files=self._locate(assignment.config.files), device=own_device(assignment)
         )
         library = self._library(assignment)
+        steps = RankEnd(self._open_steps())
+        held.callback(steps.close)
         self._reply(gang_pb2.Reply(prepared=gang_pb2.Prepared()))
         self._next_order("load")
         host = read_host_resources()
@@ -134,6 +142,7 @@ class RankService:
         )
         groups = join_groups(assignment.invitations, means)
         held.callback(groups.close)
+        steps.join(assignment, library)
         rank = load_rank(
             config,
             assignment.position,
@@ -144,14 +153,15 @@ class RankService:
             times=LoadTimes(),
         )
         held.callback(rank.close)
-        self._reply(encode_share(loaded_share(rank, rank_name="")))
+        self._reply(encode_share(share_of_rank(rank)))
         build = self._next_order("build")
-        return rank.build(decode_limits(build.build)), assignment, rank.num_threads
+        runner = rank.build(decode_limits(build.build))
+        return StepLoop(steps, runner, assignment.position, max_threads=rank.num_threads)
 
     def _library(self, assignment: Assignment) -> NativeLibrary | None:
         groups = assignment.invitations
         transports = {group.transport for group in (groups.tensor, groups.stage, groups.pipeline)}
-        if Transport.SHARED_MEMORY not in transports:
+        if Transport.SHARED_MEMORY not in transports and assignment.ring is None:
             return None
         return load_native_library(self._environment, self._report)
 
@@ -174,7 +184,6 @@ class RankService:
         self._reply(gang_pb2.Reply(line=line))
 
     def _fail_for_good(self, error: Exception) -> NoReturn:
-        """A rank that failed in a step is of no more use: its groups are broken."""
         self._reply(_failed(error))
         sys.stderr.flush()
         os._exit(EXIT_FAILED)
@@ -188,84 +197,6 @@ class RankService:
     def _lose(self, why: str) -> NoReturn:
         print(f"rank process {os.getpid()} ends, since its leader is lost: {why}", file=sys.stderr, flush=True)
         os._exit(EXIT_LEADER_LOST)
-
-
-class _Steps:
-    """The loop of one assignment."""
-
-    def __init__(
-        self,
-        connection: FramedConnection,
-        runner: ModelRunner,
-        assignment: Assignment,
-        *,
-        max_threads: int,
-        fail: Callable[[Exception], NoReturn],
-    ) -> None:
-        self._receiver = StreamReceiver(connection)
-        self._connection = connection
-        self._runner = runner
-        self._position = assignment.position
-        self._max_threads = max_threads
-        self._fail = fail
-
-    def run(self) -> None:
-        """Computes until told to stop."""
-        try:
-            while not isinstance(frame := self._next_frame(), StopFrame):
-                answer = self._step(frame) if isinstance(frame, StepFrame) else self._probe(frame)
-                if self._position.chooses:
-                    self._connection.send(encode_answer(answer))
-        except Exception as error:
-            if not isinstance(error, CommunicatorError | PeerLostError | ConnectionLostError):
-                traceback.print_exc()
-            self._fail(error)
-
-    def _next_frame(self) -> StepFrame | ProbeFrame | StopFrame:
-        while True:
-            with suppress(TimeoutError):
-                return decode_frame(self._receiver.receive(_IDLE_S), group=self._position.group)
-
-    def _step(self, frame: StepFrame) -> Answer:
-        sampled, times = self._runner.execute(frame.plan, num_threads=self._num_threads(frame.num_threads))
-        return SampledAnswer(number=frame.number, sampled=sampled, wall_s=times.wall_s)
-
-    def _probe(self, frame: ProbeFrame) -> Answer:
-        try:
-            times = self._runner.probe(frame.num_tokens, num_threads=self._num_threads(frame.num_threads))
-        except ProbeFailedError as error:
-            return ProbedAnswer(number=frame.number, wall_s=0.0, nonsense=str(error))
-        return ProbedAnswer(number=frame.number, wall_s=times.wall_s)
-
-    def _num_threads(self, asked: int) -> int:
-        """The leader chooses between one and all; how many all are is each rank's own."""
-        return 1 if asked == 1 else self._max_threads
-
-
-def loaded_share(rank: LoadedRank, *, rank_name: str) -> LoadedShare:
-    """What a rank tells once it has its weights.
-
-    Raises:
-        ValueError: there is no room for its KV cache; the text says what would help.
-    """
-    limits = decide_limits(
-        rank.config,
-        rank.shape,
-        block_size=rank.block_size,
-        block_bytes=rank.block_bytes,
-        host=read_host_resources(),
-        used_bytes=rank.used_bytes,
-    )
-    return LoadedShare(
-        rank_name=rank_name,
-        position=rank.share.position,
-        num_blocks=limits.num_blocks,
-        block_size=rank.block_size,
-        block_bytes=rank.block_bytes,
-        weights_bytes=rank.weights.num_bytes(),
-        num_threads=rank.num_threads,
-        numerics=rank.kernels.numerics,
-    )
 
 
 def own_device(assignment: Assignment) -> str:
@@ -288,6 +219,6 @@ def _failed(error: Exception) -> gang_pb2.Reply:
         failed=gang_pb2.Failed(
             text=text,
             is_refusal=is_refusal,
-            is_another_ranks=isinstance(error, CommunicatorError | PeerLostError | ConnectionLostError),
+            is_another_ranks=isinstance(error, CommunicatorError | StepChannelError),
         )
     )

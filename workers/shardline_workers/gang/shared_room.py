@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from shardline_workers.gang.assignment import LoadedShare
+from shardline_workers.gang.loaded_share import LoadedShare
 
 
 def least_blocks(shares: Sequence[LoadedShare]) -> int:

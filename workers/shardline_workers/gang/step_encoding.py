@@ -13,6 +13,7 @@ from shardline_protos import steps_pb2
 from shardline_workers.engine import Sampling
 from shardline_workers.gang.step_channel import MAX_FRAME_BYTES
 from shardline_workers.gang.step_frames import Frame, FrameError, ProbeFrame, StepFrame, StopFrame
+from shardline_workers.ranks.state_checksum import StateChecksum
 from shardline_workers.scheduling.step_plan import SlotChunk, SlotPlan, SlotStart
 
 _SCALARS = (
@@ -33,7 +34,7 @@ _First = TypeVar("_First")
 
 
 def encode_step(
-    plans: Sequence[SlotPlan], *, number: int, num_threads: int, checksums: Sequence[int] | None = None
+    plans: Sequence[SlotPlan], *, number: int, num_threads: int, checksums: Sequence[StateChecksum] | None = None
 ) -> bytes:
     """One step of every data-parallel group, in their order.
 
@@ -49,10 +50,11 @@ def encode_step(
     frame = steps_pb2.Frame()
     step = frame.step
     step.number, step.num_threads = number, num_threads
-    for group, plan in enumerate(plans):
+    for plan in plans:
         _write_plan(plan, step.groups.add())
-        if checksums is not None:
-            step.groups[group].checksum = checksums[group]
+    if checksums is not None:
+        for group, checksum in zip(step.groups, checksums, strict=True):
+            _write_checksum(checksum, group.checksum)
     return _sized(frame.SerializeToString())
 
 
@@ -121,6 +123,15 @@ def _write_plan(plan: SlotPlan, to: steps_pb2.GroupPlan) -> None:
             to.given_ids.extend(chunk.given_ids)
 
 
+def _write_checksum(checksum: StateChecksum, to: steps_pb2.StateChecksum) -> None:
+    assert checksum.slots is not None, "the leader mirrors all of the state"
+    to.block_tables, to.slots = checksum.block_tables, checksum.slots
+
+
+def _read_checksum(checksum: steps_pb2.StateChecksum) -> StateChecksum:
+    return StateChecksum(block_tables=checksum.block_tables, slots=checksum.slots)
+
+
 def _write_start(start: SlotStart, to: steps_pb2.SlotStart) -> None:
     to.slot, to.sequence, to.num_prompt_tokens = start.slot, start.sequence, start.num_prompt_tokens
     to.token_ids.extend(start.token_ids)
@@ -149,7 +160,7 @@ def _read_step(step: steps_pb2.Step, group: int) -> StepFrame:
             starts=tuple([_read_start(start) for start in of_group.slot_starts]), chunks=tuple(_read_chunks(of_group))
         ),
         group_tokens=tuple([len(each.token_ids) for each in step.groups]),
-        checksum=of_group.checksum if of_group.HasField("checksum") else None,
+        checksum=_read_checksum(of_group.checksum) if of_group.HasField("checksum") else None,
     )
 
 

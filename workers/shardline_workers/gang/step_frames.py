@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from shardline_workers.engine import ExpertLoads
+from shardline_workers.ranks.state_checksum import StateChecksum
 from shardline_workers.scheduling.step_plan import SampledToken, SlotPlan
 
 
@@ -13,7 +15,7 @@ class StepFrame:
     num_threads: int
     plan: SlotPlan  # of the rank's group
     group_tokens: tuple[int, ...]  # tokens that enter the model, by group
-    checksum: int | None = None  # of the group's mirrored state before this plan, where it is to be compared
+    checksum: StateChecksum | None = None  # of the group's mirrored state before this plan, where it is to be compared
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,7 @@ class SampledAnswer:
     number: int
     sampled: list[SampledToken]  # one for each row of logits, in the plan's order
     wall_s: float
+    expert_loads: ExpertLoads | None = None  # where it is time to tell them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

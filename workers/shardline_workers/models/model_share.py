@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from math import lcm
 from types import MappingProxyType
 
 from shardline_workers.kernels.operands import AttentionShape
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.experts_shape import ExpertsShape
+from shardline_workers.models.input_blocks import InputBlocks
+from shardline_workers.models.tensor_split import check_split
 from shardline_workers.parallel.expert_placement import ExpertPlacement, PlacementWish, place_experts
 from shardline_workers.parallel.head_split import HeadShard, split_heads
 from shardline_workers.parallel.rank_position import RankPosition
-from shardline_workers.parallel.unit_spans import unit_spans
+from shardline_workers.parallel.unit_spans import WIDTH_UNIT, unit_spans
 from shardline_workers.weights.matrix_part import MatrixPart, SplitAxis
 
 TILE_OUTPUTS = 16  # the least that kernels compute at once
-BLOCK_INPUTS = 32  # inputs that share a scale
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +27,7 @@ class ModelShare:
     position: RankPosition
     layers: range
     heads: HeadShard
+    blocks: InputBlocks
     vocabularies: tuple[range, ...]  # token ids of each tensor-parallel rank: rows of embedding and head
     # Of each of its layers that has experts.
     placements: Mapping[int, ExpertPlacement] = field(default_factory=lambda: MappingProxyType({}))
@@ -32,6 +36,14 @@ class ModelShare:
     def is_whole(self) -> bool:
         """Whether there is no other rank."""
         return self.position.plan.num_ranks == 1
+
+    @property
+    def name(self) -> str:
+        """For keys of caches: equal names mean equal parts of equal files, whichever the group."""
+        if self.position.plan.ep == 1:
+            return self.position.name
+        experts = repr([(layer, self.experts(layer)) for layer in sorted(self.placements)])
+        return f"{self.position.name}-{sha256(experts.encode()).hexdigest()[:16]}"
 
     @property
     def vocabulary(self) -> range:
@@ -48,7 +60,7 @@ class ModelShare:
         Raises:
             ValueError: it is too narrow for so many ranks.
         """
-        return unit_spans(width, self.position.plan.tp, unit=BLOCK_INPUTS)[self.position.place]
+        return self._width_spans(width, self.position.plan.tp)[self.position.place]
 
     def experts(self, layer: int) -> tuple[int, ...]:
         """Its experts in a layer that has some, in ascending order."""
@@ -69,8 +81,12 @@ class ModelShare:
         plan = self.position.plan
         if plan.expert_tp == 1:
             return None
-        spans = unit_spans(shape.width, plan.expert_tp, unit=BLOCK_INPUTS)
+        spans = self._width_spans(shape.width, plan.expert_tp)
         return _gated_part(name.rpartition(".")[2], spans[self.position.place % plan.expert_tp])
+
+    def _width_spans(self, width: int, num_parts: int) -> tuple[range, ...]:
+        block = self.blocks.width
+        return unit_spans(width, num_parts, unit=lcm(WIDTH_UNIT, block), least=block)
 
     def _other_part(self, kind: str, shape: DecoderShape) -> MatrixPart | None:
         size = shape.attention.head_dim
@@ -87,20 +103,34 @@ class ModelShare:
 
 
 def share_of(
-    shape: DecoderShape, position: RankPosition, layers: range, *, wish: PlacementWish | None = None
+    shape: DecoderShape,
+    position: RankPosition,
+    layers: range,
+    *,
+    blocks: InputBlocks | None = None,
+    wish: PlacementWish | None = None,
 ) -> ModelShare:
     """The share of a rank whose stage has these layers. Experts are dealt out as is wished.
+
+    Args:
+        shape: of the model.
+        position: of the rank.
+        layers: of its stage.
+        blocks: where its matrices can be cut; None: anywhere.
+        wish: which experts are to be where.
 
     Raises:
         ValueError: the model cannot be dealt to so many ranks.
     """
-    plan, heads = position.plan, shape.attention
+    plan, heads, blocks = position.plan, shape.attention, blocks or InputBlocks()
+    check_split(shape, plan, blocks)
     return ModelShare(
         position=position,
         layers=layers,
         heads=split_heads(num_heads=heads.num_heads, num_kv_heads=heads.num_kv_heads, num_ranks=plan.tp)[
             position.place
         ],
+        blocks=blocks,
         vocabularies=unit_spans(shape.vocab_size, plan.tp, unit=TILE_OUTPUTS),
         placements=MappingProxyType(_placements(shape, layers, plan.ep, wish or PlacementWish())),
     )

@@ -7,6 +7,9 @@ there are more ranks than key-value heads, a key-value head is copied to several
     rank 0: q 0 1 2 3 4 5  kv 0 1              rank 0: q 0 1  kv 0
     rank 1: q 6 7 8        kv 2                rank 1: q 2    kv 0
                                                rank 2: q 3 4 5  kv 1
+
+Kernels want as many query heads for each key-value head of a rank. Of all divisions in which they get that, these have
+the least key-value heads on the fullest rank, which decide how long a context fits, and then the least query heads.
 """
 
 from dataclasses import dataclass

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
+from shardline_workers.ranks.block_tables import BlockTables
 from shardline_workers.scheduling.step_plan import SlotChunk, SlotPlan
 
 Header = NDArray[np.int32]  # [len(StepCount)], the host's view of StepBuffers.header
@@ -49,17 +50,15 @@ class InputTensors:
         self._query_starts: NDArray[np.int32] = self._host.query_starts.numpy()
         self._context_lengths: NDArray[np.int32] = self._host.context_lengths.numpy()
         self._slots: NDArray[np.int64] = self._host.slots.numpy()
-        self._block_tables: NDArray[np.int64] = self._host.block_tables.numpy()
+        self._tables = BlockTables(self._host.block_tables.numpy())
+        self._block_tables = self._tables.rows
         self._sampled_rows: NDArray[np.int64] = self._host.sampled_rows.numpy()
         self._counting = np.arange(max_seqs + 1)
 
     def write(self, plan: SlotPlan) -> None:
         """Writes the plan into the host's buffers: all but the sampler's entries of the header."""
         chunks = plan.chunks
-        for chunk in chunks:
-            if chunk.new_block_ids:
-                first = chunk.first_new_block
-                self._block_tables[chunk.slot, first : first + len(chunk.new_block_ids)] = chunk.new_block_ids
+        self._tables.extend(chunks)
         if all(len(chunk.token_ids) == 1 and chunk.samples for chunk in chunks):
             num_tokens = num_sampled = self._write_decodes(chunks)
         else:
@@ -70,6 +69,10 @@ class InputTensors:
         header[StepCount.TOKENS] = num_tokens
         header[StepCount.SEQUENCES] = len(chunks)
         header[StepCount.SAMPLED] = num_sampled
+
+    def state_checksum(self, num_mirrored: int) -> int:
+        """Of the leading slots' tables; see `BlockTables.checksum`."""
+        return self._tables.checksum(num_mirrored)
 
     def upload(self) -> None:
         """Copies the host's buffers to the device, where that is another place."""

@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shardline_workers.engine import TokenLogprobs
-from shardline_workers.kernels.noise import noise_stream, position_keys
+from shardline_workers.kernels.noise import position_keys
 from shardline_workers.kernels.operations import Operations
 from shardline_workers.kernels.sampling_buffers import MAX_CANDIDATES, SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
 from shardline_workers.models.sharded_logits import ShardedLogits
 from shardline_workers.ranks.input_tensors import Header
 from shardline_workers.ranks.logit_adjustments import MAX_NAMED_IDS, LogitAdjustments
-from shardline_workers.scheduling.step_plan import SampledToken, SlotChunk, SlotPlan, SlotStart
+from shardline_workers.ranks.slot_parameters import SlotParameters
+from shardline_workers.scheduling.step_plan import SampledToken, SlotChunk, SlotPlan
 
 _PARAMETERS = (
     "temperatures",
@@ -67,40 +68,6 @@ def _rows_of(plan: SlotPlan) -> list[_Row]:
         if chunk.samples:
             rows.append(_Row(chunk, None))
     return rows
-
-
-class _SlotParameters:
-    """Every slot's parameters as arrays, so that a step's rows are filled by picking, not one by one."""
-
-    def __init__(self, max_seqs: int) -> None:
-        self.temperatures = np.zeros(max_seqs)
-        self.top_ks = np.zeros(max_seqs, np.int64)
-        self.top_ps = np.ones(max_seqs)
-        self.min_ps = np.zeros(max_seqs)
-        self.repetition_penalties = np.ones(max_seqs)
-        self.frequency_penalties = np.zeros(max_seqs)
-        self.presence_penalties = np.zeros(max_seqs)
-        self.streams = np.zeros(max_seqs, np.uint64)  # see noise.noise_stream
-        self.is_drawn = np.zeros(max_seqs, np.bool_)
-        self.is_cut = np.zeros(max_seqs, np.bool_)
-        self.num_logprobs: list[int | None] = [None] * max_seqs
-        self.num_prompt_logprobs: list[int | None] = [None] * max_seqs
-
-    def enter(self, start: SlotStart) -> None:
-        """A sequence enters its slot."""
-        slot, sampling = start.slot, start.sampling
-        self.temperatures[slot] = sampling.temperature
-        self.top_ks[slot] = sampling.top_k
-        self.top_ps[slot] = sampling.top_p
-        self.min_ps[slot] = sampling.min_p
-        self.repetition_penalties[slot] = sampling.repetition_penalty
-        self.frequency_penalties[slot] = sampling.frequency_penalty
-        self.presence_penalties[slot] = sampling.presence_penalty
-        self.streams[slot] = noise_stream(seed=sampling.seed, sequence=start.sequence)
-        self.is_drawn[slot] = sampling.temperature > 0
-        self.is_cut[slot] = sampling.temperature > 0 and (sampling.top_k > 0 or sampling.top_p < 1)
-        self.num_logprobs[slot] = sampling.num_logprobs
-        self.num_prompt_logprobs[slot] = sampling.num_prompt_logprobs
 
 
 class _HostArrays:
@@ -154,7 +121,7 @@ class Sampler:
             num_ranks: that share the vocabulary.
             device: where the kernels' buffers are.
         """
-        self._slots = _SlotParameters(max_seqs)
+        self._slots = SlotParameters(max_seqs)
         self._is_shared = num_ranks > 1
 
         def allocate(place: torch.device) -> SamplingBuffers:
@@ -233,6 +200,10 @@ class Sampler:
         operations.choose_given(self._buffers, logits, step=step)
         operations.restore_logits(self._buffers, logits, step=step)
         operations.logprobs(self._buffers, logits, step=step)
+
+    def state_checksum(self, num_mirrored: int) -> int:
+        """Of the leading slots' parameters; see `SlotParameters.checksum`."""
+        return self._slots.checksum(num_mirrored)
 
     def results(self) -> list[SampledToken]:
         """What was chosen or given, in the order of the plan's rows. Waits for the device."""

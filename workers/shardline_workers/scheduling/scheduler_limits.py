@@ -47,6 +47,11 @@ class SchedulerLimits:
         return self.max_num_seqs + self.max_scored_tokens
 
     @property
+    def max_blocks_per_seq(self) -> int:
+        """Blocks of the longest sequence."""
+        return -(-self.max_model_len // self.block_size)
+
+    @property
     def kv_cache_tokens(self) -> int:
         """Tokens that the KV cache holds."""
         return self.num_blocks * self.block_size

@@ -39,6 +39,7 @@ class WeightLoader:
         self._ours_to_theirs = {ours: name for name in source.shapes if (ours := names.ours(name)) is not None}
         self.dtype = dtype
         self._device = device
+        self.asked_bytes = 0  # of the file: what was handed out, or read, so far
 
     def has(self, name: str) -> bool:
         """Whether the checkpoint has our tensor."""
@@ -71,7 +72,7 @@ class WeightLoader:
         Raises:
             ModelFileError: it is stored in a type that cannot be read.
         """
-        return self.numbers(name, self._source.stored(self._ours_to_theirs[name]), dtype=dtype)
+        return self.numbers(name, self._asked(self._source.stored(self._ours_to_theirs[name])), dtype=dtype)
 
     def matrix(self, name: str, part: MatrixPart | None = None) -> "LoadableMatrix":
         """A rank's part of our matrix, still in its file, for kernels that pack it in their own way.
@@ -84,12 +85,16 @@ class WeightLoader:
             ValueError: it cannot be cut there.
         """
         stored = self._source.stored(self._ours_to_theirs[name])
-        return LoadableMatrix(self, stored if part is None else part.of(stored), name)
+        return LoadableMatrix(self, self._asked(stored if part is None else part.of(stored)), name)
 
     def numbers(self, name: str, stored: StoredTensor, *, dtype: torch.dtype | None = None) -> Tensor:
         """What is stored of our tensor, or of a part of it, as numbers. See `tensor`."""
         weights = self._source.numbers(self._ours_to_theirs[name], stored)
         return torch.from_numpy(weights).to(device=self._device, dtype=dtype or self.dtype)
+
+    def _asked(self, stored: StoredTensor) -> StoredTensor:
+        self.asked_bytes += stored.num_bytes
+        return stored
 
     def _refuse_missing(self, expected: Mapping[str, tuple[int, ...]]) -> None:
         missing = [self._names.theirs(name) for name in expected if not self.has(name)]
