@@ -36,6 +36,12 @@ class FaultReport:
     longest_gap_s: float  # without a token in any answer
     served_s: float | None = None  # until the first token after that end
 
+    @property
+    def told(self) -> str:
+        """For people."""
+        times = {"detected": self.detected_s, "longest gap": self.longest_gap_s, "served again": self.served_s}
+        return ", ".join(f"{name} {seconds:.2f} s" for name, seconds in times.items() if seconds is not None)
+
 
 @dataclass(slots=True)
 class _Clock:
@@ -102,6 +108,11 @@ def replicas(cluster: ServedCluster) -> list[dict[str, object]]:
     told = cluster.command("status", "--name", cluster.name, "--json")
     (deployment,) = json.loads(told.stdout)["deployments"]
     return list(deployment["replicas"])
+
+
+def ready_shapes(cluster: ServedCluster) -> list[object]:
+    """Of the replicas that serve."""
+    return [replica["shape"] for replica in replicas(cluster) if replica["state"] == "READY"]
 
 
 def kill(pid: int) -> None:

@@ -53,7 +53,9 @@ class RayNodes:
 
     def add(self, ip: str, *, num_gpus: int) -> RayNode:
         """One more node, or one that has been killed, once it is up."""
-        self.nodes = [node for node in self.nodes if node.ip != ip]
+        for former in [node for node in self.nodes if node.ip == ip]:
+            stop_child(former.process, grace_s=10.0)
+            self.nodes.remove(former)
         process = self._start(self._command(ip, num_gpus), f"node-{ip}-{time.monotonic_ns()}.log", {MARK: ip})
         self.nodes.append(RayNode(ip, num_gpus, process))
         return self.nodes[-1]
