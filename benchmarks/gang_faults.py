@@ -54,11 +54,14 @@ def main() -> None:
 
 async def measure(rounds: int) -> dict[str, object]:
     """Plays all faults in turn, `rounds` times."""
-    with tempfile.TemporaryDirectory() as folder, running_ray_nodes(_GPUS, _GPUS, _GPUS) as nodes:
-        with sharded_cluster(nodes, Path(folder), tp=_TP, pp=_PP) as cluster:
-            async with AsyncClient(cluster.endpoint, patience_s=_PATIENCE_S) as client:
-                reports = await _play(rounds, nodes, cluster, client)
-                shapes = ready_shapes(cluster)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_ray_nodes(_GPUS, _GPUS, _GPUS) as nodes,
+        sharded_cluster(nodes, Path(folder), tp=_TP, pp=_PP) as cluster,
+    ):
+        async with AsyncClient(cluster.endpoint, patience_s=_PATIENCE_S) as client:
+            reports = await _play(rounds, nodes, cluster, client)
+            shapes = ready_shapes(cluster)
     return {
         "configuration": {"shape": shapes, "nodes": 3, "gpus_of_a_node": _GPUS, "answers_at_once": len(PROMPTS)},
         "faults": {name: _figures(seen) for name, seen in reports.items()},
