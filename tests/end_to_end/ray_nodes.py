@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -51,14 +52,27 @@ class RayNodes:
     nodes: list[RayNode] = field(default_factory=list)
 
     def add(self, ip: str, *, num_gpus: int) -> RayNode:
-        """One more node, once it is up."""
-        process = self._start(self._command(ip, num_gpus), f"node-{ip}-{len(self.nodes)}.log", {MARK: ip})
+        """One more node, or one that has been killed, once it is up."""
+        for former in [node for node in self.nodes if node.ip == ip]:
+            stop_child(former.process, grace_s=10.0)
+            self.nodes.remove(former)
+        process = self._start(self._command(ip, num_gpus), f"node-{ip}-{time.monotonic_ns()}.log", {MARK: ip})
         self.nodes.append(RayNode(ip, num_gpus, process))
         return self.nodes[-1]
 
     def of(self, pid: int) -> RayNode:
         """The node on which a process runs."""
         return next(node for node in self.nodes if pid in node.pids(""))
+
+    def ranks_by_node(self) -> dict[str, int]:
+        """How many ranks run at each address, leaders too."""
+        pids = (*self.ranks(), *self.leaders())
+        return dict(Counter(self.of(pid).ip for pid in pids))
+
+    def node_without_a_leader(self) -> RayNode:
+        """One that has ranks alone."""
+        (ip,) = self.ranks_by_node().keys() - {self.of(pid).ip for pid in self.leaders()}
+        return next(node for node in self.nodes if node.ip == ip)
 
     def ranks(self) -> list[int]:
         """The processes of all ranks but the leaders."""
@@ -78,7 +92,7 @@ class RayNodes:
     def start_head(self) -> None:
         """Again, with the command and the state of before."""
         self.plan.forget_last_start()
-        self.head = self._start(self.plan.head_command(), f"head-{time.time():.0f}.log", {MARK: "head"})
+        self.head = self._start(self.plan.head_command(), f"head-{time.monotonic_ns()}.log", {MARK: "head"})
 
     def close(self) -> None:
         """Ends everything."""
@@ -131,11 +145,8 @@ def running_ray_nodes(*num_gpus: int, environment: Mapping[str, str] | None = No
 
 
 def _pids_with(entry: str) -> list[int]:
-    return [
-        int(folder.name)
-        for folder in Path("/proc").iterdir()
-        if folder.name.isdigit() and entry.encode() in _read(int(folder.name), "environ").split(b"\0")
-    ]
+    pids = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return [pid for pid in pids if entry.encode() in _read(pid, "environ").split(b"\0")]
 
 
 def _read(pid: int, file: str) -> bytes:
