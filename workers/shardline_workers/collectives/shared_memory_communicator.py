@@ -94,6 +94,11 @@ class SharedMemoryCommunicator:
         assert address is not None, "joining gave one"
         return NativeRanks(address, self._check)
 
+    @property
+    def waited_s(self) -> float:
+        """See Communicator."""
+        return float(self._library.sl_ranks_waited_ns(self._open())) * 1e-9
+
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """See Communicator."""
         check_summed(self.device, values=values)
