@@ -11,6 +11,7 @@ process, which fails the group.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Protocol, cast
@@ -78,6 +79,8 @@ class TorchCommunicator:
         self._checks = CallChecks(place, device)
         self._moves_only = device.type == "cpu"
         self._failure: CommunicatorError | None = None
+        self._sent: dict[int, tuple[_Work, torch.Tensor]] = {}  # by destination: the last message, and its bytes
+        self._waited_s = 0.0
         prefixed = PrefixStore(group_name, store)
         self._guarded(lambda: _wait_for_all(prefixed, place, limits))
         self._backend: _Backend = self._guarded(lambda: _backend(prefixed, place, device, limits))
@@ -87,6 +90,11 @@ class TorchCommunicator:
     def sums_in_rank_order(self) -> bool:
         """True on CPUs."""
         return self._moves_only
+
+    @property
+    def waited_s(self) -> float:
+        """See Communicator."""
+        return self._waited_s
 
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """See Communicator."""
@@ -131,14 +139,14 @@ class TorchCommunicator:
         self._wait(lambda: self._backend.alltoall_base(_bits(received), _bits(values), taken, sent))
 
     def send(self, values: torch.Tensor, destination: int) -> None:
-        """See Communicator."""
+        """See Communicator. It waits for the message before, if that is still on its way to the same rank."""
         self._checks.message(values, destination=destination)
-        self._wait(lambda: self._backend.send([_bits(values)], destination, _TAG))
+        self._wait_for_peer(lambda: self._post(values, destination))
 
     def recv(self, values: torch.Tensor, source: int) -> None:
         """See Communicator."""
         self._checks.message(values, source=source)
-        self._wait(lambda: self._backend.recv([_bits(values)], source, _TAG))
+        self._wait_for_peer(lambda: self._backend.recv([_bits(values)], source, _TAG).wait())
 
     def barrier(self) -> None:
         """See Communicator. On a GPU, when this rank's stream has come there."""
@@ -148,8 +156,24 @@ class TorchCommunicator:
         """See Communicator."""
         if not isinstance(self._failure, _ClosedError):
             self._backend.abort()
+            self._sent.clear()
             del self._backend  # gloo's connections fall with it, not before
             self._failure = _ClosedError("the communicator was closed")
+
+    def _post(self, values: torch.Tensor, destination: int) -> None:
+        if not self._moves_only:
+            self._backend.send([_bits(values)], destination, _TAG).wait()  # the stream's own order is enough
+            return
+        # gloo sends when the other rank receives: until then the bytes are kept here, and the caller goes on.
+        if (before := self._sent.pop(destination, None)) is not None:
+            before[0].wait()
+        message = _bits(values).clone()
+        self._sent[destination] = self._backend.send([message], destination, _TAG), message
+
+    def _wait_for_peer(self, call: Callable[[], object]) -> None:
+        began_s = time.perf_counter()
+        self._guarded(call)
+        self._waited_s += time.perf_counter() - began_s
 
     def _wait(self, begin: Callable[[], _Work]) -> None:
         self._guarded(lambda: begin().wait())
