@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from shardline_workers.engine import ExpertLoads
+from shardline_workers.models.input_blocks import InputBlocks
 from shardline_workers.models.model_share import ModelShare
 from shardline_workers.parallel.expert_placement import ExpertPlacement
 from shardline_workers.parallel.head_split import HeadShard
@@ -20,6 +21,7 @@ def share(rank: int = 0, *, layers: range = range(2), sparse: tuple[int, ...] = 
         layers=layers,
         heads=HeadShard(range(1), range(1)),
         vocabularies=(range(8), range(8, 16)),
+        blocks=InputBlocks(),
         placements=dict.fromkeys(sparse, PLACEMENT),
     )
 
