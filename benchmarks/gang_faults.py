@@ -34,7 +34,6 @@ from tests.end_to_end.gang_faults import (
     stop,
 )
 from tests.end_to_end.ray_nodes import RayNode, RayNodes, running_ray_nodes
-from tests.end_to_end.served_cluster import ServedCluster
 
 _TP, _PP, _GPUS = 2, 2, 2
 _PATIENCE_S = 120.0
@@ -54,33 +53,30 @@ def main() -> None:
 
 async def measure(rounds: int) -> dict[str, object]:
     """Plays all faults in turn, `rounds` times."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running_ray_nodes(_GPUS, _GPUS, _GPUS) as nodes,
-        sharded_cluster(nodes, Path(folder), tp=_TP, pp=_PP) as cluster,
-    ):
-        async with AsyncClient(cluster.endpoint, patience_s=_PATIENCE_S) as client:
-            reports = await _play(rounds, nodes, cluster, client)
-            shapes = ready_shapes(cluster)
+    reports: dict[str, list[FaultReport]] = {}
+    with tempfile.TemporaryDirectory() as folder, running_ray_nodes(_GPUS, _GPUS, _GPUS) as nodes:
+        for _ in range(rounds):
+            for name, fault, mend in _faults(nodes):
+                reports.setdefault(name, []).append(await _play(name, fault, nodes, Path(folder)))
+                mend()
     return {
-        "configuration": {"shape": shapes, "nodes": 3, "gpus_of_a_node": _GPUS, "answers_at_once": len(PROMPTS)},
+        "configuration": {"tp": _TP, "pp": _PP, "nodes": 3, "gpus_of_a_node": _GPUS, "answers_at_once": len(PROMPTS)},
         "faults": {name: _figures(seen) for name, seen in reports.items()},
     }
 
 
-async def _play(
-    rounds: int, nodes: RayNodes, cluster: ServedCluster, client: AsyncClient
-) -> dict[str, list[FaultReport]]:
-    reports: dict[str, list[FaultReport]] = {}
-    expected = [heard.ids for heard in await answers(client)]
-    for _ in range(rounds):
-        for name, fault, mend in _faults(nodes):
+async def _play(name: str, fault: Callable[[], None], nodes: RayNodes, folder: Path) -> FaultReport:
+    """One fault of a replica that has never failed: one that fails again and again is started with longer pauses."""
+    with sharded_cluster(nodes, folder, tp=_TP, pp=_PP) as cluster:
+        async with AsyncClient(cluster.endpoint, patience_s=_PATIENCE_S) as client:
+            expected = [heard.ids for heard in await answers(client)]
             report = await broken_answers(client, cluster, fault)
-            if [heard.ids for heard in report.answers] != expected:
-                raise SystemExit(f"{name}: the answers are others than the undisturbed ones")
-            reports.setdefault(name, []).append(report)
-            mend()
-    return reports
+            shapes = ready_shapes(cluster)
+    if [heard.ids for heard in report.answers] != expected:
+        raise SystemExit(f"{name}: the answers are others than the undisturbed ones")
+    if shapes != [f"tp={_TP} pp={_PP}"]:
+        raise SystemExit(f"{name}: afterwards the replica has the shape {shapes}")
+    return report
 
 
 def _faults(nodes: RayNodes) -> list[tuple[str, Callable[[], None], Callable[[], object]]]:
