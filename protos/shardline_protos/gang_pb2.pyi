@@ -127,7 +127,7 @@ class Group(_message.Message):
     def __init__(self, name: _Optional[str] = ..., place: _Optional[int] = ..., num_ranks: _Optional[int] = ..., transport: _Optional[_Union[Transport, str]] = ...) -> None: ...
 
 class Config(_message.Message):
-    __slots__ = ("files", "device", "dtype", "kernels", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_tokens", "kv_cache_dtype", "block_size", "enable_prefix_caching", "max_logprobs", "plan", "ranks_on_host", "replicas_on_host", "memory_sharers", "memory_taken_bytes")
+    __slots__ = ("files", "device", "dtype", "kernels", "max_model_len", "max_num_seqs", "max_num_batched_tokens", "kv_cache_tokens", "kv_cache_dtype", "block_size", "enable_prefix_caching", "max_logprobs", "plan", "ranks_on_host", "replicas_on_host", "memory_sharers", "memory_taken_bytes", "expert_placement")
     FILES_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
@@ -145,6 +145,7 @@ class Config(_message.Message):
     REPLICAS_ON_HOST_FIELD_NUMBER: _ClassVar[int]
     MEMORY_SHARERS_FIELD_NUMBER: _ClassVar[int]
     MEMORY_TAKEN_BYTES_FIELD_NUMBER: _ClassVar[int]
+    EXPERT_PLACEMENT_FIELD_NUMBER: _ClassVar[int]
     files: Files
     device: str
     dtype: str
@@ -162,7 +163,22 @@ class Config(_message.Message):
     replicas_on_host: int
     memory_sharers: int
     memory_taken_bytes: int
-    def __init__(self, files: _Optional[_Union[Files, _Mapping]] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., kernels: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_tokens: _Optional[int] = ..., kv_cache_dtype: _Optional[str] = ..., block_size: _Optional[int] = ..., enable_prefix_caching: _Optional[bool] = ..., max_logprobs: _Optional[int] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., ranks_on_host: _Optional[int] = ..., replicas_on_host: _Optional[int] = ..., memory_sharers: _Optional[int] = ..., memory_taken_bytes: _Optional[int] = ...) -> None: ...
+    expert_placement: ExpertPlacement
+    def __init__(self, files: _Optional[_Union[Files, _Mapping]] = ..., device: _Optional[str] = ..., dtype: _Optional[str] = ..., kernels: _Optional[str] = ..., max_model_len: _Optional[int] = ..., max_num_seqs: _Optional[int] = ..., max_num_batched_tokens: _Optional[int] = ..., kv_cache_tokens: _Optional[int] = ..., kv_cache_dtype: _Optional[str] = ..., block_size: _Optional[int] = ..., enable_prefix_caching: _Optional[bool] = ..., max_logprobs: _Optional[int] = ..., plan: _Optional[_Union[Plan, _Mapping]] = ..., ranks_on_host: _Optional[int] = ..., replicas_on_host: _Optional[int] = ..., memory_sharers: _Optional[int] = ..., memory_taken_bytes: _Optional[int] = ..., expert_placement: _Optional[_Union[ExpertPlacement, _Mapping]] = ...) -> None: ...
+
+class ExpertPlacement(_message.Message):
+    __slots__ = ("num_redundant", "loads")
+    NUM_REDUNDANT_FIELD_NUMBER: _ClassVar[int]
+    LOADS_FIELD_NUMBER: _ClassVar[int]
+    num_redundant: int
+    loads: _containers.RepeatedCompositeFieldContainer[ExpertLoads]
+    def __init__(self, num_redundant: _Optional[int] = ..., loads: _Optional[_Iterable[_Union[ExpertLoads, _Mapping]]] = ...) -> None: ...
+
+class ExpertLoads(_message.Message):
+    __slots__ = ("tokens",)
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    tokens: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, tokens: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Files(_message.Message):
     __slots__ = ("source", "kind", "path", "digest", "pinned")

@@ -1,6 +1,8 @@
 """The engine with attention to latent vectors: on ranks, with a prefix cache, preempted, and on both kernels."""
 
 import dataclasses
+from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -16,7 +18,16 @@ from shardline_workers.sizing.config_shape import read_model_shape
 from tests.workers.engine_runs import steps
 from tests.workers.thread_ranks import ThreadRanks, threaded_engine
 from tests.workers.tiny_checkpoint import VOCAB_SIZE
-from tests.workers.tiny_deepseek import NUM_HEADS, write_tiny_deepseek
+from tests.workers.tiny_deepseek import (
+    KV_RANK,
+    NUM_EXPERTS,
+    NUM_HEADS,
+    QUERY_RANK,
+    ROPE_DIM,
+    random_tensors,
+    write_tiny_deepseek,
+)
+from tests.workers.tiny_deepseek_gguf import YARN_FACTOR, YARN_SHARE, write_tiny_deepseek_gguf
 
 BLOCK_SIZE = 32
 PROMPT = tuple((7 * number * number + 3 * number + 1) % VOCAB_SIZE for number in range(290))
@@ -88,11 +99,15 @@ def alone(files: ModelFiles) -> Told:
     return told
 
 
-@pytest.mark.parametrize("tp", [2, 3, 4])
+@pytest.mark.parametrize(
+    "plan",
+    [ParallelPlan(tp=2), ParallelPlan(tp=3), ParallelPlan(tp=4), ParallelPlan(tp=3, ep=3), ParallelPlan(tp=2, pp=2)],
+    ids=str,
+)
 def test_ranks_that_share_the_heads_answer_as_one(
-    files: ModelFiles, alone: Told, native_library: NativeLibrary, tp: int
+    files: ModelFiles, alone: Told, native_library: NativeLibrary, plan: ParallelPlan
 ) -> None:
-    engine = threaded_engine(config(files), native_library, plan=ParallelPlan(tp=tp))
+    engine = threaded_engine(config(files), native_library, plan=plan)
     try:
         together = run(engine, wanted(), wanted("other", PROMPT[:50]))
     finally:
@@ -110,7 +125,9 @@ def test_every_rank_has_the_whole_cache_and_its_own_heads(files: ModelFiles, nat
 
     assert [shape.num_heads for shape in shapes] == [2, 2, 1]
     assert sum(shape.num_heads for shape in shapes) == NUM_HEADS
-    assert block_bytes == {BLOCK_SIZE * 2 * (48 + 16) * 8}, "two layers, a latent and a key with position, float64"
+    assert block_bytes == {BLOCK_SIZE * 2 * (KV_RANK + ROPE_DIM) * 8}, (
+        "two layers, a latent and a key with position, float64"
+    )
 
 
 def test_a_prefix_that_is_cached_changes_nothing(files: ModelFiles, alone: Told) -> None:
@@ -158,3 +175,97 @@ def test_planning_counts_the_bytes_that_the_reference_keeps(files: ModelFiles) -
     kept = int(engine.description.details["kv_cache_bytes"]) / engine.description.kv_cache_tokens
     assert kept == planned.held_bytes(1)
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def natively(files: ModelFiles) -> Told:
+    return run_once(native(files), wanted())
+
+
+@pytest.mark.parametrize("query_rank", [QUERY_RANK, None])
+@pytest.mark.parametrize("kv_dtype", ["auto", "int8"])
+def test_answers_on_native_kernels_are_as_likely_as_the_reference_has_them(
+    tmp_path: Path, query_rank: int | None, kv_dtype: str
+) -> None:
+    """All experts are active: else a tie of two is decided by rounding."""
+    all_experts = {"num_experts_per_tok": NUM_EXPERTS, "n_group": 1, "topk_group": 1}
+    files = write_tiny_deepseek(tmp_path, changes={**all_experts, "q_lora_rank": query_rank})
+
+    told = run_once(native(files, kv_cache_dtype=kv_dtype), wanted())
+
+    likely = likelihoods(files, tuple(token for token, _ in told))
+    differences = [abs(one.chosen - exact) for (_, one), exact in zip(told, likely, strict=True)]
+    typical, largest = (0.05, 0.15) if kv_dtype == "auto" else (0.1, 0.4)
+    assert median(differences) < typical
+    assert max(differences) < largest
+
+
+@pytest.mark.parametrize("form", ["Q8_0", "Q4_0"])
+@pytest.mark.parametrize("is_split", [False, True])
+def test_quantised_weights_on_native_kernels_are_those_of_the_reference(
+    tmp_path: Path, form: str, is_split: bool
+) -> None:
+    """A median: where rounding chooses another expert, a token is told otherwise."""
+    files = write_tiny_deepseek_gguf(tmp_path / "m.gguf", random_tensors(), form=form, is_split=is_split)
+
+    told = run_once(native(files), wanted())
+
+    likely = likelihoods(files, tuple(token for token, _ in told))
+    assert median(abs(one.chosen - exact) for (_, one), exact in zip(told, likely, strict=True)) < 0.1
+
+
+def likelihoods(files: ModelFiles, ids: tuple[int, ...]) -> list[float]:
+    """What the reference says of these tokens behind the prompt."""
+    scored = dataclasses.replace(GREEDY, max_tokens=1, num_prompt_logprobs=0)
+    engine = load_engine(config(files), report=lambda _: None)
+    engine.add(dataclasses.replace(wanted(prompt=(*PROMPT, *ids)), sampling=scored))
+    (told,) = [step.prompt_logprobs for step in steps(engine) if step.prompt_logprobs is not None]
+    engine.close()
+    return [one.chosen for one in told[-len(ids) :]]
+
+
+def test_native_kernels_give_the_same_bits_twice(files: ModelFiles, natively: Told) -> None:
+    assert run_once(native(files), wanted()) == natively
+
+
+def test_on_native_kernels_a_batch_and_small_chunks_give_the_same_bits(files: ModelFiles, natively: Told) -> None:
+    others = [wanted(f"other {number}", PROMPT[number : 40 + 37 * number]) for number in range(4)]
+
+    assert run_once(native(files, max_num_batched_tokens=33), *others, wanted()) == natively
+
+
+def test_ranks_on_native_kernels_are_as_near_and_give_the_same_bits_twice(
+    files: ModelFiles, natively: Told, native_library: NativeLibrary
+) -> None:
+    runs = []
+    for _ in range(2):
+        engine = threaded_engine(native(files), native_library, plan=ParallelPlan(tp=4, ep=2))
+        runs.append(run(engine, wanted()))
+        engine.close()
+
+    assert runs[0] == runs[1]
+    assert runs[0][0][1].chosen == pytest.approx(natively[0][1].chosen, abs=0.1)
+
+
+def test_native_keys_and_values_take_twice_what_planning_counts(files: ModelFiles) -> None:
+    """Native code multiplies by keys and by values in two layouts, and stores the latent in both."""
+    planned = read_model_shape(ModelFacts.read_json(files.path / "config.json")).kv
+
+    engine = load_engine(native(files), report=lambda _: None)
+
+    kept = int(engine.description.details["kv_cache_bytes"]) / engine.description.kv_cache_tokens
+    assert kept == 2 * planned.held_bytes(1)
+    engine.close()
+
+
+@pytest.mark.parametrize("is_stretched", [False, True])
+@pytest.mark.parametrize("is_split", [False, True])
+def test_a_gguf_file_answers_as_the_folder(tmp_path: Path, is_split: bool, is_stretched: bool) -> None:
+    yarn = {"type": "yarn", "factor": YARN_FACTOR, "original_max_position_embeddings": 64}
+    stretched: dict[str, object] = {"rope_scaling": {**yarn, "mscale": YARN_SHARE, "mscale_all_dim": YARN_SHARE}}
+    folder = write_tiny_deepseek(tmp_path / "folder", changes=stretched if is_stretched else {})
+    file = write_tiny_deepseek_gguf(tmp_path / "m.gguf", random_tensors(), is_split=is_split, is_stretched=is_stretched)
+
+    answers = [run_once(config(files), wanted()) for files in (folder, file)]
+
+    assert_close(answers[1], answers[0], tolerance=1e-5)  # the file has its numbers of YaRN in float32

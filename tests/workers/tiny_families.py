@@ -46,6 +46,7 @@ class TinyFamily:
     norm_offset: float = 0.0  # a folder has its norms less this
     # In the place of an MLP: the router's name in a folder, and what its experts' gate, up and down are called there.
     experts: tuple[str, tuple[str, str, str]] | None = None
+    num_experts: int = NUM_EXPERTS
 
 
 QWEN3 = TinyFamily(
@@ -131,8 +132,8 @@ def _mlp_shapes(family: TinyFamily) -> dict[str, tuple[int, int]]:
         return {"mlp.gate_proj": up, "mlp.up_proj": up, "mlp.down_proj": (HIDDEN, INTERMEDIATE)}
     router, names = family.experts
     up = (EXPERT_WIDTH, HIDDEN)
-    shapes = {router: (NUM_EXPERTS, HIDDEN)}
-    for expert in range(NUM_EXPERTS):
+    shapes = {router: (family.num_experts, HIDDEN)}
+    for expert in range(family.num_experts):
         prefix = f"{router.rpartition('.')[0]}.experts.{expert}."
         shapes |= {f"{prefix}{name}": shape for name, shape in zip(names, (up, up, up[::-1]), strict=True)}
     return shapes
@@ -179,7 +180,7 @@ def write_family_gguf(path: Path, family: TinyFamily, tensors: Tensors, *, form:
         writer.add_uint32(gguf.Keys.Attention.SLIDING_WINDOW_PATTERN.format(arch="gemma3"), GLOBAL_EVERY)
     architecture = next(arch for arch, name in gguf.MODEL_ARCH_NAMES.items() if name == family.architecture)
     if family.experts is not None:
-        writer.add_expert_count(NUM_EXPERTS)
+        writer.add_expert_count(family.num_experts)
         writer.add_expert_used_count(NUM_ACTIVE)
         writer.add_expert_feed_forward_length(EXPERT_WIDTH)
     names = gguf.get_tensor_name_map(architecture, NUM_LAYERS)

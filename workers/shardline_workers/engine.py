@@ -121,6 +121,27 @@ class StageTimes:
     busy_s: float  # computing, as its first rank measures; the rest of the time it waited for other stages, or for work
 
 
+@dataclass(frozen=True, slots=True)
+class ExpertLoads:
+    """How many tokens took what of a mixture of experts in some steps, summed over layers."""
+
+    by_expert: tuple[int, ...]  # by id
+    by_part: tuple[float, ...]  # by part of the ranks that experts are dealt to; copies share a load evenly
+
+    def __add__(self, other: "ExpertLoads") -> "ExpertLoads":
+        """Both together, of one model in one shape."""
+        return ExpertLoads(
+            tuple(map(sum, zip(self.by_expert, other.by_expert, strict=True))),
+            tuple(map(sum, zip(self.by_part, other.by_part, strict=True))),
+        )
+
+    @property
+    def imbalance(self) -> float:
+        """What the hottest part carries, in parts of the mean: 1 is even; 1 too where nothing was counted."""
+        total = sum(self.by_part)
+        return max(self.by_part) * len(self.by_part) / total if total else 1.0
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
     """One step of the whole batch."""
@@ -136,6 +157,7 @@ class StepResult:
     stage_times: tuple[
         StageTimes, ...
     ] = ()  # a stage's bubble is what its busy time lacks of active_s, in the long run
+    expert_loads: ExpertLoads | None = None  # since they were told the last time; None: they are not told now
 
 
 @dataclass(frozen=True, slots=True)

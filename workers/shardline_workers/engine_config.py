@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from shardline_workers.files.model_source import ModelFiles
+from shardline_workers.parallel.expert_placement import PlacementWish
 from shardline_workers.parallel.parallel_plan import ParallelPlan
 from shardline_workers.sampling_bounds import MAX_LOGPROBS
 
@@ -24,6 +25,7 @@ class EngineConfig:
     enable_prefix_caching: bool = True
     max_logprobs: int = MAX_LOGPROBS
     plan: ParallelPlan = field(default_factory=ParallelPlan)
+    expert_placement: PlacementWish = field(default_factory=PlacementWish)
     ranks_on_host: int = 1  # of this replica
     replicas_on_host: int = 1  # they share the cores evenly, and ranks those of their replica
     memory_sharers: int | None = (

@@ -112,7 +112,7 @@ def load_rank(
     with ExitStack() as failure, open_checkpoint(config.files) as checkpoint:
         shape = checkpoint.shape
         layers = stage_layers(checkpoint, position.plan.pp)[position.stage]
-        share = share_of(shape, position, layers, blocks=InputBlocks.of(checkpoint))
+        share = share_of(shape, position, layers, blocks=InputBlocks.of(checkpoint), wish=config.expert_placement)
         # Native kernels open the packed weights, and so check them, when they are chosen.
         with times.phase("weights"):
             kernels = choose_kernels(
@@ -159,7 +159,7 @@ def _wish(config: EngineConfig, share: ModelShare, *, shape: DecoderShape, num_t
         block_size=config.block_size,
         attention=share.attention_shape(shape.attention),
         weights_digest=config.files.digest,
-        slice_name=share.position.name,
+        slice_name=share.name,
         num_threads=num_threads,
     )
 

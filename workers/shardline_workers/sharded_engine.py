@@ -163,6 +163,7 @@ class ShardedEngine:
         self._step_times.record(num_tokens, executed.wall_s)
         self._threads.record(num_tokens, num_threads=begun.num_threads, began_s=begun.began_s, ended_s=now_s)
         tally.ended(plans, active_s=now_s - self._last_told_s, stage_times=executed.stage_times)
+        tally.experts_took(executed.expert_loads)
         self._last_told_s = now_s
 
     def _check_token_ids(self, request: EngineRequest) -> None:

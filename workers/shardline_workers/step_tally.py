@@ -1,8 +1,10 @@
 """What a turn of the engine brings, as its pieces come in: plans of steps that begin, answers of the step that ends."""
 
 from collections.abc import Sequence
+from functools import reduce
+from operator import add
 
-from shardline_workers.engine import EngineLoad, SequenceStep, StageTimes, StepResult
+from shardline_workers.engine import EngineLoad, ExpertLoads, SequenceStep, StageTimes, StepResult
 from shardline_workers.scheduling.step_plan import StepPlan
 
 
@@ -15,6 +17,7 @@ class StepTally:
         self._ended: Sequence[StepPlan] = ()
         self._active_s = 0.0
         self._stage_times: tuple[StageTimes, ...] = ()
+        self._expert_loads: ExpertLoads | None = None
 
     def planned(self, plans: Sequence[StepPlan]) -> None:
         """A step was planned, one plan for each group."""
@@ -28,6 +31,10 @@ class StepTally:
         """A step came back, after so much time in which something was under way."""
         self._ended, self._active_s, self._stage_times = plans, active_s, stage_times
 
+    def experts_took(self, loads: Sequence[ExpertLoads]) -> None:
+        """Ranks told what their experts took."""
+        self._expert_loads = reduce(add, loads) if loads else None
+
     def result(self, load: EngineLoad) -> StepResult:
         """All of it, with what the engine holds now."""
         return StepResult(
@@ -40,4 +47,5 @@ class StepTally:
             load=load,
             active_s=self._active_s,
             stage_times=self._stage_times,
+            expert_loads=self._expert_loads,
         )

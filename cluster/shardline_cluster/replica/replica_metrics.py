@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry
 
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.telemetry.instruments import Instruments
-from shardline_workers.engine import EngineLoad, StepResult
+from shardline_workers.engine import EngineLoad, ExpertLoads, StepResult
 
 # Bounds of histograms: seconds, but for TOKEN_COUNT_BOUNDS.
 STEP_BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5, 10, 30)
@@ -36,6 +36,7 @@ class ReplicaMetrics:
         self._num_generated = 0
         self._num_commits = 0
         self._num_committed = 0
+        self._expert_imbalance = 0.0
         self._add_engine()
         self._add_steps()
         self._add_queue()
@@ -58,6 +59,12 @@ class ReplicaMetrics:
             "num_preemptions",
             "Sequences that the engine sent back to wait, for want of KV blocks.",
             lambda: self._num_preempted,
+        )
+        self._expert_tokens = make.counter("expert_tokens", "Tokens that took an expert, summed over layers.", "expert")
+        make.read_gauge(
+            "expert_imbalance",
+            "Tokens of the hottest part of the experts over the mean of all parts; 0: no experts, or not known yet.",
+            lambda: self._expert_imbalance,
         )
         make.read_counter("prompt_tokens", "Tokens that were prefilled.", lambda: self._num_prefilled)
         make.read_counter("generation_tokens", "Tokens that the engine generated.", lambda: self._num_generated)
@@ -121,6 +128,13 @@ class ReplicaMetrics:
         self._num_prefix_queries += result.num_prefix_queries
         self._num_prefix_hits += result.num_prefix_hits
         self._load = result.load
+        if result.expert_loads is not None:
+            self._experts_took(result.expert_loads)
+
+    def _experts_took(self, loads: ExpertLoads) -> None:
+        self._expert_imbalance = loads.imbalance
+        for expert, num_tokens in enumerate(loads.by_expert):
+            self._expert_tokens.labels(*self._make.constant, str(expert)).inc(num_tokens)
 
     def engine_holds(self, load: EngineLoad) -> None:
         """What is in the engine now."""

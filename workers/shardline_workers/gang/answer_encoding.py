@@ -5,7 +5,7 @@ from itertools import islice
 from google.protobuf.message import DecodeError
 
 from shardline_protos import steps_pb2
-from shardline_workers.engine import TokenLogprobs
+from shardline_workers.engine import ExpertLoads, TokenLogprobs
 from shardline_workers.gang.step_frames import Answer, FailedAnswer, FrameError, ProbedAnswer, SampledAnswer
 from shardline_workers.scheduling.step_plan import SampledToken
 
@@ -47,6 +47,9 @@ def decode_answer(data: bytes) -> Answer:
 def _write_sampled(answer: SampledAnswer, to: steps_pb2.Sampled) -> None:
     to.number, to.busy_s = answer.number, answer.busy_s
     to.token_ids.extend([token.token_id for token in answer.sampled])
+    if answer.expert_loads is not None:
+        to.expert_tokens.extend(answer.expert_loads.by_expert)
+        to.part_tokens.extend(answer.expert_loads.by_part)
     for row, token in enumerate(answer.sampled):
         if token.logprobs is not None:
             to.logprob_rows.append(row)
@@ -64,7 +67,8 @@ def _read_sampled(sampled: steps_pb2.Sampled) -> SampledAnswer:
         tokens = _read_told(sampled)
     else:
         tokens = [SampledToken(token_id=token_id) for token_id in sampled.token_ids]
-    return SampledAnswer(number=sampled.number, sampled=tokens, busy_s=sampled.busy_s)
+    loads = ExpertLoads(tuple(sampled.expert_tokens), tuple(sampled.part_tokens)) if sampled.expert_tokens else None
+    return SampledAnswer(number=sampled.number, sampled=tokens, busy_s=sampled.busy_s, expert_loads=loads)
 
 
 def _read_told(sampled: steps_pb2.Sampled) -> list[SampledToken]:

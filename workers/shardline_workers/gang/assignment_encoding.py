@@ -13,6 +13,7 @@ from shardline_workers.files.model_source import ModelFiles, ModelKind
 from shardline_workers.gang.assignment import Assignment, RingSeat, StoreAddress
 from shardline_workers.gang.group_plan import GroupInvitation, Invitations, Transport
 from shardline_workers.gang.loaded_share import LoadedShare
+from shardline_workers.parallel.expert_placement import PlacementWish
 from shardline_workers.parallel.parallel_plan import ParallelPlan
 from shardline_workers.parallel.rank_position import RankPosition
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
@@ -87,6 +88,10 @@ def _encode_config(config: EngineConfig) -> gang_pb2.Config:
         **{**_fields(config.files), "kind": config.files.kind.value, "path": str(config.files.path)}
     )
     fields["plan"] = gang_pb2.Plan(**_fields(config.plan))
+    fields["expert_placement"] = gang_pb2.ExpertPlacement(
+        num_redundant=config.expert_placement.num_redundant,
+        loads=[gang_pb2.ExpertLoads(tokens=tokens) for tokens in config.expert_placement.loads],
+    )
     return gang_pb2.Config(**fields)
 
 
@@ -97,6 +102,10 @@ def _decode_config(message: gang_pb2.Config) -> EngineConfig:
         message,
         files=_plain(ModelFiles, files, kind=ModelKind(files.kind), path=Path(files.path)),
         plan=_plain(ParallelPlan, message.plan),
+        expert_placement=PlacementWish(
+            num_redundant=message.expert_placement.num_redundant,
+            loads=tuple(tuple(layer.tokens) for layer in message.expert_placement.loads),
+        ),
     )
 
 

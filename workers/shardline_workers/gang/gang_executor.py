@@ -104,7 +104,8 @@ class GangExecutor:
         if self._writer.checksums is not None:
             check_drift(self._open_runner.state_checksum(), self._writer.checksums[0], rank=0, number=number)
         sampled, times = self._open_runner.execute(steps.plans[0], num_threads=num_threads)
-        own = SampledAnswer(number=number, sampled=sampled, busy_s=times.busy_s)
+        loads = self._open_runner.expert_loads()
+        own = SampledAnswer(number=number, sampled=sampled, busy_s=times.busy_s, expert_loads=loads)
         self._under_way.append(_UnderWay(own=own, began_s=began_s))
 
     def _collect(self) -> ExecutedSteps:
@@ -119,6 +120,7 @@ class GangExecutor:
             sampled=tuple([told[rank].sampled for rank in self._choosers]),
             wall_s=wall_s,
             stage_times=tuple([StageTimes(stage, told[rank].busy_s) for stage, rank in enumerate(self._firsts)]),
+            expert_loads=tuple([answer.expert_loads for answer in told.values() if answer.expert_loads is not None]),
         )
 
     def _probe(self, num_tokens: int, *, num_threads: int) -> float:

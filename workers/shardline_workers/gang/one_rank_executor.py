@@ -22,7 +22,13 @@ class OneRankExecutor:
         (plan,) = steps.plans
         sampled, times = self._open_runner.execute(plan, num_threads=num_threads)
         alone = StageTimes(stage=0, busy_s=times.wall_s)
-        self._executed = ExecutedSteps(sampled=(sampled,), wall_s=times.wall_s, stage_times=(alone,))
+        loads = self._open_runner.expert_loads()
+        self._executed = ExecutedSteps(
+            sampled=(sampled,),
+            wall_s=times.wall_s,
+            stage_times=(alone,),
+            expert_loads=() if loads is None else (loads,),
+        )
 
     def collect(self) -> ExecutedSteps:
         """See `StepExecutor.collect`."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
-from shardline_workers.engine import StageTimes
+from shardline_workers.engine import ExpertLoads, StageTimes
 from shardline_workers.scheduling.step_plan import SampledToken, StepPlan
 
 
@@ -26,6 +26,7 @@ class ExecutedSteps:
     sampled: tuple[list[SampledToken], ...]  # by group, one for each row of logits in its plan's order
     wall_s: float  # from the moment it was alone in the first stage until its tokens were there
     stage_times: tuple[StageTimes, ...] = ()  # told since the step before, by the first rank of each stage
+    expert_loads: tuple[ExpertLoads, ...] = ()  # told since the step before, by the leader and by ranks that choose
 
 
 class StepExecutor(Protocol):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shardline_workers.engine import ExpertLoads
 from shardline_workers.ranks.state_checksum import StateChecksum
 from shardline_workers.scheduling.step_plan import SampledToken, SlotPlan
 
@@ -41,6 +42,7 @@ class SampledAnswer:
     number: int
     sampled: list[SampledToken]  # one for each row of logits, in the plan's order; none of a rank that does not choose
     busy_s: float  # that the rank computed, without waiting for its neighbours in the pipeline
+    expert_loads: ExpertLoads | None = None  # where it is time to tell them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,8 +14,8 @@ _IDLE_S = 60.0  # between two looks for the next frame; nothing depends on it
 
 
 def answers(position: RankPosition) -> bool:
-    """Whether a rank answers each step: those that choose tell the tokens, the first one of each stage its times."""
-    return position.chooses or position.rank == position.stage_ranks[0]
+    """Whether a rank answers each step: with tokens where it chooses, else with its times and its experts' loads."""
+    return position.place == 0
 
 
 class StepLoop:
@@ -59,7 +59,8 @@ class StepLoop:
             own = self._runner.state_checksum()
             check_drift(own, frame.checksum, rank=self._position.rank, number=frame.number)
         sampled, times = self._runner.execute(frame.plan, num_threads=self._num_threads(frame.num_threads))
-        return SampledAnswer(number=frame.number, sampled=sampled, busy_s=times.busy_s)
+        loads = self._runner.expert_loads()
+        return SampledAnswer(number=frame.number, sampled=sampled, busy_s=times.busy_s, expert_loads=loads)
 
     def _probe(self, frame: ProbeFrame) -> Answer:
         try:

@@ -1,6 +1,6 @@
 """Writes a step's operations down for native code: one sl_op for each, with the addresses of its buffers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -322,6 +322,10 @@ class NativeRecorder:
             rank_sizes=tuple(rank_sizes),
         )
         self._add(step, api.OpKind.GATHER_LOGITS, Rows.SAMPLED, gather_logits=gather)
+
+    def on_host(self, call: Callable[[], None], *, step: StepBuffers) -> None:
+        """See `Operations.on_host`."""
+        self._pieces.add_host_call(step, lambda _: call())
 
     def soft_cap(self, values: Tensor, *, cap: float, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.soft_cap`."""

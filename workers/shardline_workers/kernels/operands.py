@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import Protocol
+from typing import Protocol, Self
 
+import torch
 from torch import Tensor
 
 from shardline_workers.files.stored_tensor import StoredTensor
@@ -204,9 +205,18 @@ class RoutingRule:
 class Routes:
     """Which experts rows take. A row's experts stand in the order of their choices, the greatest first."""
 
-    expert_ids: Tensor  # [max_rows, num_active] int32, of a row all different
+    expert_ids: Tensor  # [max_rows, num_active] int32, of a row all different, or of nobody
     weights: Tensor  # [max_rows, num_active], dtype of the activations
     num_rows: Tensor  # [1] int32: how many rows count
+
+    @classmethod
+    def allocate(cls, *, max_rows: int, num_active: int, dtype: torch.dtype, device: torch.device) -> Self:
+        """Of no rows, with room for so many."""
+        return cls(
+            expert_ids=torch.zeros((max_rows, num_active), dtype=torch.int32, device=device),
+            weights=torch.zeros((max_rows, num_active), dtype=dtype, device=device),
+            num_rows=torch.zeros(1, dtype=torch.int32, device=device),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

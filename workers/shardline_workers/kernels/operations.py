@@ -7,7 +7,7 @@ simply by making the calls.
 What a linear layer reads lies in a `LinearInput`, which may be quantised; whoever writes one is told its `reader`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -211,6 +211,13 @@ class Operations(Protocol):
         the ids of each rank. Row r of `logits` [max_sampled, vocab] gets at least the `num_candidates[r]` greatest of
         each rank, ties to the lower ids, and -inf elsewhere; all of them where that is 0, or where they are fewer bytes
         so. A NaN counts as greatest. Other ranks give None for `logits`.
+        """
+        ...
+
+    def on_host(self, call: Callable[[], None], *, step: StepBuffers) -> None:
+        """Calls what is no operation, between those before and those behind: what ranks exchange by counts of a step.
+
+        It reads and writes their buffers.
         """
         ...
 

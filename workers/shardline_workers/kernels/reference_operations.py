@@ -1,7 +1,7 @@
 """Every operation in plain torch, right before it is fast: reads the header on the host, makes its calls at once."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -248,6 +248,10 @@ class ReferenceOperations:
         if group.place.num_ranks > 1:
             num_candidates = sampling.num_candidates[: _count(step, StepCount.SAMPLED)].tolist()
             reference_gathering.gather(logits, rank_logits, group, rank_sizes=rank_sizes, num_candidates=num_candidates)
+
+    def on_host(self, call: Callable[[], None], *, step: StepBuffers) -> None:
+        """See `Operations.on_host`."""
+        call()
 
     def soft_cap(self, values: Tensor, *, cap: float, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.soft_cap`."""

@@ -54,6 +54,7 @@ class Decoder:
         share: ModelShare,
         groups: RankGroups,
         activations: Activations,
+        expert_counts: Tensor | None = None,
     ) -> None:
         """Takes all parts. See `decoder_building`.
 
@@ -64,10 +65,12 @@ class Decoder:
             share: what the rank has.
             groups: its ranks.
             activations: buffers.
+            expert_counts: [layers, num_experts] int64, grown by each step; None: there are no experts.
         """
         self.shape = shape
         self.share = share
         self.activations = activations
+        self.expert_counts = expert_counts
         self._weights = weights
         self._layers = layers
         self._groups = groups

@@ -1,6 +1,7 @@
 """From a rank's weights to its decoder: buffers, tables and caches for every kind of half layer."""
 
 import torch
+from torch import Tensor
 
 from shardline_workers.collectives.rank_groups import RankGroups
 from shardline_workers.kernels.kernels import Kernels
@@ -42,7 +43,8 @@ class DecoderBuilder:
         attention = AttentionBuilder(
             self._shape, self._share, self._weights, kernels=self._kernels, groups=self._groups, device=self._device
         ).layers(room)
-
+        counts = self._expert_counts()
+        mlps = self._mlps(room, counts)
         layers = tuple(
             DecoderLayer(
                 attention_norm=layer.attention_norm,
@@ -52,18 +54,31 @@ class DecoderBuilder:
                 mlp=mlp,
                 mlp_delta_norm=layer.mlp_delta_norm,
             )
-            for number, layer, mlp in zip(self._share.layers, self._weights.layers, self._mlps(room), strict=True)
+            for number, layer, mlp in zip(self._share.layers, self._weights.layers, mlps, strict=True)
         )
         return Decoder(
-            self._shape, self._weights, layers, share=self._share, groups=self._groups, activations=activations
+            self._shape,
+            self._weights,
+            layers,
+            share=self._share,
+            groups=self._groups,
+            activations=activations,
+            expert_counts=counts,
         )
 
-    def _mlps(self, room: DecoderRoom) -> tuple[HalfLayer, ...]:
-        experts, weights = self._shape.experts, [layer.mlp for layer in self._weights.layers]
-        counts = None
-        if experts is not None:
-            counts = torch.zeros((len(weights), experts.num_experts), dtype=torch.int64, device=self._device)
+    def _expert_counts(self) -> Tensor | None:
+        experts = self._shape.experts
+        if experts is None:
+            return None
+        return torch.zeros((len(self._share.layers), experts.num_experts), dtype=torch.int64, device=self._device)
+
+    def _mlps(self, room: DecoderRoom, counts: Tensor | None) -> tuple[HalfLayer, ...]:
         builder = MlpBuilder(
-            self._shape, kernels=self._kernels, groups=self._groups, max_tokens=room.max_tokens, device=self._device
+            self._shape,
+            self._share,
+            kernels=self._kernels,
+            groups=self._groups,
+            max_tokens=room.max_tokens,
+            device=self._device,
         )
-        return builder.layers(weights, counts=counts)
+        return builder.layers([layer.mlp for layer in self._weights.layers], counts=counts)

@@ -14,6 +14,7 @@ from shardline_workers.models.family_spec import (
     WindowRule,
 )
 from shardline_workers.weights.tensor_names import (
+    GGUF_DEEPSEEK,
     GGUF_GEMMA3,
     GGUF_LLAMA,
     GGUF_MIXTRAL,
@@ -189,6 +190,12 @@ _DEEPSEEK: Mapping[str, tuple[Setting, ...]] = {
     "moe_layer_freq": (1, None),
 }
 
+_DEEPSEEK_GGUF: Mapping[str, tuple[Setting, ...]] = {
+    "attention.sliding_window": (0, None),
+    "rope.scaling.yarn_ext_factor": (1.0, -1.0, None),
+}
+_GGUF_SOFTMAX, _GGUF_SIGMOID = 1, 2  # of expert_gating_func
+
 DEEPSEEK_V3 = FamilySpec(
     name="deepseek-v3",
     hugging_face=HuggingFaceForm(
@@ -210,9 +217,9 @@ DEEPSEEK_V3 = FamilySpec(
         ),
     ),
     gguf=GgufForm(
-        architectures=(),
-        names=GGUF_LLAMA,
-        settings=MappingProxyType({}),
+        architectures=("deepseek2",),
+        names=GGUF_DEEPSEEK,
+        settings=MappingProxyType({"expert_gating_func": (_GGUF_SIGMOID,), **_DEEPSEEK_GGUF}),
         pairing=RotaryPairing.NEIGHBOURS,
     ),
     has_latent_attention=True,
@@ -230,12 +237,20 @@ DEEPSEEK_V2 = FamilySpec(
                 **_DEEPSEEK,
                 "scoring_func": ("softmax", None),
                 "topk_method": ("greedy", None),
+                "n_group": (1, None),
                 "norm_topk_prob": (False, None),
             }
         ),
         defaults=MappingProxyType({"max_position_embeddings": 2048, "n_shared_experts": 2, "rms_norm_eps": 1e-6}),
     ),
-    gguf=DEEPSEEK_V3.gguf,
+    gguf=GgufForm(
+        architectures=("deepseek2",),
+        names=GGUF_DEEPSEEK,
+        settings=MappingProxyType(
+            {"expert_gating_func": (_GGUF_SOFTMAX, 0, None), "expert_group_count": (1, 0, None), **_DEEPSEEK_GGUF}
+        ),
+        pairing=RotaryPairing.NEIGHBOURS,
+    ),
     has_latent_attention=True,
     experts=ExpertsStyle(renormalises=False),
 )

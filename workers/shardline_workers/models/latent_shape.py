@@ -20,6 +20,7 @@ class LatentShape:
     rope_dim: int  # even
     value_dim: int  # of a head
     norm_epsilon: float  # of both latent vectors
+    is_split: bool = False  # the file has the heads' key matrices, turned, and value matrices in a tensor each
 
     def __post_init__(self) -> None:
         sizes = {
@@ -72,6 +73,14 @@ class LatentShape:
         return queries | {
             "kv_compress": (self.kv_rank + self.rope_dim, hidden_size),
             "kv_compress_norm": (self.kv_rank,),
-            "kv_expand": (num_heads * self.expanded_dim, self.kv_rank),
+            **self._expanding_shapes(num_heads),
             "attention_output": (hidden_size, num_heads * self.value_dim),
+        }
+
+    def _expanding_shapes(self, num_heads: int) -> dict[str, tuple[int, ...]]:
+        if not self.is_split:
+            return {"kv_expand": (num_heads * self.expanded_dim, self.kv_rank)}
+        return {
+            "key_absorb": (num_heads, self.kv_rank, self.nope_dim),
+            "value_expand": (num_heads, self.value_dim, self.kv_rank),
         }

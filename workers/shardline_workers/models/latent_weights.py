@@ -13,7 +13,7 @@ from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.kernels.operands import MatrixSource, PackedLinear
 from shardline_workers.models.latent_shape import LatentShape
 from shardline_workers.models.transposed_matrix import TransposedMatrix
-from shardline_workers.weights.matrix_part import MatrixPart, SplitAxis
+from shardline_workers.weights.matrix_part import MatrixPart, SplitAxis, StackEntry
 from shardline_workers.weights.weight_loader import WeightLoader
 
 
@@ -95,10 +95,14 @@ class LatentReader:
         return [without_position, *([self._rows(name, range(start + split, start + size))] for start in starts)]
 
     def _key_matrix(self, prefix: str, head: int) -> MatrixSource:
+        if self._shape.is_split:
+            return self._loader.matrix(f"{prefix}.key_absorb", StackEntry(head))
         start = head * self._shape.expanded_dim
         return TransposedMatrix(self._rows(f"{prefix}.kv_expand", range(start, start + self._shape.nope_dim)))
 
     def _value_matrix(self, prefix: str, head: int) -> MatrixSource:
+        if self._shape.is_split:
+            return self._loader.matrix(f"{prefix}.value_expand", StackEntry(head))
         start, stop = (number * self._shape.expanded_dim for number in (head, head + 1))
         return self._rows(f"{prefix}.kv_expand", range(start + self._shape.nope_dim, stop))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from math import lcm
 from types import MappingProxyType
 
@@ -35,6 +36,14 @@ class ModelShare:
     def is_whole(self) -> bool:
         """Whether there is no other rank."""
         return self.position.plan.num_ranks == 1
+
+    @property
+    def name(self) -> str:
+        """For keys of caches: equal names mean equal parts of equal files, whichever the group."""
+        if self.position.plan.ep == 1:
+            return self.position.name
+        experts = repr([(layer, self.experts(layer)) for layer in sorted(self.placements)])
+        return f"{self.position.name}-{sha256(experts.encode()).hexdigest()[:16]}"
 
     @property
     def vocabulary(self) -> range:

@@ -17,7 +17,8 @@ class PlacementWish:
     """How experts are to be dealt out. Checked at birth."""
 
     num_redundant: int = 0  # copies of a layer's experts beside the first ones
-    loads: tuple[tuple[int, ...], ...] = field(default=(), repr=False)  # by layer, by expert: tokens that took it
+    # Tokens that took each expert, by layer; one row: of every layer.
+    loads: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         if self.num_redundant < 0:
@@ -27,6 +28,8 @@ class PlacementWish:
 
     def loads_of(self, layer: int) -> tuple[int, ...] | None:
         """Those of a layer's experts; None where they are not known."""
+        if len(self.loads) == 1:
+            return self.loads[0]
         return self.loads[layer] if layer < len(self.loads) and self.loads[layer] else None
 
 

@@ -1,13 +1,16 @@
 """What one rank does in a step: the plan's tensors, the model, the sampler."""
 
+from contextlib import nullcontext
+
 import torch
 from torch import Tensor
 
-from shardline_workers.engine import Sampling
+from shardline_workers.engine import ExpertLoads, Sampling
 from shardline_workers.kernels.kernels import Kernels, RunTimes
 from shardline_workers.kernels.operations import Operations
 from shardline_workers.models.decoder import Decoder
 from shardline_workers.models.sharded_logits import ShardedLogits
+from shardline_workers.ranks.expert_tally import ExpertTally
 from shardline_workers.ranks.input_tensors import InputTensors
 from shardline_workers.ranks.sampler import Sampler
 from shardline_workers.ranks.state_checksum import StateChecksum
@@ -51,6 +54,8 @@ class ModelRunner:
         self._sampler = (
             None if sharded is None else self._new_sampler(sharded, max_logprobs=max_logprobs, device=device)
         )
+        counts = decoder.expert_counts
+        self._experts = None if counts is None else ExpertTally(counts, decoder.share)
         self._chooses = sharded is not None and sharded.logits is not None
 
         def step_calls(operations: Operations) -> None:
@@ -91,9 +96,20 @@ class ModelRunner:
         Raises:
             CommunicatorError: another rank was lost, or is late.
         """
-        inputs, sampler = self._inputs, self._sampler
         if not plan.chunks:
-            plan = self._nobodys_plan(1, samples=False)
+            return self._execute_nobodys(self._nobodys_plan(1, samples=False), num_threads=num_threads)
+        return self._execute(plan, num_threads=num_threads)
+
+    def expert_loads(self) -> ExpertLoads | None:
+        """After each step: what experts took since they were told, where it is time to tell it."""
+        return None if self._experts is None else self._experts.report()
+
+    def _execute_nobodys(self, plan: SlotPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
+        with nullcontext() if self._experts is None else self._experts.uncounted():
+            return self._execute(plan, num_threads=num_threads)
+
+    def _execute(self, plan: SlotPlan, *, num_threads: int) -> tuple[list[SampledToken], RunTimes]:
+        inputs, sampler = self._inputs, self._sampler
         inputs.write(plan)
         if sampler is not None:
             sampler.write(plan, inputs.header)
@@ -121,7 +137,7 @@ class ModelRunner:
         Raises:
             ProbeFailedError: the logits are no numbers, as the rank finds that chooses.
         """
-        tokens, times = self.execute(self._nobodys_plan(num_tokens, samples=True), num_threads=num_threads)
+        tokens, times = self._execute_nobodys(self._nobodys_plan(num_tokens, samples=True), num_threads=num_threads)
         for token in tokens:
             if token.error is not None:
                 raise ProbeFailedError(f"a probe of {num_tokens} tokens failed: {token.error}")

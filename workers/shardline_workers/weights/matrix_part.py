@@ -45,3 +45,18 @@ class MatrixPart:
                 return stored.rows(self.span)
             case SplitAxis.INPUTS:
                 return stored.columns(self.span)
+
+
+@dataclass(frozen=True, slots=True)
+class StackEntry:
+    """One matrix of a stack of them."""
+
+    index: int
+
+    def of(self, stored: StoredTensor) -> StoredTensor:
+        """That matrix; nothing is read.
+
+        Raises:
+            ValueError: there is no such matrix.
+        """
+        return stored.entry(self.index)

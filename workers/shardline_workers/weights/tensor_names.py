@@ -6,6 +6,7 @@ layers.N.mlp_norm         layers.N.gate    layers.N.up    layers.N.down
 layers.N.query_norm       layers.N.key_norm              where heads are normed
 layers.N.query_compress   …_norm   layers.N.query_expand   where queries are made in two steps
 layers.N.kv_compress      …_norm   layers.N.kv_expand      where latent vectors are cached
+layers.N.key_absorb   layers.N.value_expand                in the place of kv_expand: [heads, outputs, inputs]
 layers.N.attention_delta_norm   layers.N.mlp_delta_norm  where what a half layer gives is normed
 layers.N.router   layers.N.router_bias   layers.N.experts.E.gate   …up   …down   in a mixture of experts
 layers.N.shared_gate   layers.N.shared_up   layers.N.shared_down   beside one, for every token
@@ -212,4 +213,26 @@ HUGGING_FACE_DEEPSEEK = _with_stacks(
         },
     ),
     _HUGGING_FACE_STACKS,
+)
+
+GGUF_DEEPSEEK = _with_stacks(
+    _with_rests(
+        GGUF_LLAMA,
+        {
+            "attn_q_a.weight": "query_compress",
+            "attn_q_a_norm.weight": "query_compress_norm",
+            "attn_q_b.weight": "query_expand",
+            "attn_kv_a_mqa.weight": "kv_compress",
+            "attn_kv_a_norm.weight": "kv_compress_norm",
+            "attn_kv_b.weight": "kv_expand",
+            "attn_k_b.weight": "key_absorb",
+            "attn_v_b.weight": "value_expand",
+            "ffn_gate_inp.weight": "router",
+            "exp_probs_b.bias": "router_bias",
+            "ffn_gate_shexp.weight": "shared_gate",
+            "ffn_up_shexp.weight": "shared_up",
+            "ffn_down_shexp.weight": "shared_down",
+        },
+    ),
+    _GGUF_STACKS,
 )

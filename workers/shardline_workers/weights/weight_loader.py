@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shardline_workers.files.model_file_error import ModelFileError
 from shardline_workers.files.stored_tensor import StoredTensor
-from shardline_workers.weights.matrix_part import MatrixPart
+from shardline_workers.weights.matrix_part import MatrixPart, StackEntry
 from shardline_workers.weights.tensor_names import NameTable
 from shardline_workers.weights.tensor_source import TensorSource
 
@@ -74,7 +74,7 @@ class WeightLoader:
         """
         return self.numbers(name, self._asked(self._source.stored(self._ours_to_theirs[name])), dtype=dtype)
 
-    def matrix(self, name: str, part: MatrixPart | None = None) -> "LoadableMatrix":
+    def matrix(self, name: str, part: MatrixPart | StackEntry | None = None) -> "LoadableMatrix":
         """A rank's part of our matrix, still in its file, for kernels that pack it in their own way.
 
         Args:

@@ -186,5 +186,5 @@ def exact_delta(machine: Machine, x: Floats, chosen: Chosen, experts: Sequence[E
         gate, up = inputs @ expert.gate.T.astype(np.float64), inputs @ expert.up.T.astype(np.float64)
         activated = (gate / (1 + np.exp(-gate)) * up).astype(np.float32)
         outputs = quantised_inputs(expert.down.kind, activated) @ machine.unpack(expert.down).astype(np.float64).T
-        delta[rows] += outputs * chosen.weights[rows, places, None]
+        np.add.at(delta, rows, outputs * chosen.weights[rows, places, None])
     return delta

@@ -1,9 +1,15 @@
 """Experts on rows that are sorted by expert: against float64, and the same bits in every company."""
 
+import os
+import signal
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
 from shardline_workers.kernels.native_api import Format
+from tests.workers.kernels.native import guarded_experts
 from tests.workers.kernels.native.expert_layers import (
     Chosen,
     exact_delta,
@@ -90,6 +96,20 @@ def test_all_rows_may_take_one_expert(machine: Machine, kind: Format, num_rows: 
     assert np.abs(delta - exact).max() <= 4e-3 * np.abs(exact).max()
 
 
+@pytest.mark.parametrize("kind", [Format.W4_MIN, Format.BF16])
+def test_threads_share_a_busy_expert_and_idle_ones_without_a_gap(machine: Machine, kind: Format) -> None:
+    experts = make_experts(machine, HERE, hidden=320, width=272, kind=kind, down_kind=kind)
+    x, ids = random(400, 320, seed=500), np.full((400, 2), 5, dtype=np.int32)
+    ids[::50, 1], ids[1::2, 1] = 1, 0  # eight rows take expert 1 too, and half of the rows one that is elsewhere
+    chosen = Chosen(ids, random_choice(400, 2, NUM_IDS).weights)
+
+    one, two = (run_experts(machine, x, chosen, experts, num_threads=count) for count in (1, 2))
+
+    exact = exact_delta(machine, x, chosen, experts)
+    assert np.abs(one - exact).max() <= 4e-3 * np.abs(exact).max()
+    assert two.tobytes() == one.tobytes()
+
+
 def test_without_rows_nothing_is_touched(machine: Machine) -> None:
     experts = make_experts(machine, HERE, hidden=64, width=48, kind=Format.W4, down_kind=Format.W4)
 
@@ -130,3 +150,24 @@ def test_a_number_of_rows_that_there_is_no_room_for_is_cut(machine: Machine, num
     delta = run_experts(machine, x, chosen, experts, spare_rows=0, told_rows=num_rows)
 
     assert np.array_equal(delta, expected if num_rows > 0 else np.full_like(delta, -77))
+
+
+def computed_under_guard(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", guarded_experts.__name__, *arguments]
+    environment = dict(os.environ, PYTHONPATH=os.pathsep.join(sys.path))
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("library")
+def test_nothing_beyond_weights_and_panels_is_touched() -> None:
+    done = computed_under_guard()
+
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > len(Format) * len(guarded_experts.ROW_COUNTS)
+
+
+@pytest.mark.process
+@pytest.mark.usefixtures("library")
+def test_whoever_touched_more_would_be_seen() -> None:
+    assert computed_under_guard("stray").returncode == -signal.SIGSEGV

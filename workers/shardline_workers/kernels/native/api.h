@@ -10,8 +10,8 @@
 // - Alignment. Weights, panels and KV caches start on 64 bytes; all other buffers as their type wants.
 // - Numbers. Activations between operations are float32, row-major; strides count elements. Results depend on a row's
 //   own inputs only: never on the number of rows, threads or chunks, nor on the instruction set of a machine (the
-//   denormals of float32 count as zero everywhere). One exception: on SL_ISA_AMX linear layers with bfloat16 weights, and
-//   attention to a cache of SL_KV_BF16, have sums in an order of their own, the same for any number of rows.
+//   denormals of float32 count as zero everywhere). One exception: on SL_ISA_AMX linear layers and experts with bfloat16
+//   weights, and attention to a cache of SL_KV_BF16, have sums in an order of their own, the same for any number of rows.
 // - Errors. Functions that return int give SL_OK or a negative sl_status, those that return pointers give NULL; then
 //   sl_last_error() says what was wrong, with value and bound. Nothing was written in that case.
 // - Threads. Packing functions may be called by many threads at once on disjoint tiles. A pool runs one program at a

@@ -13,6 +13,28 @@ namespace SL_TARGET {
 
 // ---- logits ----
 
+// Beside ROUTED_ROWS tokens: as many sums as lie in registers.
+#ifdef __AVX512F__
+constexpr int EXPERTS_AT_ONCE = 4;
+#else
+constexpr int EXPERTS_AT_ONCE = 2;
+#endif
+
+// sums += inputs · weights, sixteen inputs at once.
+template <int R, int E, class Load>
+static inline void add_products(F (&sums)[R][E], const float *x, int64_t x_stride, const float *router, int64_t width,
+                                Load load_inputs) {
+    F inputs[R];
+    SL_UNROLL
+    for (int m = 0; m < R; m++) inputs[m] = load_inputs(x + m * x_stride);
+    SL_UNROLL
+    for (int e = 0; e < E; e++) {
+        const F weights = load_inputs(router + e * width);
+        SL_UNROLL
+        for (int m = 0; m < R; m++) sums[m][e] = fma(inputs[m], weights, sums[m][e]);
+    }
+}
+
 template <int R, int E>
 static void route_logits(const sl_route &r, int64_t row, int64_t expert) {
     F sums[R][E];
@@ -22,18 +44,12 @@ static void route_logits(const sl_route &r, int64_t row, int64_t expert) {
         for (int e = 0; e < E; e++) sums[m][e] = set(0);
     }
     const float *x = r.x + row * r.x_stride, *router = r.router + expert * r.width;
-    for (int i = 0; i < r.width; i += TILE) {
-        const int left = r.width - i;
-        F inputs[R];
-        SL_UNROLL
-        for (int m = 0; m < R; m++) inputs[m] = load_some(x + m * r.x_stride + i, left);
-        SL_UNROLL
-        for (int e = 0; e < E; e++) {
-            const F weights = load_some(router + (int64_t)e * r.width + i, left);
-            SL_UNROLL
-            for (int m = 0; m < R; m++) sums[m][e] = fma(inputs[m], weights, sums[m][e]);
-        }
-    }
+    const int whole = r.width / TILE * TILE, left = r.width - whole;
+    for (int i = 0; i < whole; i += TILE)
+        add_products(sums, x + i, r.x_stride, router + i, r.width, [](const float *p) { return load(p); });
+    if (left)
+        add_products(sums, x + whole, r.x_stride, router + whole, r.width,
+                     [left](const float *p) { return load_some(p, left); });
     for (int m = 0; m < R; m++)
         for (int e = 0; e < E; e++) r.logits[(row + m) * r.num_experts + expert + e] = reduce_add(sums[m][e]);
 }
@@ -47,7 +63,7 @@ static void route_rows(const sl_route &r, int row, int begin, int end) {
 
 static void route_unit(const sl_route &r, int num_rows, int row, int expert) {
     const int end = expert + ROUTED_EXPERTS < r.num_experts ? expert + ROUTED_EXPERTS : r.num_experts;
-    if (row + ROUTED_ROWS <= num_rows) return route_rows<ROUTED_ROWS, 2>(r, row, expert, end);
+    if (row + ROUTED_ROWS <= num_rows) return route_rows<ROUTED_ROWS, EXPERTS_AT_ONCE>(r, row, expert, end);
     for (; row < num_rows; row++) route_rows<1, 4>(r, row, expert, end);
 }
 
