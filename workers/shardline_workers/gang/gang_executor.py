@@ -104,8 +104,9 @@ class GangExecutor:
         if self._writer.checksums is not None:
             check_drift(self._open_runner.state_checksum(), self._writer.checksums[0], rank=0, number=number)
         sampled, times = self._open_runner.execute(steps.plans[0], num_threads=num_threads)
-        loads = self._open_runner.expert_loads()
-        own = SampledAnswer(number=number, sampled=sampled, busy_s=times.busy_s, expert_loads=loads)
+        own = SampledAnswer(
+            number=number, sampled=sampled, busy_s=times.busy_s, expert_loads=self._open_runner.expert_loads()
+        )
         self._under_way.append(_UnderWay(own=own, began_s=began_s))
 
     def _collect(self) -> ExecutedSteps:

@@ -80,7 +80,10 @@ class RankPool:
             return self._seats(num_ranks)
 
     def close(self) -> None:
-        """Lets all processes end, which should have released their model. Children are gone when it returns. May be called again."""
+        """Lets all processes end, which should have released their model. Children are gone when it returns.
+
+        May be called again.
+        """
         with self._changed:
             if self._is_closed:
                 return
