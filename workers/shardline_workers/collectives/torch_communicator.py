@@ -62,6 +62,7 @@ class TorchCommunicator:
         place: GroupPlace,
         device: torch.device,
         limits: GroupLimits,
+        host: str | None = None,
     ) -> None:
         """Joins, and waits for all other ranks.
 
@@ -71,6 +72,7 @@ class TorchCommunicator:
             place: which rank this is.
             device: a CPU or this rank's own CUDA device.
             limits: how long to wait for others.
+            host: this host's address by which gloo's other ranks reach it; None: what its name means here.
 
         Raises:
             CommunicatorError: ranks did not come, or there is no backend for the device.
@@ -83,7 +85,7 @@ class TorchCommunicator:
         self._waited_s = 0.0
         prefixed = PrefixStore(group_name, store)
         self._guarded(lambda: _wait_for_all(prefixed, place, limits))
-        self._backend: _Backend = self._guarded(lambda: _backend(prefixed, place, device, limits))
+        self._backend: _Backend = self._guarded(lambda: _backend(prefixed, place, device, limits=limits, host=host))
         self.barrier()
 
     @property
@@ -199,15 +201,24 @@ def _wait_for_all(store: Store, place: GroupPlace, limits: GroupLimits) -> None:
     store.wait(keys, timedelta(seconds=limits.join_s))
 
 
-def _backend(store: Store, place: GroupPlace, device: torch.device, limits: GroupLimits) -> _Backend:
+def _backend(
+    store: Store, place: GroupPlace, device: torch.device, *, limits: GroupLimits, host: str | None
+) -> _Backend:
     if device.type == "cpu":
-        limit = timedelta(seconds=limits.wait_s)
-        return cast("_Backend", distributed.ProcessGroupGloo(store, place.rank, place.num_ranks, limit))
+        return _gloo_backend(store, place, limits, host=host)
     if device.type == "cuda" and distributed.is_nccl_available():
         return _nccl_backend(store, place, limits)
     raise CommunicatorError(
         f"there is no way here to exchange tensors on {device}: torch has no NCCL, or the device is unknown"
     )
+
+
+def _gloo_backend(store: Store, place: GroupPlace, limits: GroupLimits, *, host: str | None) -> _Backend:
+    gloo: Any = distributed.ProcessGroupGloo  # its type stubs leave the options out
+    options = gloo._Options()
+    options._timeout = timedelta(seconds=limits.wait_s)
+    options._devices = [gloo.create_default_device() if host is None else gloo.create_device(hostname=host)]
+    return cast("_Backend", gloo(store, place.rank, place.num_ranks, options))
 
 
 def _nccl_backend(store: Store, place: GroupPlace, limits: GroupLimits) -> _Backend:

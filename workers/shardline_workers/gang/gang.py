@@ -191,6 +191,7 @@ class Gang:
             num_cores=host.num_cores // config.replicas_on_host,
             ranks_on_host=config.ranks_on_host,
             limits=mine.limits,
+            own_host=self._pool.address.host,
         )
 
     def _hosted_store(self) -> TCPStore:

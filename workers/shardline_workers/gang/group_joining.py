@@ -34,6 +34,7 @@ class GroupMeans:
     num_cores: int  # for the ranks of this host
     ranks_on_host: int
     limits: GroupLimits
+    own_host: str  # this host's address by which other ranks reach it
 
 
 def join_groups(invitations: Invitations, means: GroupMeans) -> RankGroups:
@@ -61,7 +62,12 @@ def _join(invitation: GroupInvitation, means: GroupMeans, *, slot_bytes: int) ->
         return OneRankCommunicator(means.device)
     if invitation.transport is Transport.TORCH:
         return TorchCommunicator(
-            means.store(), invitation.name, place=invitation.place, device=means.device, limits=means.limits
+            means.store(),
+            invitation.name,
+            place=invitation.place,
+            device=means.device,
+            limits=means.limits,
+            host=means.own_host,
         )
     if means.library is None:
         raise CommunicatorError("ranks of one host were told to share memory, but there is no native code here")
