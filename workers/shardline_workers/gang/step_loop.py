@@ -36,7 +36,6 @@ class StepLoop:
         Raises:
             CommunicatorError: another rank was lost, or is late.
             StepChannelError: the leader was lost.
-            StateDriftError: this rank keeps other state than the leader.
             FrameError: the leader says what is no frame.
             StateDriftError: the rank keeps other state than the leader.
         """
