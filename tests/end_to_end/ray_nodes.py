@@ -131,11 +131,11 @@ def running_ray_nodes(*num_gpus: int, environment: Mapping[str, str] | None = No
 
 
 def _pids_with(entry: str) -> list[int]:
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and entry.encode() in _read(int(folder.name), "environ").split(b"\0"):
-            found.append(int(folder.name))
-    return found
+    return [
+        int(folder.name)
+        for folder in Path("/proc").iterdir()
+        if folder.name.isdigit() and entry.encode() in _read(int(folder.name), "environ").split(b"\0")
+    ]
 
 
 def _read(pid: int, file: str) -> bytes:

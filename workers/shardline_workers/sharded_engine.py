@@ -91,7 +91,7 @@ class ShardedEngine:
         return self._scheduler.has_work() or bool(self._under_way)
 
     def expected_step_s(self) -> float:
-        """See `Engine.expected_step_s`: until the oldest is back; from moving figures of steps of about the same size."""
+        """See `Engine.expected_step_s`: until the oldest is back; from moving figures of steps about as large."""
         expected_s = 0.0
         if self._under_way:
             expected_s += self._step_times.expected_s(self._under_way[0].steps.num_tokens)

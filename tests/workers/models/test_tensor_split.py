@@ -1,4 +1,4 @@
-"""Plans that would cut what belongs together, or leave a rank without a part, are refused with the nearest that works."""
+"""Plans that would cut what belongs together, or leave a rank without a part, are refused with the nearest one."""
 
 import dataclasses
 
@@ -34,29 +34,29 @@ def test_blocks_of_a_head_or_less_can_be_dealt_to_as_many_ranks_as_there_are_hea
             SMOLLM2,
             ParallelPlan(tp=10, pp=2),
             InputBlocks(),
-            "this model cannot be dealt to tp=10 pp=2: it has 9 attention heads and 49152 tokens; the nearest that works is"
-            " tp=9 pp=2",
+            "this model cannot be dealt to tp=10 pp=2: it has 9 attention heads and 49152 tokens; the nearest that works"
+            " is tp=9 pp=2",
         ),
         (
             SMOLLM2,
             ParallelPlan(tp=8),
             InputBlocks(width=256),
-            "this model cannot be dealt to tp=8: the width 1536 of its MLPs has 6 blocks of 256 weights in this file, for 8"
-            " ranks; the nearest that works is tp=6",
+            "this model cannot be dealt to tp=8: the width 1536 of its MLPs has 6 blocks of 256 weights in this file, for"
+            " 8 ranks; the nearest that works is tp=6",
         ),
         (
             SMOLLM2,
             ParallelPlan(tp=2),
             InputBlocks(width=256, heads=256),
-            "this model cannot be dealt to tp=2: the matrix that reads its heads has blocks of 256 weights in this file,"
-            " which only every 4 heads of 64 fill; the nearest that works is tp=1",
+            "this model cannot be dealt to tp=2: the matrix that reads its heads has blocks of 256 weights in this"
+            " file, which only every 4 heads of 64 fill; the nearest that works is tp=1",
         ),
         (
             dataclasses.replace(SMOLLM2, attention=AttentionShape(num_heads=32, num_kv_heads=8, head_dim=64)),
             ParallelPlan(tp=12),
             InputBlocks(heads=256),
-            "this model cannot be dealt to tp=12: the matrix that reads its heads has blocks of 256 weights in this file,"
-            " which only every 4 heads of 64 fill; the nearest that works is tp=8",
+            "this model cannot be dealt to tp=12: the matrix that reads its heads has blocks of 256 weights in this"
+            " file, which only every 4 heads of 64 fill; the nearest that works is tp=8",
         ),
     ],
 )

@@ -32,8 +32,8 @@ def _narrow_width(shape: DecoderShape, plan: ParallelPlan, blocks: InputBlocks) 
     for name, width, num_parts in _widths(shape, plan):
         if ceil(width / blocks.width) < num_parts:
             return (
-                f"the width {width} of {name} has {ceil(width / blocks.width)} blocks of {blocks.width} weights in this "
-                f"file, for {num_parts} ranks"
+                f"the width {width} of {name} has {ceil(width / blocks.width)} blocks of {blocks.width} weights in this"
+                f" file, for {num_parts} ranks"
             )
     return None
 
