@@ -141,14 +141,12 @@ class TokenIds(_message.Message):
     def __init__(self, ids: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("sampled", "probed", "failed")
+    __slots__ = ("sampled", "probed")
     SAMPLED_FIELD_NUMBER: _ClassVar[int]
     PROBED_FIELD_NUMBER: _ClassVar[int]
-    FAILED_FIELD_NUMBER: _ClassVar[int]
     sampled: Sampled
     probed: Probed
-    failed: Failed
-    def __init__(self, sampled: _Optional[_Union[Sampled, _Mapping]] = ..., probed: _Optional[_Union[Probed, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ...) -> None: ...
+    def __init__(self, sampled: _Optional[_Union[Sampled, _Mapping]] = ..., probed: _Optional[_Union[Probed, _Mapping]] = ...) -> None: ...
 
 class Sampled(_message.Message):
     __slots__ = ("number", "busy_s", "token_ids", "logprob_rows", "chosen", "num_top", "top_ids", "top", "error_rows", "errors", "expert_tokens", "part_tokens")
@@ -187,11 +185,3 @@ class Probed(_message.Message):
     wall_s: float
     nonsense: str
     def __init__(self, number: _Optional[int] = ..., wall_s: _Optional[float] = ..., nonsense: _Optional[str] = ...) -> None: ...
-
-class Failed(_message.Message):
-    __slots__ = ("rank", "text")
-    RANK_FIELD_NUMBER: _ClassVar[int]
-    TEXT_FIELD_NUMBER: _ClassVar[int]
-    rank: int
-    text: str
-    def __init__(self, rank: _Optional[int] = ..., text: _Optional[str] = ...) -> None: ...

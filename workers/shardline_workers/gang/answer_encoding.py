@@ -6,7 +6,7 @@ from google.protobuf.message import DecodeError
 
 from shardline_protos import steps_pb2
 from shardline_workers.engine import ExpertLoads, TokenLogprobs
-from shardline_workers.gang.step_frames import Answer, FailedAnswer, FrameError, ProbedAnswer, SampledAnswer
+from shardline_workers.gang.step_frames import Answer, FrameError, ProbedAnswer, SampledAnswer
 from shardline_workers.scheduling.step_plan import SampledToken
 
 
@@ -15,12 +15,10 @@ def encode_answer(answer: Answer) -> bytes:
     message = steps_pb2.Answer()
     if isinstance(answer, SampledAnswer):
         _write_sampled(answer, message.sampled)
-    elif isinstance(answer, ProbedAnswer):
+    else:
         message.probed.number, message.probed.wall_s = answer.number, answer.wall_s
         if answer.nonsense is not None:
             message.probed.nonsense = answer.nonsense
-    else:
-        message.failed.rank, message.failed.text = answer.rank, answer.text
     return message.SerializeToString()
 
 
@@ -39,9 +37,7 @@ def decode_answer(data: bytes) -> Answer:
         return _read_sampled(message.sampled)
     if kind == "probed":
         return _read_probed(message.probed)
-    if kind == "failed":
-        return FailedAnswer(rank=message.failed.rank, text=message.failed.text)
-    raise FrameError(f"an answer of {len(data)} bytes says neither sampled nor probed nor failed")
+    raise FrameError(f"an answer of {len(data)} bytes says neither sampled nor probed")
 
 
 def _write_sampled(answer: SampledAnswer, to: steps_pb2.Sampled) -> None:

@@ -159,7 +159,6 @@ def _read_step(step: steps_pb2.Step, group: int) -> StepFrame:
         plan=SlotPlan(
             starts=tuple([_read_start(start) for start in of_group.slot_starts]), chunks=tuple(_read_chunks(of_group))
         ),
-        group_tokens=tuple([len(each.token_ids) for each in step.groups]),
         checksum=_read_checksum(of_group.checksum) if of_group.HasField("checksum") else None,
     )
 

@@ -14,7 +14,6 @@ class StepFrame:
     number: int  # counts steps, one after the other
     num_threads: int
     plan: SlotPlan  # of the rank's group
-    group_tokens: tuple[int, ...]  # tokens that enter the model, by group
     checksum: StateChecksum | None = None  # of the group's mirrored state before this plan, where it is to be compared
 
 
@@ -54,15 +53,7 @@ class ProbedAnswer:
     nonsense: str | None = None  # the device computes that
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailedAnswer:
-    """A rank is of no more use."""
-
-    rank: int
-    text: str
-
-
-Answer = SampledAnswer | ProbedAnswer | FailedAnswer
+Answer = SampledAnswer | ProbedAnswer
 
 
 class FrameError(ValueError):
