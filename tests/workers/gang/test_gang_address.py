@@ -23,7 +23,7 @@ def test_the_secret_is_not_shown() -> None:
 
 @pytest.mark.parametrize("text", ["", "h", "h:", ":1", "h:0", "h:65536", "h:x", "h:²"])
 def test_what_can_be_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="the leader's address is .*it must be HOST:PORT"):
+    with pytest.raises(ValueError, match=r"the leader's address is .*it must be HOST:PORT"):
         GangAddress.parse(text, ENVIRONMENT)
 
 
