@@ -40,9 +40,9 @@ class StepLoop:
 
         Raises:
             CommunicatorError: another rank was lost, or is late.
-            StepChannelError: the leader was lost, or keeps other state than this rank.
+            StepChannelError: the leader was lost.
+            StateDriftError: this rank keeps other state than the leader.
             FrameError: the leader says what is no frame.
-            StateDriftError: the rank keeps other state than the leader.
         """
         while not isinstance(frame := self._next_frame(), StopFrame):
             answer = self._step(frame) if isinstance(frame, StepFrame) else self._probe(frame)
