@@ -57,12 +57,12 @@ class CountingRunner:
         return RunTimes(wall_s=0.5)
 
 
-def run(end: WrittenFrames, runner: CountingRunner, *, rank: int = 1) -> None:
-    position = RankPosition.of(ParallelPlan(pp=2), rank)
+def run(end: WrittenFrames, runner: CountingRunner, *, plan: ParallelPlan | None = None) -> None:
+    position = RankPosition.of(plan or ParallelPlan(pp=2), 1)
     StepLoop(cast("RankEnd", end), cast("ModelRunner", runner), position, max_threads=7).run()
 
 
-def test_a_rank_that_chooses_answers_every_step_and_probe_until_it_is_stopped() -> None:
+def test_a_stages_first_rank_answers_every_step_and_probe_until_it_is_stopped() -> None:
     frames = (
         encode_step((PLAN,), number=1, num_threads=1),
         encode_probe(number=2, num_tokens=3, num_threads=2),
@@ -76,18 +76,18 @@ def test_a_rank_that_chooses_answers_every_step_and_probe_until_it_is_stopped() 
     run(end, runner)
 
     assert [decode_answer(answer) for answer in end.answers] == [
-        SampledAnswer(number=1, sampled=[SampledToken(token_id=0)], wall_s=0.25),
+        SampledAnswer(number=1, sampled=[SampledToken(token_id=0)], busy_s=0.25),
         ProbedAnswer(number=2, wall_s=0.0, nonsense="nonsense"),
         ProbedAnswer(number=3, wall_s=0.5),
-        SampledAnswer(number=4, sampled=[SampledToken(token_id=1)], wall_s=0.25),
+        SampledAnswer(number=4, sampled=[SampledToken(token_id=1)], busy_s=0.25),
     ]
     assert runner.executed == [(PLAN, 1), (PLAN, 7)]
 
 
-def test_a_rank_that_does_not_choose_computes_and_says_nothing() -> None:
+def test_other_ranks_of_a_stage_compute_and_say_nothing() -> None:
     end, runner = WrittenFrames(encode_step((PLAN,), number=1, num_threads=1), encode_stop()), CountingRunner()
 
-    run(end, runner, rank=0)
+    run(end, runner, plan=ParallelPlan(tp=2))
 
     assert (len(runner.executed), end.answers) == (1, [])
 
