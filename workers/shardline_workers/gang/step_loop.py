@@ -14,7 +14,7 @@ _IDLE_S = 60.0  # between two looks for the next frame; nothing depends on it
 
 
 def answers(position: RankPosition) -> bool:
-    """Whether a rank answers each step: the first of each that share matrices tells tokens, times and experts' loads."""
+    """Whether a rank answers each step: the first of those that share matrices tells tokens, times, experts' loads."""
     return position.place == 0
 
 
