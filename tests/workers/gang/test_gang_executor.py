@@ -62,6 +62,23 @@ def test_a_pool_that_is_made_into_any_shape_gives_the_tokens_of_one_rank(
     assert told == one_rank
 
 
+def test_ranks_of_several_hosts_exchange_by_gloo_and_hear_of_steps_by_tcp(
+    pool: RankPool,
+    files: ModelFiles,
+    one_rank: dict[tuple[str, int], tuple[int, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hosts = iter(range(100))
+    monkeypatch.setattr(gang, "host_identity", lambda: f"another host {next(hosts)}")
+    plan = ParallelPlan(tp=2, pp=2)
+    engine = load_engine(tiny_config(files, plan=plan), report=lambda _: None, pool=pool)
+
+    told = run(engine, request(GREEDY))
+    engine.close()
+
+    assert told == {("r", 0): one_rank["r", 0]}
+
+
 def test_ranks_that_had_nothing_to_do_for_longer_than_a_silence_may_last_compute_on(
     pool: RankPool, files: ModelFiles, one_rank: dict[tuple[str, int], tuple[int, ...]]
 ) -> None:

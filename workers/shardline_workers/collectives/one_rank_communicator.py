@@ -14,6 +14,7 @@ class OneRankCommunicator:
 
     sums_in_rank_order = True
     native_ranks = None
+    waited_s = 0.0
 
     def __init__(self, device: torch.device) -> None:
         self.place = GroupPlace(rank=0, num_ranks=1)

@@ -37,9 +37,9 @@ class SharedMemoryOptions:
     spin_s: float = SPIN_S
 
     @classmethod
-    def for_cores(cls, num_ranks: int, num_cores: int) -> "SharedMemoryOptions":
+    def for_cores(cls, num_ranks: int, num_cores: int, *, slot_bytes: int = SLOT_BYTES) -> "SharedMemoryOptions":
         """No spinning where a rank waits for one that needs its core to arrive."""
-        return cls(spin_s=SPIN_S if num_ranks <= num_cores else 0.0)
+        return cls(slot_bytes=slot_bytes, spin_s=SPIN_S if num_ranks <= num_cores else 0.0)
 
 
 class SharedMemoryCommunicator:
@@ -87,6 +87,11 @@ class SharedMemoryCommunicator:
         address = self._open().value
         assert address is not None, "joining gave one"
         return NativeRanks(address, self._check)
+
+    @property
+    def waited_s(self) -> float:
+        """See Communicator."""
+        return float(self._library.sl_ranks_waited_ns(self._open())) * 1e-9
 
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """See Communicator."""

@@ -135,8 +135,18 @@ class Gang:
             GangError: one does not within the limit.
         """
         self.groups.close()
-        if self._pool.watch.has_failed(0.0):
-            return
+        try:
+            if not self._pool.watch.has_failed(0.0):
+                self._release()
+        finally:
+            self.steps.close()
+
+    def abandon(self) -> None:
+        """The same, where something else has failed already: what goes wrong here is told by nobody."""
+        with suppress(GangError, RankLostError, StepChannelError):
+            self.close()
+
+    def _release(self) -> None:
         if self._is_stepping:
             self.steps.send(encode_stop())
         else:
@@ -144,12 +154,6 @@ class Gang:
         for member in self._members.values():
             self._released(member)
             member.rank = None
-        self.steps.close()
-
-    def abandon(self) -> None:
-        """The same, where something else has failed already: what goes wrong here is told by nobody."""
-        with suppress(GangError, RankLostError, StepChannelError):
-            self.close()
 
     def _join(self, host: HostResources) -> tuple[RankGroups, LeaderEnd]:
         try:
@@ -191,6 +195,7 @@ class Gang:
             num_cores=host.num_cores // config.replicas_on_host,
             ranks_on_host=config.ranks_on_host,
             limits=mine.limits,
+            own_host=self._pool.address.host,
         )
 
     def _hosted_store(self) -> TCPStore:

@@ -145,6 +145,8 @@ class RankMember:
     def close(self) -> None:
         """Ends all talk."""
         self._conversation.close()
+        if self._latest_steps is not None:
+            self._latest_steps.close()
         if self._process is not None:
             self._process.close()
             self._process = None

@@ -76,6 +76,7 @@ class RankService:
         self._limits = patience
         self._environment = environment
         self._locate = locate
+        self._own_host = talk.local_host
         self._is_dismissed = threading.Event()
         self._conversation = Conversation(
             talk, beat_s=patience.beat_s, silence_s=patience.loading_silence_s, hear=self._hear, lost=self._lose
@@ -139,6 +140,7 @@ class RankService:
             num_cores=host.num_cores // config.replicas_on_host,
             ranks_on_host=config.ranks_on_host,
             limits=assignment.limits,
+            own_host=self._own_host,
         )
         groups = join_groups(assignment.invitations, means)
         held.callback(groups.close)

@@ -14,7 +14,7 @@ _IDLE_S = 60.0  # between two looks for the next frame; nothing depends on it
 
 
 def answers(position: RankPosition) -> bool:
-    """Whether a rank answers each step: the first of those that share matrices tells tokens, times, experts' loads."""
+    """Whether a rank answers each step: the first of those that share matrices tells what came of it."""
     return position.place == 0
 
 
@@ -41,8 +41,8 @@ class StepLoop:
         Raises:
             CommunicatorError: another rank was lost, or is late.
             StepChannelError: the leader was lost.
-            StateDriftError: this rank keeps other state than the leader.
             FrameError: the leader says what is no frame.
+            StateDriftError: the rank keeps other state than the leader.
         """
         while not isinstance(frame := self._next_frame(), StopFrame):
             answer = self._step(frame) if isinstance(frame, StepFrame) else self._probe(frame)

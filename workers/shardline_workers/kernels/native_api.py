@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 MAX_RANKS = 8  # SL_MAX_RANKS
 CANDIDATES_MAX = 256  # SL_CANDIDATES_MAX
 

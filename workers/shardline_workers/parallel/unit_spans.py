@@ -17,8 +17,8 @@ def unit_spans(count: int, num_parts: int, *, unit: int, least: int = 1) -> tupl
     """
     if not 1 <= num_parts <= ceil(count / least):
         raise ValueError(
-            f"{count} rows or columns that can be cut at multiples of {least} cannot be dealt to {num_parts} ranks: take"
-            f" 1 to {ceil(count / least)}"
+            f"{count} rows or columns that can be cut at multiples of {least} cannot be dealt to {num_parts} ranks:"
+            f" take 1 to {ceil(count / least)}"
         )
     while ceil(count / unit) < num_parts:
         unit = max(unit // 2, least)
