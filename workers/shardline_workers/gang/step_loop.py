@@ -42,6 +42,7 @@ class StepLoop:
             CommunicatorError: another rank was lost, or is late.
             StepChannelError: the leader was lost.
             FrameError: the leader says what is no frame.
+            StateDriftError: the rank keeps other state than the leader.
         """
         while not isinstance(frame := self._next_frame(), StopFrame):
             answer = self._step(frame) if isinstance(frame, StepFrame) else self._probe(frame)
