@@ -57,10 +57,12 @@ def test_only_the_first_rank_of_a_group_tells_what_all_of_them_count() -> None:
     assert reports(ExpertTally(torch.zeros((2, 3), dtype=torch.int64), share(1)), 2 * STEPS_PER_REPORT) == []
 
 
-def test_a_stage_without_experts_tells_nothing() -> None:
+def test_a_stage_without_experts_adds_nothing_to_what_others_tell() -> None:
     dense = ExpertTally(torch.zeros((1, 3), dtype=torch.int64), share(layers=range(1), sparse=()))
+    (told,) = reports(dense, STEPS_PER_REPORT)
+    others = ExpertLoads((1, 2, 3), (2.0, 4.0))
 
-    assert reports(dense, STEPS_PER_REPORT) == []
+    assert told + others == others
 
 
 def test_loads_of_several_ranks_are_told_together() -> None:
