@@ -86,7 +86,7 @@ def test_a_folder_and_a_gguf_file_of_one_model_are_one_model(tmp_path: Path, nam
 
 @pytest.mark.parametrize(
     ("name", "form"),
-    [("gemma3", "BF16"), *(("gemma3", form) for form in QUANTISED), ("qwen3", "Q4_K")],
+    [("gemma3", "BF16"), *(("gemma3", form) for form in QUANTISED), ("qwen3", "Q4_K"), ("qwen3-moe", "Q4_K")],
 )
 def test_log_probabilities_are_those_of_the_reference_within_the_formats_rounding(
     tmp_path: Path, native_library: NativeLibrary, name: str, form: str
@@ -109,7 +109,7 @@ def test_log_probabilities_are_those_of_the_reference_within_the_formats_roundin
         assert max(differences) < 0.1
 
 
-@pytest.fixture(scope="module", params=["gemma3", "qwen3"])
+@pytest.fixture(scope="module", params=["gemma3", "qwen3", "qwen3-moe"])
 def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
     family = TINY_FAMILIES[request.param]
     path = tmp_path_factory.mktemp("families") / "m.gguf"

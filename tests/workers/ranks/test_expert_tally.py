@@ -65,6 +65,10 @@ def test_a_stage_without_experts_adds_nothing_to_what_others_tell() -> None:
     assert told + others == others
 
 
+def test_loads_of_several_ranks_are_told_together() -> None:
+    assert ExpertLoads((1, 2), (3.0,)) + ExpertLoads((0, 5), (1.5,)) == ExpertLoads((1, 7), (4.5,))
+
+
 def test_imbalance_is_the_hottest_part_over_the_mean() -> None:
     even = ExpertLoads((4, 4), (4.0, 4.0))
 

@@ -6,8 +6,10 @@ part 1: 3 4                   part 1: 0 1
 part 2: 5 6                   part 2: 1 2
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
 from shardline_workers.parallel.head_split import even_spans
 
@@ -59,8 +61,8 @@ class ExpertPlacement:
 
     def part_loads(self, loads: Sequence[int]) -> tuple[float, ...]:
         """What falls to each part where so much falls to each expert, and is shared evenly by its copies."""
-        shares = [load / len(self.parts_of(expert)) for expert, load in enumerate(loads)]
-        return tuple(sum(shares[expert] for expert in experts) for experts in self.part_experts)
+        num_copies = Counter(chain.from_iterable(self.part_experts))
+        return tuple(sum(loads[expert] / num_copies[expert] for expert in experts) for experts in self.part_experts)
 
 
 def place_experts(
