@@ -152,6 +152,20 @@ def test_many_requests_get_the_tokens_of_one_rank_also_where_blocks_run_out(
     assert free_tokens == scarce.kv_cache_tokens
 
 
+@pytest.mark.parametrize("plan", [ParallelPlan(pp=3), ParallelPlan(pp=2, dp=2)], ids=str)
+def test_stages_on_native_code_give_its_tokens_to_the_bit(
+    models: dict[str, ModelFiles], native_library: NativeLibrary, plan: ParallelPlan
+) -> None:
+    native = dataclasses.replace(config(models["gemma3"]), kernels="native", dtype="auto", block_size=32)
+    expected = run_alone(native, many_requests())
+    engine = threaded_engine(native, native_library, plan=plan)
+
+    outcome = run(engine, many_requests())
+
+    engine.close()
+    assert outcome.tokens == expected
+
+
 @pytest.mark.parametrize("plan", [ParallelPlan(pp=2), ParallelPlan(pp=2, dp=2)], ids=str)
 def test_what_is_cancelled_or_stopped_under_way_disturbs_nobody(
     models: dict[str, ModelFiles], alone: dict[str, Tokens], native_library: NativeLibrary, plan: ParallelPlan

@@ -80,6 +80,10 @@ class Communicator(Protocol):
             CommunicatorError: it was closed.
         """
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds that this rank has waited so far in `send` and `recv` for the other one; on a GPU its stream does."""
+
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """Replaces `values`, of the same shape on all ranks, by the sum over them."""
 

@@ -80,7 +80,8 @@ def _num_blocks(config: EngineConfig, demand: KvDemand, *, host: HostResources, 
         memory_bytes=memory_bytes,
         usable_share=HOST_SHARE if _on_cpu(config) else CARD_SHARE,
         used_bytes=used_bytes,
-        sharers=config.memory_sharers or config.replicas_on_host,
+        # Ranks of one host share its memory as replicas do; a GPU belongs to one of them.
+        sharers=(config.memory_sharers or config.replicas_on_host) * (config.ranks_on_host if _on_cpu(config) else 1),
         taken_bytes=config.memory_taken_bytes,
     )
 

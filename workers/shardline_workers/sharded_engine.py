@@ -19,8 +19,8 @@ from shardline_workers.gang.step_executor import GroupSteps, StepExecutor
 from shardline_workers.ranks.logit_adjustments import check_named_ids
 from shardline_workers.ranks.thread_governor import ThreadGovernor
 from shardline_workers.scheduling.scheduler_groups import SchedulerGroups
+from shardline_workers.scheduling.step_tally import StepTally
 from shardline_workers.scheduling.step_times import StepTimes
-from shardline_workers.step_tally import StepTally
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +91,7 @@ class ShardedEngine:
         return self._scheduler.has_work() or bool(self._under_way)
 
     def expected_step_s(self) -> float:
-        """See `Engine.expected_step_s`: until the oldest is back; from moving figures of steps of about the same size."""
+        """See `Engine.expected_step_s`: until the oldest is back, by moving figures of steps of about the same size."""
         expected_s = 0.0
         if self._under_way:
             expected_s += self._step_times.expected_s(self._under_way[0].steps.num_tokens)

@@ -37,6 +37,7 @@ class ReplicaMetrics:
         self._num_commits = 0
         self._num_committed = 0
         self._expert_imbalance = 0.0
+        self._active_s = 0.0
         self._add_engine()
         self._add_steps()
         self._add_queue()
@@ -80,6 +81,13 @@ class ReplicaMetrics:
         self._batch = make.token_histogram(
             "batch_size", "Sequences that got a token in a step.", bounds=TOKEN_COUNT_BOUNDS
         ).series(*own)
+
+        make.read_counter(
+            "engine_active_seconds", "Time in which the engine had a step under way.", lambda: self._active_s
+        )
+        self._stage_busy_s = make.counter(
+            "stage_busy_seconds", "Of the engine's active time, what a pipeline's stage computed.", "stage"
+        )
 
     def _add_queue(self) -> None:
         make, own = self._make, self._make.constant
@@ -128,6 +136,9 @@ class ReplicaMetrics:
         self._num_prefix_queries += result.num_prefix_queries
         self._num_prefix_hits += result.num_prefix_hits
         self._load = result.load
+        self._active_s += result.active_s
+        for times in result.stage_times:
+            self._stage_busy_s.labels(*self._make.constant, str(times.stage)).inc(times.busy_s)
         if result.expert_loads is not None:
             self._experts_took(result.expert_loads)
 

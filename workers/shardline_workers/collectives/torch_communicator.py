@@ -11,6 +11,7 @@ process, which fails the group.
 """
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any, Protocol, cast
@@ -20,14 +21,7 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from shardline_workers.collectives.errors import CommunicatorError, RankLateError, RankLostError
-from shardline_workers.collectives.tensor_checks import (
-    check_exchange,
-    check_moved,
-    check_peer,
-    check_rank,
-    check_ranked,
-    check_summed,
-)
+from shardline_workers.collectives.tensor_checks import CallChecks
 from shardline_workers.communicator import GroupLimits, GroupPlace
 
 # 1: the watchdog aborts the group's communicators and ends the process. Ray sets another value for its workers.
@@ -68,6 +62,7 @@ class TorchCommunicator:
         place: GroupPlace,
         device: torch.device,
         limits: GroupLimits,
+        host: str | None = None,
     ) -> None:
         """Joins, and waits for all other ranks.
 
@@ -77,16 +72,20 @@ class TorchCommunicator:
             place: which rank this is.
             device: a CPU or this rank's own CUDA device.
             limits: how long to wait for others.
+            host: this host's address by which gloo's other ranks reach it; None: what its name means here.
 
         Raises:
             CommunicatorError: ranks did not come, or there is no backend for the device.
         """
         self.place, self.device = place, device
+        self._checks = CallChecks(place, device)
         self._moves_only = device.type == "cpu"
         self._failure: CommunicatorError | None = None
+        self._sent: dict[int, tuple[_Work, torch.Tensor]] = {}  # by destination: the last message, and its bytes
+        self._waited_s = 0.0
         prefixed = PrefixStore(group_name, store)
         self._guarded(lambda: _wait_for_all(prefixed, place, limits))
-        self._backend: _Backend = self._guarded(lambda: _backend(prefixed, place, device, limits))
+        self._backend: _Backend = self._guarded(lambda: _backend(prefixed, place, device, limits=limits, host=host))
         self.barrier()
 
     @property
@@ -94,9 +93,14 @@ class TorchCommunicator:
         """True on CPUs."""
         return self._moves_only
 
+    @property
+    def waited_s(self) -> float:
+        """See Communicator."""
+        return self._waited_s
+
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """See Communicator."""
-        check_summed(self.device, values=values)
+        self._checks.all_reduce(values)
         if not self._moves_only:
             return self._wait(lambda: self._backend.allreduce([values]))
         gathered = values.new_empty((self.place.num_ranks, *values.shape))
@@ -105,14 +109,12 @@ class TorchCommunicator:
 
     def all_gather(self, values: torch.Tensor, gathered: torch.Tensor) -> None:
         """See Communicator."""
-        check_moved(self.device, values=values, gathered=gathered)
-        check_ranked(self.place, name="gathered", ranked=gathered, shape=values.shape)
+        self._checks.all_gather(values, gathered)
         self._wait(lambda: self._backend._allgather_base(_bits(gathered), _bits(values)))
 
     def reduce_scatter_sum(self, values: torch.Tensor, reduced: torch.Tensor) -> None:
         """See Communicator."""
-        check_summed(self.device, values=values, reduced=reduced)
-        check_ranked(self.place, name="values", ranked=values, shape=reduced.shape)
+        self._checks.reduce_scatter(values, reduced)
         if not self._moves_only:
             return self._wait(lambda: self._backend._reduce_scatter_base(reduced, values))
         received, one_each = torch.empty_like(values), [1] * self.place.num_ranks
@@ -121,8 +123,7 @@ class TorchCommunicator:
 
     def broadcast(self, values: torch.Tensor, source: int) -> None:
         """See Communicator."""
-        check_moved(self.device, values=values)
-        check_rank(self.place, name="source", rank=source)
+        self._checks.broadcast(values, source)
         self._wait(lambda: self._backend.broadcast(_bits(values), source))
 
     def all_to_all(
@@ -134,29 +135,20 @@ class TorchCommunicator:
         receive_rows: Sequence[int],
     ) -> None:
         """See Communicator."""
-        check_exchange(
-            self.place,
-            self.device,
-            values=values,
-            received=received,
-            send_rows=send_rows,
-            receive_rows=receive_rows,
-        )
+        self._checks.all_to_all(values, received, send_rows=send_rows, receive_rows=receive_rows)
         row_bytes = values.itemsize * values.shape[1:].numel()
         sent, taken = ([count * row_bytes for count in rows] for rows in (send_rows, receive_rows))
         self._wait(lambda: self._backend.alltoall_base(_bits(received), _bits(values), taken, sent))
 
     def send(self, values: torch.Tensor, destination: int) -> None:
-        """See Communicator."""
-        check_moved(self.device, values=values)
-        check_peer(self.place, name="destination", rank=destination)
-        self._wait(lambda: self._backend.send([_bits(values)], destination, _TAG))
+        """See Communicator. It waits for the message before, if that is still on its way to the same rank."""
+        self._checks.message(values, destination=destination)
+        self._wait_for_peer(lambda: self._post(values, destination))
 
     def recv(self, values: torch.Tensor, source: int) -> None:
         """See Communicator."""
-        check_moved(self.device, values=values)
-        check_peer(self.place, name="source", rank=source)
-        self._wait(lambda: self._backend.recv([_bits(values)], source, _TAG))
+        self._checks.message(values, source=source)
+        self._wait_for_peer(lambda: self._backend.recv([_bits(values)], source, _TAG).wait())
 
     def barrier(self) -> None:
         """See Communicator. On a GPU, when this rank's stream has come there."""
@@ -166,8 +158,24 @@ class TorchCommunicator:
         """See Communicator."""
         if not isinstance(self._failure, _ClosedError):
             self._backend.abort()
+            self._sent.clear()
             del self._backend  # gloo's connections fall with it, not before
             self._failure = _ClosedError("the communicator was closed")
+
+    def _post(self, values: torch.Tensor, destination: int) -> None:
+        if not self._moves_only:
+            self._backend.send([_bits(values)], destination, _TAG).wait()  # the stream's own order is enough
+            return
+        # gloo sends when the other rank receives: until then the bytes are kept here, and the caller goes on.
+        if (before := self._sent.pop(destination, None)) is not None:
+            before[0].wait()
+        message = _bits(values).clone()
+        self._sent[destination] = self._backend.send([message], destination, _TAG), message
+
+    def _wait_for_peer(self, call: Callable[[], object]) -> None:
+        began_s = time.perf_counter()
+        self._guarded(call)
+        self._waited_s += time.perf_counter() - began_s
 
     def _wait(self, begin: Callable[[], _Work]) -> None:
         self._guarded(lambda: begin().wait())
@@ -193,15 +201,24 @@ def _wait_for_all(store: Store, place: GroupPlace, limits: GroupLimits) -> None:
     store.wait(keys, timedelta(seconds=limits.join_s))
 
 
-def _backend(store: Store, place: GroupPlace, device: torch.device, limits: GroupLimits) -> _Backend:
+def _backend(
+    store: Store, place: GroupPlace, device: torch.device, *, limits: GroupLimits, host: str | None
+) -> _Backend:
     if device.type == "cpu":
-        limit = timedelta(seconds=limits.wait_s)
-        return cast("_Backend", distributed.ProcessGroupGloo(store, place.rank, place.num_ranks, limit))
+        return _gloo_backend(store, place, limits, host=host)
     if device.type == "cuda" and distributed.is_nccl_available():
         return _nccl_backend(store, place, limits)
     raise CommunicatorError(
         f"there is no way here to exchange tensors on {device}: torch has no NCCL, or the device is unknown"
     )
+
+
+def _gloo_backend(store: Store, place: GroupPlace, limits: GroupLimits, *, host: str | None) -> _Backend:
+    gloo: Any = distributed.ProcessGroupGloo  # its type stubs leave the options out
+    options = gloo._Options()
+    options._timeout = timedelta(seconds=limits.wait_s)
+    options._devices = [gloo.create_default_device() if host is None else gloo.create_device(hostname=host)]
+    return cast("_Backend", gloo(store, place.rank, place.num_ranks, options))
 
 
 def _nccl_backend(store: Store, place: GroupPlace, limits: GroupLimits) -> _Backend:

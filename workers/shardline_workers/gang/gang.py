@@ -23,7 +23,7 @@ from shardline_workers.gang.host_identity import host_identity
 from shardline_workers.gang.loaded_share import LoadedShare
 from shardline_workers.gang.rank_member import RankMember
 from shardline_workers.gang.rank_pool import RankPool, Report
-from shardline_workers.gang.step_channel import StepChannelError, StepReceiver
+from shardline_workers.gang.step_channel import PeerLateError, PeerLostError, StepChannelError, StepReceiver
 from shardline_workers.gang.step_encoding import encode_stop
 from shardline_workers.gang.step_ends import LeaderEnd, open_leader_end, ring_seats
 from shardline_workers.gang.torch_store import host_store
@@ -118,7 +118,8 @@ class Gang:
     def explain(self, error: Exception) -> Exception:
         """Why this rank could not go on, where another one is to blame: what its loss brings about may come first."""
         limits = self._pool.limits
-        patience_s = limits.silence_s + 2 * limits.beat_s if isinstance(error, CommunicatorError) else limits.beat_s
+        is_another_ranks = isinstance(error, CommunicatorError | PeerLostError | PeerLateError)
+        patience_s = limits.silence_s + 2 * limits.beat_s if is_another_ranks else limits.beat_s
         if not self._pool.watch.has_failed(patience_s):
             return error
         try:
@@ -134,8 +135,18 @@ class Gang:
             GangError: one does not within the limit.
         """
         self.groups.close()
-        if self._pool.watch.has_failed(0.0):
-            return
+        try:
+            if not self._pool.watch.has_failed(0.0):
+                self._release()
+        finally:
+            self.steps.close()
+
+    def abandon(self) -> None:
+        """The same, where something else has failed already: what goes wrong here is told by nobody."""
+        with suppress(GangError, RankLostError, StepChannelError):
+            self.close()
+
+    def _release(self) -> None:
         if self._is_stepping:
             self.steps.send(encode_stop())
         else:
@@ -143,12 +154,6 @@ class Gang:
         for member in self._members.values():
             self._released(member)
             member.rank = None
-        self.steps.close()
-
-    def abandon(self) -> None:
-        """The same, where something else has failed already: what goes wrong here is told by nobody."""
-        with suppress(GangError, RankLostError, StepChannelError):
-            self.close()
 
     def _join(self, host: HostResources) -> tuple[RankGroups, LeaderEnd]:
         try:
@@ -190,6 +195,7 @@ class Gang:
             num_cores=host.num_cores // config.replicas_on_host,
             ranks_on_host=config.ranks_on_host,
             limits=mine.limits,
+            own_host=self._pool.address.host,
         )
 
     def _hosted_store(self) -> TCPStore:

@@ -10,11 +10,18 @@ from torch.distributed.distributed_c10d import Store
 from shardline_workers.collectives.errors import CommunicatorError
 from shardline_workers.collectives.one_rank_communicator import OneRankCommunicator
 from shardline_workers.collectives.rank_groups import RankGroups
-from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator, SharedMemoryOptions
+from shardline_workers.collectives.shared_memory_communicator import (
+    SLOT_BYTES,
+    SharedMemoryCommunicator,
+    SharedMemoryOptions,
+)
 from shardline_workers.collectives.torch_communicator import TorchCommunicator
 from shardline_workers.communicator import Communicator, GroupLimits
 from shardline_workers.gang.group_plan import GroupInvitation, Invitations, Transport
 from shardline_workers.kernels.native_library import NativeLibrary
+
+# A mailbox takes half as much before a stage has to wait until the next one takes it out: 32 rows of 4,096 float32.
+_PIPELINE_SLOT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +34,7 @@ class GroupMeans:
     num_cores: int  # for the ranks of this host
     ranks_on_host: int
     limits: GroupLimits
+    own_host: str  # this host's address by which other ranks reach it
 
 
 def join_groups(invitations: Invitations, means: GroupMeans) -> RankGroups:
@@ -39,7 +47,8 @@ def join_groups(invitations: Invitations, means: GroupMeans) -> RankGroups:
     with ExitStack() as failure:
         for invitation in (invitations.tensor, invitations.stage, invitations.pipeline):
             if invitation.name not in joined:
-                group = joined[invitation.name] = _join(invitation, means)
+                slot_bytes = _PIPELINE_SLOT_BYTES if invitation is invitations.pipeline else SLOT_BYTES
+                group = joined[invitation.name] = _join(invitation, means, slot_bytes=slot_bytes)
                 failure.callback(group.close)
         failure.pop_all()
     tensor, stage, pipeline = (
@@ -48,12 +57,17 @@ def join_groups(invitations: Invitations, means: GroupMeans) -> RankGroups:
     return RankGroups(tensor=tensor, stage=stage, pipeline=pipeline)
 
 
-def _join(invitation: GroupInvitation, means: GroupMeans) -> Communicator:
+def _join(invitation: GroupInvitation, means: GroupMeans, *, slot_bytes: int) -> Communicator:
     if invitation.transport is Transport.ALONE:
         return OneRankCommunicator(means.device)
     if invitation.transport is Transport.TORCH:
         return TorchCommunicator(
-            means.store(), invitation.name, place=invitation.place, device=means.device, limits=means.limits
+            means.store(),
+            invitation.name,
+            place=invitation.place,
+            device=means.device,
+            limits=means.limits,
+            host=means.own_host,
         )
     if means.library is None:
         raise CommunicatorError("ranks of one host were told to share memory, but there is no native code here")
@@ -62,5 +76,5 @@ def _join(invitation: GroupInvitation, means: GroupMeans) -> Communicator:
         invitation.name,
         place=invitation.place,
         limits=means.limits,
-        options=SharedMemoryOptions.for_cores(means.ranks_on_host, means.num_cores),
+        options=SharedMemoryOptions.for_cores(means.ranks_on_host, means.num_cores, slot_bytes=slot_bytes),
     )

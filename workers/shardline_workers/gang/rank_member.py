@@ -60,6 +60,11 @@ class RankMember:
         return self.claims.rank if self.claims.HasField("rank") else None
 
     @property
+    def pid(self) -> int:
+        """Of its process, on its host."""
+        return self.claims.pid
+
+    @property
     def name(self) -> str:
         """For people."""
         place = f"process {self.claims.pid} on {self.claims.host}"
@@ -140,6 +145,8 @@ class RankMember:
     def close(self) -> None:
         """Ends all talk."""
         self._conversation.close()
+        if self._latest_steps is not None:
+            self._latest_steps.close()
         if self._process is not None:
             self._process.close()
             self._process = None

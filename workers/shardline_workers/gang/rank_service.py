@@ -31,7 +31,7 @@ from shardline_workers.gang.gang_limits import GangLimits
 from shardline_workers.gang.group_joining import GroupMeans, join_groups
 from shardline_workers.gang.group_plan import Transport
 from shardline_workers.gang.loaded_share import share_of_rank
-from shardline_workers.gang.step_channel import StepChannelError
+from shardline_workers.gang.step_channel import PeerLateError, PeerLostError, StepChannelError
 from shardline_workers.gang.step_ends import RankEnd
 from shardline_workers.gang.step_loop import StepLoop
 from shardline_workers.gang.torch_store import join_store
@@ -76,6 +76,7 @@ class RankService:
         self._limits = patience
         self._environment = environment
         self._locate = locate
+        self._own_host = talk.local_host
         self._is_dismissed = threading.Event()
         self._conversation = Conversation(
             talk, beat_s=patience.beat_s, silence_s=patience.loading_silence_s, hear=self._hear, lost=self._lose
@@ -139,6 +140,7 @@ class RankService:
             num_cores=host.num_cores // config.replicas_on_host,
             ranks_on_host=config.ranks_on_host,
             limits=assignment.limits,
+            own_host=self._own_host,
         )
         groups = join_groups(assignment.invitations, means)
         held.callback(groups.close)
@@ -219,6 +221,6 @@ def _failed(error: Exception) -> gang_pb2.Reply:
         failed=gang_pb2.Failed(
             text=text,
             is_refusal=is_refusal,
-            is_another_ranks=isinstance(error, CommunicatorError | StepChannelError),
+            is_another_ranks=isinstance(error, CommunicatorError | PeerLostError | PeerLateError),
         )
     )

@@ -7,7 +7,7 @@ import ctypes
 from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 from enum import IntEnum
 
-ABI_VERSION = 7
+ABI_VERSION = 8
 MAX_RANKS = 8  # SL_MAX_RANKS
 CANDIDATES_MAX = 256  # SL_CANDIDATES_MAX
 
@@ -410,6 +410,7 @@ class DealRows(ctypes.Structure):
         ("routes", Routes),
         ("id_to_number", c_void_p),
         ("dealt", DealtRows),
+        ("row_panels", c_void_p),
         ("num_ids", c_int32),
         ("reserved", c_int32),
     )

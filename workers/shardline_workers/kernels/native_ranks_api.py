@@ -50,4 +50,5 @@ RANKS_FUNCTIONS: dict[str, tuple[type | None, tuple[type, ...]]] = {
     "sl_ranks_barrier": (c_int32, (c_void_p,)),
     "sl_ranks_send": (c_int32, (c_void_p, c_void_p, c_int64, c_int32)),
     "sl_ranks_receive": (c_int32, (c_void_p, c_void_p, c_int64, c_int32)),
+    "sl_ranks_waited_ns": (c_int64, (c_void_p,)),
 }

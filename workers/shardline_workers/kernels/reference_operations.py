@@ -1,8 +1,6 @@
 """Every operation in plain torch, right before it is fast: reads the header on the host, makes its calls at once."""
 
-import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -37,9 +35,6 @@ from shardline_workers.kernels.step_buffers import StepBuffers, StepCount
 
 class ReferenceOperations:
     """Implements `Operations`. Packed weights and linear inputs are plain matrices."""
-
-    def __init__(self) -> None:
-        self.waiting_s = 0.0  # so far, for neighbours in the pipeline
 
     def embedding(
         self, out: Tensor, table: PackedLinear, *, scale: float = 1.0, first_id: int | None = None, step: StepBuffers
@@ -220,19 +215,11 @@ class ReferenceOperations:
 
     def send(self, values: Tensor, group: Communicator, destination: int, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.send`."""
-        with self._waiting():
-            group.send(values[: _count(step, StepCount(rows))], destination)
+        group.send(values[: _count(step, StepCount(rows))], destination)
 
     def receive(self, values: Tensor, group: Communicator, source: int, *, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.receive`."""
-        with self._waiting():
-            group.recv(values[: _count(step, StepCount(rows))], source)
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        began_s = time.perf_counter()
-        yield
-        self.waiting_s += time.perf_counter() - began_s
+        group.recv(values[: _count(step, StepCount(rows))], source)
 
     def gather_logits(
         self,

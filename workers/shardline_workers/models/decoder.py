@@ -87,6 +87,11 @@ class Decoder:
             vocabularies=self.share.vocabularies,
         )
 
+    @property
+    def waited_s(self) -> float:
+        """Seconds that the rank has waited for its neighbours in the pipeline so far."""
+        return self._groups.pipeline.waited_s
+
     def forward(self, operations: Operations, step: StepBuffers) -> None:
         """Computes the step's tokens: keys and values into the caches, logits of sampled rows into the activations.
 

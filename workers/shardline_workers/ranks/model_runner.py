@@ -116,7 +116,9 @@ class ModelRunner:
         inputs.upload()
         if sampler is not None:
             sampler.upload()
+        waited_s = self._decoder.waited_s
         times = self._program.run(num_threads)
+        times = RunTimes(times.wall_s, self._decoder.waited_s - waited_s)
         return sampler.results() if sampler is not None and self._chooses else [], times
 
     def state_checksum(self) -> StateChecksum:

@@ -21,15 +21,14 @@ Nothing deadlocks: what is under way comes back; and where nothing is, the seque
 preempted in favour of another, and alone it fits.
 """
 
-from bisect import insort
 from collections.abc import Iterator, Sequence
-from heapq import heappop, heappush
 from itertools import islice
 
 from shardline_workers.engine import Capacity, EngineLoad, EngineRequest, SequenceStep, TokenLogprobs
 from shardline_workers.scheduling.request import SequenceKey, SequenceState, SequenceStatus
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 from shardline_workers.scheduling.sequence_blocks import SequenceBlocks
+from shardline_workers.scheduling.sequence_queues import SequenceQueues, arrival
 from shardline_workers.scheduling.step_draft import StepDraft
 from shardline_workers.scheduling.step_plan import SampledToken, ScheduledChunk, StepPlan
 from shardline_workers.scheduling.steps_under_way import StepsUnderWay
@@ -45,10 +44,8 @@ class Scheduler:
     def __init__(self, limits: SchedulerLimits) -> None:
         self.limits = limits
         self._blocks = SequenceBlocks(num_blocks=limits.num_blocks, block_size=limits.block_size)
-        self._free_slots = list(range(limits.max_num_seqs))  # a heap: the lowest first
+        self._queues = SequenceQueues(limits.max_num_seqs)
         self._alive: dict[str, dict[int, SequenceState]] = {}
-        self._waiting: list[SequenceState] = []  # by arrival
-        self._running: list[SequenceState] = []  # by arrival
         self._ended_at_start: list[SequenceStep] = []
         self._under_way = StepsUnderWay()
         self._next_arrival = 0
@@ -73,7 +70,7 @@ class Scheduler:
                 if not sequences and request.sampling.num_prompt_logprobs is not None:
                     sequence.scores = []
                 sequences[number] = sequence
-                self._waiting.append(sequence)
+                self._queues.add(sequence)
             else:
                 # The log ends where the sequence ends, but does not say so: we do.
                 self._ended_at_start.append(
@@ -113,8 +110,8 @@ class Scheduler:
 
     def capacity(self) -> Capacity:
         """Room beside all sequences that are here, the waiting ones at the size that they have now."""
-        num_sequences = len(self._waiting) + len(self._running)
-        claimed = sum(self._blocks.blocks_for(len(sequence.token_ids) + 1) for sequence in self._waiting)
+        num_sequences = len(self._queues.waiting) + len(self._queues.running)
+        claimed = sum(self._blocks.blocks_for(len(sequence.token_ids) + 1) for sequence in self._queues.waiting)
         return Capacity(
             free_slots=max(0, self.limits.max_num_seqs - num_sequences),
             free_tokens=max(0, self._blocks.num_free - claimed) * self.limits.block_size,
@@ -123,12 +120,12 @@ class Scheduler:
     def load(self) -> EngineLoad:
         """What is held now."""
         usage = 1 - self._blocks.num_free / self.limits.num_blocks
-        return EngineLoad(len(self._running), len(self._waiting), usage)
+        return EngineLoad(len(self._queues.running), len(self._queues.waiting), usage)
 
     def num_next_tokens(self) -> int:
         """About how many tokens the next step will hold, without planning it: rather too many than too few."""
-        outstanding = sum(sequence.num_outstanding for sequence in self._running if not sequence.is_under_way)
-        outstanding += sum(len(sequence.token_ids) for sequence in self._waiting)
+        outstanding = sum(sequence.num_outstanding for sequence in self._queues.running if not sequence.is_under_way)
+        outstanding += sum(len(sequence.token_ids) for sequence in self._queues.waiting)
         return min(outstanding, self.limits.max_num_batched_tokens)
 
     def schedule(self) -> StepPlan:
@@ -141,7 +138,7 @@ class Scheduler:
         self._plan_running(draft, share)
         self._admit_waiting(draft, share)
         plan = draft.freeze()
-        self._under_way.begin(plan, self._running)
+        self._under_way.begin(plan, self._queues.running)
         return plan
 
     def complete(self, plan: StepPlan, sampled: Sequence[SampledToken]) -> tuple[SequenceStep, ...]:
@@ -154,7 +151,7 @@ class Scheduler:
         Returns:
             What is to be told. Nothing for a sequence that was stopped or cancelled since `schedule`.
         """
-        self._under_way.end(plan, self._running)
+        self._under_way.end(plan, self._queues.running)
         answers = iter(sampled)
         steps = self._ended_at_start
         self._ended_at_start = []
@@ -175,16 +172,10 @@ class Scheduler:
         """Raises AssertionError where the books do not add up."""
         alive = [state for sequences in self._alive.values() for state in sequences.values()]
         self._blocks.check_integrity(alive)
-        assert sorted(state.arrival for state in alive) == sorted(
-            state.arrival for state in self._waiting + self._running
-        ), "a living sequence is in no queue or in two"
-        slots = [state.slot for state in self._running if state.slot is not None] + self._free_slots
-        assert sorted(slots) == list(range(self.limits.max_num_seqs)), f"slots are used twice or lost: {sorted(slots)}"
-        for state in self._running:
+        self._queues.check_integrity(alive)
+        for state in self._queues.running:
             room = len(state.block_ids) * self.limits.block_size
             assert state.num_computed <= room, f"{state.key} computed {state.num_computed} tokens in room for {room}"
-        for state in self._waiting:
-            assert not state.block_ids, f"{state.key} waits and holds {len(state.block_ids)} blocks"
         self._under_way.check_integrity(alive)
 
     # Adding
@@ -206,14 +197,14 @@ class Scheduler:
         """Sequences of the next step: such that each stage has its part of all that run or can begin."""
         if self.limits.max_in_flight == 1:
             return self.limits.max_num_seqs
-        num_sequences = len(self._running) + self._num_admissible()
+        num_sequences = len(self._queues.running) + self._num_admissible()
         return max(1, -(-num_sequences // self.limits.max_in_flight))
 
     def _num_admissible(self) -> int:
         """About how many of those that wait have room now."""
-        free = self._blocks.num_free - len(self._running)
+        free = self._blocks.num_free - len(self._queues.running)
         count = 0
-        for state in islice(self._waiting, len(self._free_slots)):
+        for state in islice(self._queues.waiting, self._queues.num_free_slots):
             free -= self._blocks.blocks_for(len(state.token_ids))
             if free < 0:
                 break
@@ -233,25 +224,25 @@ class Scheduler:
     def _choose_running(self, draft: StepDraft, share: int) -> list[SequenceState]:
         """Those of the next step, by arrival; decodes among them have room for their token."""
         chosen: list[SequenceState] = []
-        ready = (state for state in self._running if not state.is_under_way)
+        ready = (state for state in self._queues.running if not state.is_under_way)
         for state in sorted(ready, key=_planned_longest_ago):
             if len(chosen) == share:
                 break
             if state.status is SequenceStatus.RUNNING and (state.num_outstanding > 1 or self._make_room(state, draft)):
                 chosen.append(state)
         # To make room for one may have cost another that was chosen before it.
-        return sorted((state for state in chosen if state.status is SequenceStatus.RUNNING), key=_arrival)
+        return sorted((state for state in chosen if state.status is SequenceStatus.RUNNING), key=arrival)
 
     def _admit_waiting(self, draft: StepDraft, share: int) -> None:
         if draft.preempted:
             return  # there was no block for those that run
-        for state in list(self._waiting):
-            if draft.budget == 0 or not self._free_slots or len(draft.chunks) >= share:
+        for state in list(self._queues.waiting):
+            if draft.budget == 0 or not self._queues.num_free_slots or len(draft.chunks) >= share:
                 return
             if self._waits_for_sibling(state) or (state.is_scored_now and draft.score_budget == 0):
                 continue
             # One block of headroom for each that runs: or the newcomer would be preempted as soon as one grows.
-            if not self._blocks.admit(state, headroom=len(self._running)):
+            if not self._blocks.admit(state, headroom=len(self._queues.running)):
                 return
             self._start(state, draft)
             draft.add_chunk(state)
@@ -268,8 +259,8 @@ class Scheduler:
             if self._blocks.num_free:
                 self._blocks.grow(state)
                 continue
-            victim = next(other for other in reversed(self._running) if not other.is_under_way)
-            if victim is state and state is not self._running[-1]:
+            victim = next(other for other in reversed(self._queues.running) if not other.is_under_way)
+            if victim is state and state is not self._queues.running[-1]:
                 return False  # later ones are under way: when they come back, they can go
             self._preempt(victim, draft)
             if victim is state:
@@ -279,36 +270,21 @@ class Scheduler:
     # Changes of state
 
     def _start(self, state: SequenceState, draft: StepDraft) -> None:
-        self._waiting.remove(state)
-        state.status = SequenceStatus.RUNNING
-        state.slot = heappop(self._free_slots)
-        insort(self._running, state, key=_arrival)
+        self._queues.start(state)
         draft.add_start(state)
 
     def _preempt(self, state: SequenceState, draft: StepDraft) -> None:
-        self._leave_slot(state)
+        self._queues.send_back(state)
         self._blocks.release(state)
-        state.status = SequenceStatus.WAITING
-        insort(self._waiting, state, key=_arrival)
         draft.preempted.append(state.key)
 
     def _end(self, state: SequenceState) -> None:
-        if state.status is SequenceStatus.RUNNING:
-            self._leave_slot(state)
-        else:
-            self._waiting.remove(state)
+        self._queues.remove(state)
         self._blocks.release(state)
-        state.status = SequenceStatus.ENDED
         siblings = self._alive[state.key.request_id]
         del siblings[state.key.sequence]
         if not siblings:
             del self._alive[state.key.request_id]
-
-    def _leave_slot(self, state: SequenceState) -> None:
-        assert state.slot is not None, "a running sequence has a slot"
-        self._running.remove(state)
-        heappush(self._free_slots, state.slot)
-        state.slot = None
 
     # Booking
 
@@ -349,10 +325,6 @@ def _take_scores(state: SequenceState) -> tuple[TokenLogprobs, ...]:
     """All of the prompt, told once."""
     scores, state.scores = state.scores or [], None
     return tuple(scores)
-
-
-def _arrival(state: SequenceState) -> int:
-    return state.arrival
 
 
 def _planned_longest_ago(state: SequenceState) -> tuple[int, int]:

@@ -241,6 +241,8 @@ int sl_ranks_send(sl_ranks *ranks, const void *values, int64_t bytes, int32_t de
     return ranks->group.send((const uint8_t *)values, bytes, destination);
 }
 
+int64_t sl_ranks_waited_ns(const sl_ranks *ranks) { return ranks ? ranks->group.waited_ns() : 0; }
+
 int sl_ranks_receive(sl_ranks *ranks, void *values, int64_t bytes, int32_t source) {
     if (const int status = check_data(ranks, values, values, bytes)) return status;
     if (const int status = check_peer(ranks->group, source, "source")) return status;

@@ -137,6 +137,13 @@ int RankGroup::tell_broken() const {
                   failure_of(status), finder);
 }
 
+int RankGroup::wait_for_mail(SharedSignal &signal, uint32_t number, int peer) {
+    const int64_t began = wall_ns();
+    const int status = wait(signal, number, peer, options_.wait_ns);
+    waited_ns_ += wall_ns() - began;
+    return status;
+}
+
 int RankGroup::send(const uint8_t *values, int64_t bytes, int destination) {
     Mailbox &box = memory_.mailbox(rank(), destination);
     int64_t sent = 0;
@@ -144,7 +151,7 @@ int RankGroup::send(const uint8_t *values, int64_t bytes, int destination) {
         if (memory_.group().broken.load(std::memory_order_relaxed)) return tell_broken();
         const uint32_t number = num_sent_[destination];
         const uint32_t freed = number - (NUM_PLACES - 1);
-        if (const int status = wait(box.emptied, freed, destination, options_.wait_ns)) return status;
+        if (const int status = wait_for_mail(box.emptied, freed, destination)) return status;
         const int place = (int)(number % NUM_PLACES);
         const int64_t length = std::min(bytes - sent, memory_.mail_bytes());
         if (length) memcpy(memory_.mail(rank(), destination, place), values + sent, (size_t)length);
@@ -161,7 +168,7 @@ int RankGroup::receive(uint8_t *values, int64_t bytes, int source) {
     do {
         if (memory_.group().broken.load(std::memory_order_relaxed)) return tell_broken();
         const uint32_t number = num_received_[source];
-        if (const int status = wait(box.filled, number + 1, source, options_.wait_ns)) return status;
+        if (const int status = wait_for_mail(box.filled, number + 1, source)) return status;
         const int place = (int)(number % NUM_PLACES);
         if (box.message_bytes[place] != bytes) return give_up(SL_RANKS_DIFFER, source);
         const int64_t length = std::min(bytes - received, memory_.mail_bytes());

@@ -34,6 +34,8 @@ public:
 
     int send(const uint8_t *values, int64_t bytes, int destination);
     int receive(uint8_t *values, int64_t bytes, int source);
+    // So far, in sends and receives, for the other rank.
+    int64_t waited_ns() const { return waited_ns_; }
 
     // Breaks the group; gives the status.
     int give_up(int status, int peer);
@@ -44,6 +46,7 @@ private:
     int meet(Call &call, int64_t limit_ns);
     int compare(Call &call, int peer);
     int wait(SharedSignal &signal, uint32_t number, int peer, int64_t limit_ns);
+    int wait_for_mail(SharedSignal &signal, uint32_t number, int peer);
     bool is_gone(int peer);
     int tell_broken() const;
     int buffer() const { return (int)(round_ % NUM_BUFFERS); }
@@ -54,6 +57,7 @@ private:
     bool has_claimed_ = false;  // this rank's line is ours
     uint32_t round_ = 0;
     uint32_t num_sent_[SL_MAX_RANKS] = {}, num_received_[SL_MAX_RANKS] = {};  // chunks, by peer
+    int64_t waited_ns_ = 0;
     WatchedProcess watched_[SL_MAX_RANKS];
 };
 

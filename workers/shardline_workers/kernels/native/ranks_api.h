@@ -68,6 +68,8 @@ SL_API int sl_ranks_barrier(sl_ranks *ranks);
 // is in the mailbox, which has room for two; so it may wait for the receiver, or not.
 SL_API int sl_ranks_send(sl_ranks *ranks, const void *values, int64_t bytes, int32_t destination);
 SL_API int sl_ranks_receive(sl_ranks *ranks, void *values, int64_t bytes, int32_t source);
+// Nanoseconds that this rank has waited in sends and receives, for the other one, since it joined. Not for NULL.
+SL_API int64_t sl_ranks_waited_ns(const sl_ranks *ranks);
 
 #ifdef __cplusplus
 }
