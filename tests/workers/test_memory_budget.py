@@ -2,7 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from shardline_workers.memory_budget import MIB, HostResources, KvDemand, kv_blocks, read_host_resources, thread_count
+from shardline_workers.memory_budget import (
+    CARD_SHARE,
+    MIB,
+    HostResources,
+    KvDemand,
+    kv_blocks,
+    read_host_resources,
+    thread_count,
+)
 
 GIB = 1024 * MIB
 
@@ -28,6 +36,12 @@ def test_the_cache_gets_what_weights_and_runtime_leave() -> None:
     blocks = kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=2 * GIB, sharers=1)
 
     assert blocks == (10 * GIB * 85 // 100 - 2 * GIB - 512 * MIB) // (2 * MIB)
+
+
+def test_of_a_card_more_may_be_taken_than_of_a_host() -> None:
+    blocks = kv_blocks(demand(), memory_bytes=10 * GIB, used_bytes=2 * GIB, sharers=1, usable_share=CARD_SHARE)
+
+    assert blocks == (10 * GIB * 92 // 100 - 2 * GIB - 512 * MIB) // (2 * MIB)
 
 
 def test_replicas_share_the_memory() -> None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from shardline_cluster.controller.replica_place import ReplicaPlace, places_of
 from shardline_cluster.errors import ConfigurationError
-from shardline_cluster.fleet.asked_shape import fixed_plan, least_plan
 from shardline_cluster.fleet.deployment import Deployment
 from shardline_cluster.fleet.replica_state import ReplicaStatus
 from shardline_workers.memory_budget import RUNTIME_BYTES
@@ -30,7 +29,7 @@ class MemoryShare:
     """What a replica that starts now must leave to others."""
 
     taken_bytes: int  # by those that are there
-    sharers: int  # ranks that share the rest: of this replica, and of those that have not loaded yet
+    sharers: int  # of the rest: this replica, and those that have not loaded yet; ranks share what their replica gets
 
 
 def memory_share(
@@ -45,26 +44,19 @@ def memory_share(
     if whole_gpus and starting.options.device.startswith("cuda"):
         return MemoryShare(taken_bytes=0, sharers=1)
     peers = [deployment for deployment in deployments if deployment.options.device == starting.options.device]
-    wanted = {place.name: _num_ranks(deployment) for deployment in peers for place in places_of(deployment)}
+    wanted = {place.name for deployment in peers for place in places_of(deployment)}
     others = {deployment.lane for deployment in deployments} - {deployment.lane for deployment in peers}
     taken_bytes: dict[str, int] = defaultdict(int)
     loaded = set()
     for status in statuses:
         num_bytes = _bytes_of(status)
         if num_bytes and _lane_of(status) not in others:
-            taken_bytes[status.host] += num_bytes + RUNTIME_BYTES
+            taken_bytes[status.host] += num_bytes + RUNTIME_BYTES * (status.gang.plan.num_ranks if status.gang else 1)
             loaded.add(status.replica)
     return MemoryShare(
         taken_bytes=max(taken_bytes.values(), default=0),
-        sharers=max(1, sum(ranks for name, ranks in wanted.items() if name not in loaded)),
+        sharers=max(1, len(wanted - loaded)),
     )
-
-
-def _num_ranks(deployment: Deployment) -> int:
-    """Of one replica that share a memory, as it was asked for: each takes its own part of it. On GPUs each has one."""
-    if deployment.options.device.startswith("cuda"):
-        return 1
-    return (fixed_plan(deployment.options) or least_plan(deployment.options)).num_ranks
 
 
 def _bytes_of(status: ReplicaStatus) -> int:

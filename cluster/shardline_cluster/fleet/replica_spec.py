@@ -20,7 +20,7 @@ class ReplicaSpec:
     terms: QueueTerms
     gang: Gang = field(default_factory=Gang)
     replicas_on_host: int = 1  # threads are divided by it
-    memory_sharers: int = 1  # ranks that are still to share the memory, those of this replica too
+    memory_sharers: int = 1  # replicas that are still to share the memory, this one too
     memory_taken_bytes: int = 0  # by replicas that are there already
     step_limit_s: float = 5.0  # the least time limit of a step; it is at least 20 × the expected time
     warm_up_limit_s: float = 300.0

@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from shardline_cluster.controller.placement import MemoryShare, memory_share, replicas_on_host
-from shardline_cluster.fleet.deployment import EngineOptions
+from shardline_cluster.fleet.gang import Gang
 from shardline_cluster.fleet.replica_state import ReplicaState, ReplicaStatus
 from shardline_workers.memory_budget import RUNTIME_BYTES
+from shardline_workers.parallel.parallel_plan import ParallelPlan
 from tests.cluster.controller.fleets import deployment
 
 
@@ -27,11 +28,13 @@ def test_replicas_that_start_together_share_the_memory_evenly() -> None:
     assert memory_share(wanted, [wanted], [], whole_gpus=False) == MemoryShare(taken_bytes=0, sharers=3)
 
 
-def test_each_rank_takes_a_share_of_its_own() -> None:
-    plain = deployment(1)
-    sharded = replace(deployment(2, lane="other-1"), options=EngineOptions(tensor_parallel_size=2))
+def test_each_rank_that_is_there_has_taken_a_runtime() -> None:
+    wanted = deployment(2)
+    sharded = replace(_loaded("tiny-1a2b-0"), gang=Gang(plan=ParallelPlan(tp=3)))
 
-    assert memory_share(plain, [plain, sharded], [], whole_gpus=False) == MemoryShare(taken_bytes=0, sharers=5)
+    share = memory_share(wanted, [wanted], [sharded], whole_gpus=False)
+
+    assert share == MemoryShare(taken_bytes=110 + 3 * RUNTIME_BYTES, sharers=1)
 
 
 def test_a_model_that_comes_later_gets_what_the_others_have_left() -> None:

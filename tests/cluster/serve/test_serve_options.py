@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from shardline_cluster.errors import ConfigurationError
+from shardline_cluster.fleet.deployment import EngineOptions
 from shardline_cluster.serve import serve_options
 from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions, choose_launcher
 
@@ -76,6 +77,8 @@ def test_where_a_loopback_address_is_not_up_plain_processes_are_used(monkeypatch
         ({"num_routers": 0}, "--routers is 0"),
         ({"num_replicas": 1025}, "--replicas is 1025"),
         ({"ray_address": "head:6379"}, "--launcher local"),
+        ({"ray_node_ip": "10.0.0.2"}, "--ray-node-ip names a node of the cluster at --ray-address"),
+        ({"engine": EngineOptions(rank_resource="GPU")}, "--rank-resource GPU is Ray's, but --launcher local"),
     ],
 )
 def test_what_cannot_be_is_refused_by_name(wrong: dict[str, object], words: str) -> None:
