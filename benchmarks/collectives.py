@@ -1,24 +1,20 @@
-"""Collectives between ranks of one host: shared memory beside gloo, in turns, in the same processes.
+"""Part of `benchmarks.parallel`: an all-reduce between ranks of one host, shared memory beside gloo, in turns.
 
-    python -m benchmarks.collectives
-    python -m benchmarks.collectives --ranks 2,4 --sizes 576,65536 --rounds 30 --out result.json
-
-For each number of ranks, each size and each contender: microseconds of one all-reduce of float32, from the moment when
-this rank has passed a barrier to its return from the call, Python included; p50, p10 and p90 over all ranks and
-repetitions. Ranks first wait asleep until all have returned from the call before; then, where every rank can have a
-core, they meet at the barrier without sleeping, so that none begins by waking up and none spins while another contender
-still works. Contenders take turns within a round, so that each meets the same neighbours:
+For each number of ranks, each number of tokens (of 576 numbers, as SmolLM2-135M has them) and each contender:
+microseconds of one all-reduce of float32, from the moment when this rank has passed a barrier to its return from the
+call, Python included; p50, p10 and p90 over all ranks and repetitions. Ranks first wait asleep until all have returned
+from the call before; then, where every rank can have a core, they meet at the barrier without sleeping, so that none
+begins by waking up and none spins while another contender still works. Contenders take turns within a round, so that
+each meets the same neighbours, in the same processes:
 
 - `shared_memory`: our communicator in shared memory;
 - `gloo`: torch.distributed's own all-reduce over gloo, whose order of sums is its own;
 - `gloo_in_rank_order`: our communicator over gloo, which gathers and sums in rank order.
 
-On a machine with fewer free cores than ranks, every figure has the scheduler's share in it: `load` tells.
-Prints one JSON object with commit, machine, configuration and figures.
+A step makes two of them a layer: `per_step_ms` is the median of that. On a machine with fewer free cores than ranks,
+every figure has the scheduler's share in it: `load` tells.
 """
 
-import argparse
-import json
 import multiprocessing
 import os
 import statistics
@@ -29,19 +25,19 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from pathlib import Path
 
 import torch
 from torch.distributed import FileStore, ProcessGroupGloo  # type: ignore[attr-defined]
 
-from benchmarks.surroundings import load_average, surroundings
+from benchmarks.surroundings import load_average
 from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator, SharedMemoryOptions
 from shardline_workers.collectives.torch_communicator import TorchCommunicator
 from shardline_workers.communicator import Communicator, GroupLimits, GroupPlace
 from shardline_workers.kernels.native_library import load_native_library
 from shardline_workers.memory_budget import read_host_resources
 
-_WANTED = {"num_ranks": 2, "num_floats": 576, "gloo_to_shared_memory": 8.0}
+_FLOATS, _LAYERS = 576, 30  # of SmolLM2-135M
+_WANTED = {"num_ranks": 2, "num_tokens": 1, "gloo_to_shared_memory": 8.0}
 _LIMITS = GroupLimits(join_s=120.0, wait_s=60.0)
 _START_SPIN_S = 0.01  # at the barrier from which a call is measured
 _Samples = dict[str, dict[str, list[float]]]  # size → contender → microseconds
@@ -52,7 +48,7 @@ class Plan:
     """What one group of processes measures."""
 
     num_ranks: int
-    sizes: tuple[int, ...]
+    num_tokens: tuple[int, ...]
     rounds: int
     calls: int  # of one contender, one after the other, in a round
     name: str
@@ -60,54 +56,34 @@ class Plan:
     spin_s: float
 
 
-def main() -> None:
-    arguments = _arguments()
-    before = load_average()
-    facts = surroundings()
-    groups = [_measured(num_ranks, arguments) for num_ranks in arguments.ranks]
-    result = {
-        "benchmark": "collectives",
-        **facts,
-        "load": {"before": before, "after": load_average()},
-        "configuration": {"sizes": arguments.sizes, "rounds": arguments.rounds, "calls": arguments.calls},
+def collectives(*, is_short: bool) -> dict[str, object]:
+    """The part's configuration and figures; the short form takes a few seconds and says nothing."""
+    num_tokens, num_ranks = ((1,), (2,)) if is_short else ((1, 4, 16, 64, 512), (2, 3, 4))
+    rounds, calls = (1, 5) if is_short else (40, 25)
+    groups = [_measured(ranks, num_tokens, rounds=rounds, calls=calls) for ranks in num_ranks]
+    return {
+        "configuration": {"floats_of_a_token": _FLOATS, "layers": _LAYERS, "rounds": rounds, "calls": calls},
         "all_reduce": groups,
         "wanted": {**_WANTED, "measured": _wanted_ratio(groups)},
     }
-    text = json.dumps(result, indent=2)
-    if arguments.out:
-        arguments.out.write_text(text + "\n")
-    print(text)
 
 
-def _arguments() -> argparse.Namespace:
-    def numbers(text: str) -> list[int]:
-        return [int(word) for word in text.split(",")]
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--ranks", type=numbers, default=[2, 3, 4], help="numbers of ranks (default: %(default)s)")
-    parser.add_argument("--sizes", type=numbers, default=[576, 9216, 262144], help="floats (default: %(default)s)")
-    parser.add_argument("--rounds", type=int, default=40, help="turns of each contender (default: %(default)s)")
-    parser.add_argument("--calls", type=int, default=25, help="calls in a turn (default: %(default)s)")
-    parser.add_argument("--out", type=Path, help="also write the JSON there")
-    return parser.parse_args()
-
-
-def _measured(num_ranks: int, arguments: argparse.Namespace) -> dict[str, object]:
+def _measured(num_ranks: int, num_tokens: tuple[int, ...], *, rounds: int, calls: int) -> dict[str, object]:
     """Figures of one number of ranks, each a process of its own."""
     cores = read_host_resources().num_cores
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder, context.Pool(num_ranks) as pool:
         plan = Plan(
             num_ranks=num_ranks,
-            sizes=tuple(arguments.sizes),
-            rounds=arguments.rounds,
-            calls=arguments.calls,
+            num_tokens=num_tokens,
+            rounds=rounds,
+            calls=calls,
             name=uuid.uuid4().hex,
             folder=folder,
             spin_s=SharedMemoryOptions.for_cores(num_ranks, cores).spin_s,
         )
         samples = pool.starmap(_run_rank, [(plan, rank) for rank in range(num_ranks)], chunksize=1)
-    sizes = [_size_figures(size, [of_rank[str(size)] for of_rank in samples]) for size in plan.sizes]
+    sizes = [_size_figures(size, [of_rank[str(size)] for of_rank in samples]) for size in plan.num_tokens]
     return {"num_ranks": num_ranks, "spin_us": plan.spin_s * 1e6, "load": load_average(), "sizes": sizes}
 
 
@@ -125,7 +101,7 @@ def _run_rank(plan: Plan, rank: int) -> _Samples:
         "gloo": _plain_gloo(plan, rank),
         "gloo_in_rank_order": ordered.all_reduce_sum,
     }
-    return {str(size): _of_size(plan, size, (asleep, awake), contenders) for size in plan.sizes}
+    return {str(size): _of_size(plan, size * _FLOATS, (asleep, awake), contenders) for size in plan.num_tokens}
 
 
 def _shared(plan: Plan, place: GroupPlace, purpose: str, spin_s: float) -> SharedMemoryCommunicator:
@@ -169,11 +145,12 @@ def _one_call_us(meetings: Sequence[Communicator], all_reduce: Callable[[torch.T
     return (time.perf_counter() - began) * 1e6
 
 
-def _size_figures(size: int, of_ranks: Sequence[dict[str, list[float]]]) -> dict[str, object]:
+def _size_figures(num_tokens: int, of_ranks: Sequence[dict[str, list[float]]]) -> dict[str, object]:
     figures = {name: _figures([us for of_rank in of_ranks for us in of_rank[name]]) for name in of_ranks[0]}
     ratio = figures["gloo"].p50_us / figures["shared_memory"].p50_us
     return {
-        "num_floats": size,
+        "num_tokens": num_tokens,
+        "per_step_ms": {name: round(2 * _LAYERS * each.p50_us / 1000, 2) for name, each in figures.items()},
         **{name: asdict(each) for name, each in figures.items()},
         "gloo_to_shared_memory": round(ratio, 1),
     }
@@ -200,9 +177,5 @@ def _wanted_ratio(groups: Sequence[dict[str, object]]) -> object:
         if group["num_ranks"] == _WANTED["num_ranks"]:
             sizes = group["sizes"]
             assert isinstance(sizes, list)
-            return next((s["gloo_to_shared_memory"] for s in sizes if s["num_floats"] == _WANTED["num_floats"]), None)
+            return next((s["gloo_to_shared_memory"] for s in sizes if s["num_tokens"] == _WANTED["num_tokens"]), None)
     return None
-
-
-if __name__ == "__main__":
-    main()

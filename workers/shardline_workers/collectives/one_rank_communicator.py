@@ -5,14 +5,7 @@ from collections.abc import Sequence
 import torch
 
 from shardline_workers.collectives.errors import CommunicatorError
-from shardline_workers.collectives.tensor_checks import (
-    check_exchange,
-    check_moved,
-    check_peer,
-    check_rank,
-    check_ranked,
-    check_summed,
-)
+from shardline_workers.collectives.tensor_checks import CallChecks
 from shardline_workers.communicator import GroupPlace
 
 
@@ -26,32 +19,30 @@ class OneRankCommunicator:
     def __init__(self, device: torch.device) -> None:
         self.place = GroupPlace(rank=0, num_ranks=1)
         self.device = device
+        self._checks = CallChecks(self.place, device)
         self._is_closed = False
 
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """Leaves them."""
         self._check_open()
-        check_summed(self.device, values=values)
+        self._checks.all_reduce(values)
 
     def all_gather(self, values: torch.Tensor, gathered: torch.Tensor) -> None:
         """Copies."""
         self._check_open()
-        check_moved(self.device, values=values, gathered=gathered)
-        check_ranked(self.place, name="gathered", ranked=gathered, shape=values.shape)
+        self._checks.all_gather(values, gathered)
         gathered[0].copy_(values)
 
     def reduce_scatter_sum(self, values: torch.Tensor, reduced: torch.Tensor) -> None:
         """Copies."""
         self._check_open()
-        check_summed(self.device, values=values, reduced=reduced)
-        check_ranked(self.place, name="values", ranked=values, shape=reduced.shape)
+        self._checks.reduce_scatter(values, reduced)
         reduced.copy_(values[0])
 
     def broadcast(self, values: torch.Tensor, source: int) -> None:
         """Leaves them."""
         self._check_open()
-        check_moved(self.device, values=values)
-        check_rank(self.place, name="source", rank=source)
+        self._checks.broadcast(values, source)
 
     def all_to_all(
         self,
@@ -63,27 +54,18 @@ class OneRankCommunicator:
     ) -> None:
         """Copies."""
         self._check_open()
-        check_exchange(
-            self.place,
-            self.device,
-            values=values,
-            received=received,
-            send_rows=send_rows,
-            receive_rows=receive_rows,
-        )
+        self._checks.all_to_all(values, received, send_rows=send_rows, receive_rows=receive_rows)
         received.copy_(values)
 
     def send(self, values: torch.Tensor, destination: int) -> None:
         """Raises ValueError: there is nobody."""
         self._check_open()
-        check_moved(self.device, values=values)
-        check_peer(self.place, name="destination", rank=destination)
+        self._checks.message(values, destination=destination)
 
     def recv(self, values: torch.Tensor, source: int) -> None:
         """Raises ValueError: there is nobody."""
         self._check_open()
-        check_moved(self.device, values=values)
-        check_peer(self.place, name="source", rank=source)
+        self._checks.message(values, source=source)
 
     def barrier(self) -> None:
         """Returns."""

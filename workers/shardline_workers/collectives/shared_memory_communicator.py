@@ -9,14 +9,7 @@ import torch
 
 from shardline_workers.collectives.errors import CommunicatorError, RankLateError, RankLostError, RanksDifferError
 from shardline_workers.collectives.shared_segment import SharedSegment, sweep_segments
-from shardline_workers.collectives.tensor_checks import (
-    check_exchange,
-    check_moved,
-    check_peer,
-    check_rank,
-    check_ranked,
-    check_summed,
-)
+from shardline_workers.collectives.tensor_checks import CallChecks
 from shardline_workers.communicator import GroupLimits, GroupPlace, NativeRanks
 from shardline_workers.kernels.native_api import MAX_RANKS, Status
 from shardline_workers.kernels.native_library import NativeLibrary
@@ -81,6 +74,7 @@ class SharedMemoryCommunicator:
                 f"shared memory takes 2 to {MAX_RANKS} ranks, not {place.num_ranks}: exchange by gloo"
             )
         self.place = place
+        self._checks = CallChecks(place, self.device)
         self._library = library
         self._ranks: c_void_p | None = None
         self._all_reduce: Callable[..., int] = library.sl_ranks_all_reduce
@@ -101,28 +95,25 @@ class SharedMemoryCommunicator:
 
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """See Communicator."""
-        check_summed(self.device, values=values)
+        self._checks.all_reduce(values)
         self._check(self._all_reduce(self._open(), values.data_ptr(), values.numel(), _NUMBERS[values.dtype]))
 
     def all_gather(self, values: torch.Tensor, gathered: torch.Tensor) -> None:
         """See Communicator."""
-        check_moved(self.device, values=values, gathered=gathered)
-        check_ranked(self.place, name="gathered", ranked=gathered, shape=values.shape)
+        self._checks.all_gather(values, gathered)
         status = self._library.sl_ranks_all_gather(self._open(), values.data_ptr(), gathered.data_ptr(), values.nbytes)
         self._check(status)
 
     def reduce_scatter_sum(self, values: torch.Tensor, reduced: torch.Tensor) -> None:
         """See Communicator."""
-        check_summed(self.device, values=values, reduced=reduced)
-        check_ranked(self.place, name="values", ranked=values, shape=reduced.shape)
+        self._checks.reduce_scatter(values, reduced)
         number, count = _NUMBERS[values.dtype], reduced.numel()
         addresses = values.data_ptr(), reduced.data_ptr()
         self._check(self._library.sl_ranks_reduce_scatter(self._open(), *addresses, count, number))
 
     def broadcast(self, values: torch.Tensor, source: int) -> None:
         """See Communicator."""
-        check_moved(self.device, values=values)
-        check_rank(self.place, name="source", rank=source)
+        self._checks.broadcast(values, source)
         self._check(self._library.sl_ranks_broadcast(self._open(), values.data_ptr(), values.nbytes, source))
 
     def all_to_all(
@@ -134,14 +125,7 @@ class SharedMemoryCommunicator:
         receive_rows: Sequence[int],
     ) -> None:
         """See Communicator."""
-        check_exchange(
-            self.place,
-            self.device,
-            values=values,
-            received=received,
-            send_rows=send_rows,
-            receive_rows=receive_rows,
-        )
+        self._checks.all_to_all(values, received, send_rows=send_rows, receive_rows=receive_rows)
         row_bytes = values.itemsize * values.shape[1:].numel()
         sent, taken = (self._sizes(rows, row_bytes) for rows in (send_rows, receive_rows))
         addresses = values.data_ptr(), received.data_ptr()
@@ -149,14 +133,12 @@ class SharedMemoryCommunicator:
 
     def send(self, values: torch.Tensor, destination: int) -> None:
         """See Communicator."""
-        check_moved(self.device, values=values)
-        check_peer(self.place, name="destination", rank=destination)
+        self._checks.message(values, destination=destination)
         self._check(self._library.sl_ranks_send(self._open(), values.data_ptr(), values.nbytes, destination))
 
     def recv(self, values: torch.Tensor, source: int) -> None:
         """See Communicator."""
-        check_moved(self.device, values=values)
-        check_peer(self.place, name="source", rank=source)
+        self._checks.message(values, source=source)
         self._check(self._library.sl_ranks_receive(self._open(), values.data_ptr(), values.nbytes, source))
 
     def barrier(self) -> None:

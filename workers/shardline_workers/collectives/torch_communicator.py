@@ -21,14 +21,7 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
 from shardline_workers.collectives.errors import CommunicatorError, RankLateError, RankLostError
-from shardline_workers.collectives.tensor_checks import (
-    check_exchange,
-    check_moved,
-    check_peer,
-    check_rank,
-    check_ranked,
-    check_summed,
-)
+from shardline_workers.collectives.tensor_checks import CallChecks
 from shardline_workers.communicator import GroupLimits, GroupPlace
 
 # 1: the watchdog aborts the group's communicators and ends the process. Ray sets another value for its workers.
@@ -83,6 +76,7 @@ class TorchCommunicator:
             CommunicatorError: ranks did not come, or there is no backend for the device.
         """
         self.place, self.device = place, device
+        self._checks = CallChecks(place, device)
         self._moves_only = device.type == "cpu"
         self._failure: CommunicatorError | None = None
         self._sent: dict[int, tuple[_Work, torch.Tensor]] = {}  # by destination: the last message, and its bytes
@@ -104,7 +98,7 @@ class TorchCommunicator:
 
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """See Communicator."""
-        check_summed(self.device, values=values)
+        self._checks.all_reduce(values)
         if not self._moves_only:
             return self._wait(lambda: self._backend.allreduce([values]))
         gathered = values.new_empty((self.place.num_ranks, *values.shape))
@@ -113,14 +107,12 @@ class TorchCommunicator:
 
     def all_gather(self, values: torch.Tensor, gathered: torch.Tensor) -> None:
         """See Communicator."""
-        check_moved(self.device, values=values, gathered=gathered)
-        check_ranked(self.place, name="gathered", ranked=gathered, shape=values.shape)
+        self._checks.all_gather(values, gathered)
         self._wait(lambda: self._backend._allgather_base(_bits(gathered), _bits(values)))
 
     def reduce_scatter_sum(self, values: torch.Tensor, reduced: torch.Tensor) -> None:
         """See Communicator."""
-        check_summed(self.device, values=values, reduced=reduced)
-        check_ranked(self.place, name="values", ranked=values, shape=reduced.shape)
+        self._checks.reduce_scatter(values, reduced)
         if not self._moves_only:
             return self._wait(lambda: self._backend._reduce_scatter_base(reduced, values))
         received, one_each = torch.empty_like(values), [1] * self.place.num_ranks
@@ -129,8 +121,7 @@ class TorchCommunicator:
 
     def broadcast(self, values: torch.Tensor, source: int) -> None:
         """See Communicator."""
-        check_moved(self.device, values=values)
-        check_rank(self.place, name="source", rank=source)
+        self._checks.broadcast(values, source)
         self._wait(lambda: self._backend.broadcast(_bits(values), source))
 
     def all_to_all(
@@ -142,28 +133,19 @@ class TorchCommunicator:
         receive_rows: Sequence[int],
     ) -> None:
         """See Communicator."""
-        check_exchange(
-            self.place,
-            self.device,
-            values=values,
-            received=received,
-            send_rows=send_rows,
-            receive_rows=receive_rows,
-        )
+        self._checks.all_to_all(values, received, send_rows=send_rows, receive_rows=receive_rows)
         row_bytes = values.itemsize * values.shape[1:].numel()
         sent, taken = ([count * row_bytes for count in rows] for rows in (send_rows, receive_rows))
         self._wait(lambda: self._backend.alltoall_base(_bits(received), _bits(values), taken, sent))
 
     def send(self, values: torch.Tensor, destination: int) -> None:
         """See Communicator. It waits for the message before, if that is still on its way to the same rank."""
-        check_moved(self.device, values=values)
-        check_peer(self.place, name="destination", rank=destination)
+        self._checks.message(values, destination=destination)
         self._wait_for_peer(lambda: self._post(values, destination))
 
     def recv(self, values: torch.Tensor, source: int) -> None:
         """See Communicator."""
-        check_moved(self.device, values=values)
-        check_peer(self.place, name="source", rank=source)
+        self._checks.message(values, source=source)
         self._wait_for_peer(lambda: self._backend.recv([_bits(values)], source, _TAG).wait())
 
     def barrier(self) -> None:

@@ -36,6 +36,7 @@ class StepLoop:
         Raises:
             CommunicatorError: another rank was lost, or is late.
             StepChannelError: the leader was lost.
+            StateDriftError: this rank keeps other state than the leader.
             FrameError: the leader says what is no frame.
             StateDriftError: the rank keeps other state than the leader.
         """

@@ -410,6 +410,7 @@ class DealRows(ctypes.Structure):
         ("routes", Routes),
         ("id_to_number", c_void_p),
         ("dealt", DealtRows),
+        ("row_panels", c_void_p),
         ("num_ids", c_int32),
         ("reserved", c_int32),
     )

@@ -106,6 +106,7 @@ class ExpertRecorder:
             routes=self._routes(routes),
             id_to_number=self._address(id_to_number, torch.int32),
             dealt=self._dealt(routes, experts),
+            row_panels=self._panels_of("rows", experts[0].gate_up, len(routes.expert_ids)).bytes,
             num_ids=len(id_to_number),
         )
 

@@ -9,8 +9,9 @@ from shardline_workers.communicator import Communicator
 from shardline_workers.kernels import native_api as api
 from shardline_workers.kernels.native_experts import ExpertRecorder
 from shardline_workers.kernels.native_library import NativeLibrary
+from shardline_workers.kernels.native_operands import NativeOperands
 from shardline_workers.kernels.native_recording import Recording, RecordingPieces
-from shardline_workers.kernels.native_weights import Segment, panel_kind, segments
+from shardline_workers.kernels.native_weights import Segment, segments
 from shardline_workers.kernels.operands import (
     Activation,
     AttentionShape,
@@ -26,7 +27,7 @@ from shardline_workers.kernels.operands import (
     Rows,
     ScoreRule,
 )
-from shardline_workers.kernels.sampling_buffers import Adjustments, SamplingBuffers
+from shardline_workers.kernels.sampling_buffers import SamplingBuffers
 from shardline_workers.kernels.step_buffers import StepBuffers
 
 _PAIRINGS = {RotaryPairing.HALVES: api.Pairing.HALVES, RotaryPairing.NEIGHBOURS: api.Pairing.NEIGHBOURS}
@@ -46,8 +47,9 @@ class NativeRecorder:
         Args:
             library: knows the sizes of buffers between operations.
         """
-        self._experts = ExpertRecorder(library, self._address)
         self._pieces = RecordingPieces()
+        self._operands = NativeOperands(self._pieces)
+        self._experts = ExpertRecorder(library, self._operands.address)
 
     def recording(self) -> Recording:
         """Everything so far."""
@@ -63,8 +65,8 @@ class NativeRecorder:
             api.OpKind.EMBEDDING,
             Rows.TOKENS,
             embedding=api.Embedding(
-                table=self._weight(segment, table.num_inputs),
-                out=self._floats(out),
+                table=self._operands.weight(segment, table.num_inputs),
+                out=self._operands.floats(out),
                 out_stride=out.stride(0),
                 scale=scale,
                 is_part=first_id is not None,
@@ -88,17 +90,16 @@ class NativeRecorder:
     ) -> None:
         """See `Operations.rms_norm`."""
         norm = api.Norm(
-            residual=self._floats(residual),
-            delta=None if delta is None else self._floats(delta),
-            weight=self._floats(weight),
-            out=None if plain is None else self._floats(plain),
-            panels=self._panels(out, reader),
+            residual=self._operands.floats(residual),
+            delta=None if delta is None else self._operands.floats(delta),
+            weight=self._operands.floats(weight),
+            panels=self._operands.panels(out, reader),
             width=out.num_inputs,
             epsilon=epsilon,
-            delta_weight=None if delta_weight is None else self._floats(delta_weight),
+            delta_weight=None if delta_weight is None else self._operands.floats(delta_weight),
         )
         if plain is not None:
-            norm.out, norm.out_stride = self._floats(plain), plain.stride(0)
+            norm.out, norm.out_stride = self._operands.floats(plain), plain.stride(0)
         self._add(step, api.OpKind.NORM, rows, norm=norm)
 
     def add_delta(
@@ -106,11 +107,11 @@ class NativeRecorder:
     ) -> None:
         """See `Operations.add_delta`: a norm that nobody wants."""
         norm = api.Norm(
-            residual=self._floats(residual),
-            delta=self._floats(delta),
+            residual=self._operands.floats(residual),
+            delta=self._operands.floats(delta),
             width=residual.shape[1],
             epsilon=epsilon,
-            delta_weight=None if delta_weight is None else self._floats(delta_weight),
+            delta_weight=None if delta_weight is None else self._operands.floats(delta_weight),
         )
         self._add(step, api.OpKind.NORM, Rows.TOKENS, norm=norm)
 
@@ -140,7 +141,9 @@ class NativeRecorder:
 
     def quantise(self, out: LinearInput, x: Tensor, *, rows: Rows, reader: PackedLinear, step: StepBuffers) -> None:
         """See `Operations.quantise`."""
-        quantise = api.Quantise(x=self._floats(x), x_stride=x.stride(0), panels=self._panels(out, reader))
+        quantise = api.Quantise(
+            x=self._operands.floats(x), x_stride=x.stride(0), panels=self._operands.panels(out, reader)
+        )
         self._add(step, api.OpKind.QUANTISE, rows, quantise=quantise)
 
     def gated_linear(
@@ -156,9 +159,9 @@ class NativeRecorder:
         """See `Operations.gated_linear`."""
         (segment,) = segments(weight)
         gated = api.GatedLinear(
-            x=self._panels(x, weight),
-            weight=self._weight(segment, weight.num_inputs),
-            panels=self._panels(out, reader),
+            x=self._operands.panels(x, weight),
+            weight=self._operands.weight(segment, weight.num_inputs),
+            panels=self._operands.panels(out, reader),
             activation=_ACTIVATIONS[activation],
         )
         self._add(step, api.OpKind.GATED_LINEAR, Rows.TOKENS, gated_linear=gated)
@@ -206,21 +209,21 @@ class NativeRecorder:
     ) -> None:
         """See `Operations.rotate_and_store`."""
         rotate = api.RotateStore(
-            qkv=self._floats(qkv),
+            qkv=self._operands.floats(qkv),
             qkv_stride=qkv.stride(0),
-            queries=self._address(queries, torch.bfloat16),
-            cosines=self._floats(rotary.cosines),
-            sines=self._floats(rotary.sines),
+            queries=self._operands.address(queries, torch.bfloat16),
+            cosines=self._operands.floats(rotary.cosines),
+            sines=self._operands.floats(rotary.sines),
             max_len=rotary.cosines.shape[0],
             rotary_dim=2 * rotary.cosines.shape[1],
             pairing=_PAIRINGS[rotary.pairing],
             num_heads=shape.num_heads,
-            cache=self._cache(cache, shape),
+            cache=self._operands.cache(cache, shape),
             shares_values=shape.shares_values,
         )
         if norms is not None:
-            rotate.query_norm = self._floats(norms.queries)
-            rotate.key_norm = self._floats(norms.keys)
+            rotate.query_norm = self._operands.floats(norms.queries)
+            rotate.key_norm = self._operands.floats(norms.keys)
             rotate.epsilon = norms.epsilon
         self._add(step, api.OpKind.ROTATE_STORE, Rows.TOKENS, rotate_store=rotate)
 
@@ -237,26 +240,26 @@ class NativeRecorder:
     ) -> None:
         """See `Operations.attention`; heads that do not fill panels go by way of float32."""
         attention = api.Attention(
-            queries=self._address(queries, torch.bfloat16),
-            cache=self._cache(cache, shape),
+            queries=self._operands.address(queries, torch.bfloat16),
+            cache=self._operands.cache(cache, shape),
             num_heads=shape.num_heads,
             scale=scores.scale,
             window=scores.window or 0,
             softcap=scores.softcap or 0,
-            sinks=None if scores.sinks is None else self._floats(scores.sinks),
+            sinks=None if scores.sinks is None else self._operands.floats(scores.sinks),
         )
         if isinstance(out, Tensor):
             assert out.is_contiguous(), "native attention writes rows that touch"
-            attention.out = self._floats(out)
+            attention.out = self._operands.floats(out)
             self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
             return
         assert reader is not None, "what is written as an input has a reader"
         if shape.head_dim % _PANEL_WIDTH == 0:
-            attention.panels = self._panels(out, reader)
+            attention.panels = self._operands.panels(out, reader)
             self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
             return
         floats = torch.empty((queries.shape[0], shape.query_size), dtype=torch.float32)
-        attention.out = self._floats(floats)
+        attention.out = self._operands.floats(floats)
         self._add(step, api.OpKind.ATTENTION, Rows.TOKENS, attention=attention)
         self.quantise(out, floats, rows=Rows.TOKENS, reader=reader, step=step)
 
@@ -284,9 +287,7 @@ class NativeRecorder:
     def _exchange(
         self, kind: api.OpKind, values: Tensor, group: Communicator, *, peer: int, rows: Rows, step: StepBuffers
     ) -> None:
-        assert values.is_contiguous(), "ranks exchange rows without gaps"
-        exchange = api.Exchange(ranks=self._ranks(group), x=self._floats(values), width=values.shape[1], peer=peer)
-        self._add(step, kind, rows, exchange=exchange)
+        self._add(step, kind, rows, exchange=self._operands.exchange(values, group, peer=peer))
 
     def gather_logits(
         self,
@@ -308,18 +309,8 @@ class NativeRecorder:
             )
         if group.native_ranks is None:
             return
-        candidates = torch.empty((rank_logits.shape[0], 2 * api.CANDIDATES_MAX), dtype=torch.float32)
-        gather = api.GatherLogits(
-            ranks=self._ranks(group),
-            x=self._floats(rank_logits),
-            x_stride=rank_logits.stride(0),
-            out=None if logits is None else self._floats(logits),
-            out_stride=0 if logits is None else logits.stride(0),
-            num_candidates=self._address(sampling.num_candidates, torch.int64),
-            candidates=self._floats(candidates),
-            rank=group.place.rank,
-            num_ranks=group.place.num_ranks,
-            rank_sizes=tuple(rank_sizes),
+        gather = self._operands.gather_logits(
+            logits, rank_logits, group, rank_sizes=rank_sizes, num_candidates=sampling.num_candidates
         )
         self._add(step, api.OpKind.GATHER_LOGITS, Rows.SAMPLED, gather_logits=gather)
 
@@ -329,7 +320,7 @@ class NativeRecorder:
 
     def soft_cap(self, values: Tensor, *, cap: float, rows: Rows, step: StepBuffers) -> None:
         """See `Operations.soft_cap`."""
-        capped = api.SoftCap(x=self._floats(values), x_stride=values.stride(0), width=values.shape[1], cap=cap)
+        capped = api.SoftCap(x=self._operands.floats(values), x_stride=values.stride(0), width=values.shape[1], cap=cap)
         self._add(step, api.OpKind.SOFT_CAP, rows, soft_cap=capped)
 
     def adjust_logits(
@@ -367,47 +358,8 @@ class NativeRecorder:
         *,
         first_id: int | None = None,
     ) -> None:
-        wide, whole = torch.float64, torch.int64
-        choice = api.Choice(
-            logits=self._floats(logits),
-            logits_stride=logits.stride(0),
-            vocab_size=logits.shape[1],
-            num_top=sampling.top_ids.shape[1],
-            temperatures=self._address(sampling.temperatures, wide),
-            top_ks=self._address(sampling.top_ks, whole),
-            top_ps=self._address(sampling.top_ps, wide),
-            min_ps=self._address(sampling.min_ps, wide),
-            noise_keys=self._address(sampling.noise_keys, whole),
-            drawn_rows=self._address(sampling.drawn_rows, whole),
-            logprob_rows=self._address(sampling.logprob_rows, whole),
-            adjusted_rows=self._address(sampling.adjusted_rows, whole),
-            adjusted_slots=self._address(sampling.adjusted_slots, whole),
-            repetition_penalties=self._address(sampling.repetition_penalties, wide),
-            frequency_penalties=self._address(sampling.frequency_penalties, wide),
-            presence_penalties=self._address(sampling.presence_penalties, wide),
-            given_rows=self._address(sampling.given_rows, whole),
-            given_ids=self._address(sampling.given_ids, whole),
-            adjustments=self._adjustments(sampling.adjustments),
-            chosen_ids=self._address(sampling.chosen_ids, whole),
-            usable=self._address(sampling.usable, torch.bool),
-            chosen_logprobs=self._address(sampling.chosen_logprobs, wide),
-            top_ids=self._address(sampling.top_ids, whole),
-            top_logprobs=self._address(sampling.top_logprobs, wide),
-            num_candidates=self._address(sampling.num_candidates, whole),
-            first_id=first_id or 0,
-            is_part=first_id is not None,
-        )
+        choice = self._operands.choice(sampling, logits, first_id=first_id)
         self._add(step, kind, Rows.SAMPLED, choice=choice)
-
-    def _adjustments(self, adjustments: Adjustments) -> api.Adjustments:
-        return api.Adjustments(
-            lengths=self._address(adjustments.lengths, torch.int64),
-            ids=self._address(adjustments.ids, torch.int32),
-            biases=self._floats(adjustments.biases),
-            occurrences=self._address(adjustments.occurrences, torch.int32),
-            raw_logits=self._address(adjustments.raw_logits, torch.float64),
-            width=adjustments.ids.shape[1],
-        )
 
     def _add(self, step: StepBuffers, kind: api.OpKind, rows: Rows, **operands: object) -> None:
         self._pieces.add_op(step, api.Op(kind=kind, rows=rows, operands=api.Operands(**operands)))
@@ -424,54 +376,12 @@ class NativeRecorder:
     ) -> None:
         """One segment of a weight."""
         linear = api.Linear(
-            x=self._panels(x, weight),
-            weight=self._weight(segment, weight.num_inputs),
-            out=self._floats(out),
+            x=self._operands.panels(x, weight),
+            weight=self._operands.weight(segment, weight.num_inputs),
+            out=self._operands.floats(out),
             out_stride=out.stride(0),
         )
         self._add(step, api.OpKind.LINEAR, rows, linear=linear)
-
-    def _weight(self, segment: Segment, num_inputs: int) -> api.Weight:
-        return api.Weight(
-            format=segment.format,
-            num_outputs=segment.num_outputs,
-            num_inputs=num_inputs,
-            tiles=self._address(segment.tiles, torch.uint8),
-        )
-
-    def _panels(self, panels: LinearInput, reader: PackedLinear) -> api.Panels:
-        return api.Panels(
-            kind=panel_kind(reader),
-            num_inputs=panels.num_inputs,
-            bytes=self._address(panels.rows, torch.uint8),
-        )
-
-    def _cache(self, cache: KvCache, shape: AttentionShape) -> api.Cache:
-        return api.Cache(
-            blocks=self._address(cache.tensors[0], torch.uint8),
-            num_blocks=cache.num_blocks,
-            block_size=cache.block_size,
-            num_kv_heads=shape.num_kv_heads,
-            head_dim=shape.head_dim,
-            format=cache.layout[0],
-        )
-
-    def _ranks(self, group: Communicator) -> int:
-        """Where a group that native code calls itself lies."""
-        ranks = group.native_ranks
-        assert ranks is not None, "the host calls other groups"
-        self._pieces.add_group(group)
-        return ranks.address
-
-    def _floats(self, tensor: Tensor) -> int:
-        return self._address(tensor, torch.float32)
-
-    def _address(self, tensor: Tensor, dtype: torch.dtype) -> int:
-        """Where a buffer lies; from now on it is kept alive."""
-        assert tensor.dtype is dtype, f"a buffer is {tensor.dtype}, where native code reads {dtype}"
-        assert tensor.stride(-1) == 1, "native code reads rows without gaps"
-        self._pieces.keep(tensor)
-        return tensor.data_ptr()
 
 
 def _heads(tensor: Tensor) -> list[Tensor]:

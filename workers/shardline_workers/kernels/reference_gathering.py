@@ -66,5 +66,7 @@ def _receive(columns: Tensor, group: Communicator, rank: int, num_candidates: Se
 
 def _division(num_candidates: Sequence[int], size: int) -> tuple[list[int], list[int]]:
     """Rows of which a rank with so many ids tells all, and rows of which it tells few: ids are numbers, too."""
-    few = [row for row, count in enumerate(num_candidates) if 0 < 2 * count < size]
-    return [row for row in range(len(num_candidates)) if row not in few], few
+    rows: tuple[list[int], list[int]] = [], []
+    for row, count in enumerate(num_candidates):
+        rows[0 < 2 * count < size].append(row)
+    return rows

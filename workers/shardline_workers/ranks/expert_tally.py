@@ -41,6 +41,8 @@ class ExpertTally:
             for layer, loads in zip(self._share.layers, new, strict=True)
             if layer in placements
         ]
+        if not by_part:
+            return None  # a stage of dense layers
         return ExpertLoads(
             by_expert=tuple(map(sum, zip(*new, strict=True))), by_part=tuple(map(sum, zip(*by_part, strict=True)))
         )

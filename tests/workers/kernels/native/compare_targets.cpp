@@ -74,10 +74,10 @@ Result norm(const Target &target, int kind) {
     const Panels panels(kind, ROWS, WIDTH), last_panels(kind, SAMPLED, WIDTH);
     sl_op whole = op_of(SL_OP_NORM), final = op_of(SL_OP_NORM, SL_SAMPLED),
           gather = op_of(SL_OP_GATHER_SAMPLED, SL_SAMPLED);
-    whole.norm = {residual.data(), delta.data(), weight.data(), out.data(), panels.panels, WIDTH, 1e-5f, nullptr,
-                  WIDTH};
-    final.norm = {residual.data(), delta.data(), weight.data(), last.data(), last_panels.panels, WIDTH, 1e-5f, nullptr,
-                  WIDTH};
+    whole.norm = {residual.data(), delta.data(), weight.data(), out.data(), panels.panels,
+                  WIDTH,           1e-5f,        nullptr,       WIDTH};
+    final.norm = {residual.data(), delta.data(), weight.data(), last.data(), last_panels.panels,
+                  WIDTH,           1e-5f,        nullptr,       WIDTH};
     gather.gather = {residual.data(), gathered.data(), WIDTH};
     run(target, {whole, final, gather}, Batch(ROWS, SAMPLED));
     Result result;
@@ -188,6 +188,7 @@ Result mixture(const Target &target, int format) {
         places(ROWS * ACTIVE), active(HERE), num_active(1);
     const Buffer<int64_t> counts(EXPERTS);
     const Panels inputs(panel_kind(format), ROWS * ACTIVE, HIDDEN), activated(panel_kind(format), ROWS * ACTIVE, WIDTH);
+    const Panels rows_alone(panel_kind(format), ROWS, HIDDEN);
     for (int id = 0; id < EXPERTS; id++) numbers[id] = id % 2 ? id / 2 : -1;
     const std::vector<sl_expert> experts(HERE, {gate_up.weight, down.weight});
     const sl_routes routes{ids.data(), weights.data(), num_rows.data(), ROWS, ACTIVE};
@@ -212,7 +213,7 @@ Result mixture(const Target &target, int format) {
                         2,
                         2.5f,
                         0};
-        ops[1].deal_rows = {x.data(), HIDDEN, routes, numbers.data(), dealt, EXPERTS, 0};
+        ops[1].deal_rows = {x.data(), HIDDEN, routes, numbers.data(), dealt, rows_alone.bytes.data(), EXPERTS, 0};
         ops[2].experts = {routes, dealt, experts.data(), activated.panels, delta.data(), HIDDEN, SL_SILU, 0};
         run(target, ops, Batch(ROWS));
         result.add(logits);

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from functools import partial
 
 import pytest
 import torch
@@ -179,6 +180,35 @@ def test_logits_come_together_as_far_as_a_choice_needs_them(
         if 2 * count < min(map(len, spans)) and count:
             told = sum(min(count, len(span)) for span in spans[1:]) + len(spans[0])
             assert (ours != -torch.inf).sum() <= told
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_every_instruction_set_tells_the_same_logits(library: NativeLibrary, count: int) -> None:
+    whole, spans = rows_of_logits(200), unit_spans(200, 2, unit=16)
+
+    def play(group: SharedMemoryCommunicator, name: str) -> Tensor:
+        span, batch, buffers = spans[group.place.rank], step(tokens=0, sampled=MAX_ROWS), sampling()
+        buffers.num_candidates[:] = count
+        gathered, own = torch.zeros(MAX_ROWS, 200), whole[:, span.start : span.stop].clone()
+        with NativeKernels(library, num_threads=1, instruction_set=name) as kernels:
+            kernels.record(
+                lambda operations: operations.gather_logits(
+                    gathered if group.place.rank == 0 else None,
+                    own,
+                    group,
+                    rank_sizes=[len(other) for other in spans],
+                    sampling=buffers,
+                    step=batch,
+                )
+            ).run(1)
+        return gathered
+
+    with thread_group(library, 2) as ranks:
+        told = [ranks.on_all(partial(play, name=name))[0] for name in library.available_isas()]
+
+    usable = [row for row in range(MAX_ROWS) if not whole[row].isnan().any()]
+    assert all(torch.equal(other[usable], told[0][usable]) for other in told)
+    assert all(other[2].isnan().any() for other in told)
 
 
 def test_each_rank_adjusts_its_own_ids_of_rows_that_it_tells_few_of(

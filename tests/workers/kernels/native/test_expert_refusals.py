@@ -46,7 +46,7 @@ OPERATIONS: dict[str, tuple[OpKind, Callable[[], Any]]] = {
         OpKind.ROUTE,
         lambda: api.Route(ROOM_AT, 64, ROOM_AT, ROOM_AT, ROOM_AT, ROOM_AT, routes(), 64, 8, 0, 1, 4, 2, 1.0),
     ),
-    "deal": (OpKind.DEAL_ROWS, lambda: api.DealRows(ROOM_AT, 64, routes(), ROOM_AT, dealt(), 8)),
+    "deal": (OpKind.DEAL_ROWS, lambda: api.DealRows(ROOM_AT, 64, routes(), ROOM_AT, dealt(), ROOM_AT, 8)),
     "experts": (
         OpKind.EXPERTS,
         lambda: api.Experts(

@@ -1,7 +1,6 @@
 """Experts on rows that are sorted by expert: against float64, and the same bits in every company."""
 
 import os
-import signal
 import subprocess
 import sys
 
@@ -170,4 +169,7 @@ def test_nothing_beyond_weights_and_panels_is_touched() -> None:
 @pytest.mark.process
 @pytest.mark.usefixtures("library")
 def test_whoever_touched_more_would_be_seen() -> None:
-    assert computed_under_guard("stray").returncode == -signal.SIGSEGV
+    done = computed_under_guard("stray")
+
+    assert done.returncode != 0, "a signal, or what a sanitizer makes of it"
+    assert not done.stdout and "Traceback" not in done.stderr

@@ -415,13 +415,13 @@ typedef struct sl_choice {
     const double *frequency_penalties;   // [max_sampled]
     const double *presence_penalties;    // [max_sampled]
     sl_adjustments adjustments;
-    const int64_t *given_rows;  // [max_sampled]
-    const int64_t *given_ids;   // [max_sampled]
-    int64_t *chosen_ids;        // [max_sampled]
-    uint8_t *usable;            // [max_sampled], 0 or 1
-    double *chosen_logprobs;    // [max_sampled]
-    int64_t *top_ids;           // [max_sampled, num_top]
-    double *top_logprobs;       // [max_sampled, num_top]
+    const int64_t *given_rows;      // [max_sampled]
+    const int64_t *given_ids;       // [max_sampled]
+    int64_t *chosen_ids;            // [max_sampled]
+    uint8_t *usable;                // [max_sampled], 0 or 1
+    double *chosen_logprobs;        // [max_sampled]
+    int64_t *top_ids;               // [max_sampled, num_top]
+    double *top_logprobs;           // [max_sampled, num_top]
     const int64_t *num_candidates;  // [max_sampled], see sl_gather_logits; NULL: 0 for all rows
     int64_t first_id;               // of the logits, for ADJUST_LOGITS and RESTORE_LOGITS
     int32_t is_part;                // 1: they are one rank's
@@ -500,6 +500,7 @@ typedef struct sl_deal_rows {
     sl_routes routes;
     const int32_t *id_to_number;  // [num_ids], of an expert here; -1 where another rank has it
     sl_dealt_rows dealt;
+    void *row_panels;  // as the panels of dealt, of max_rows rows, for the operation alone
     int32_t num_ids;
     int32_t reserved;  // 0
 } sl_deal_rows;

@@ -75,6 +75,7 @@ int check_deal_rows(const Check &c) {
     if (int s = c.want(d.x && d.x_stride >= d.dealt.panels.num_inputs && is_size(d.x_stride),
                        "x is NULL or its stride too small"))
         return s;
+    if (int s = c.want(is_aligned(d.row_panels), "row_panels are NULL or not aligned to 64 bytes")) return s;
     return c.want(d.id_to_number && is_size(d.num_ids), "id_to_number is NULL, or num_ids not 1 … 2^30 - 1");
 }
 

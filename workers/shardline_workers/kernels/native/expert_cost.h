@@ -20,6 +20,9 @@ inline int rows_of_expert(const sl_dealt_rows &dealt, int expert) {
     return dealt.starts[expert + 1] - dealt.starts[expert];
 }
 
+// Of all rows that experts here have.
+inline int num_places(const sl_dealt_rows &dealt) { return dealt.starts[dealt.num_experts]; }
+
 inline int num_gated_units(const sl_experts &e) {
     return (int)ceil_div(num_tiles(e.experts[0].gate_up.num_outputs), GATED_TILES);
 }

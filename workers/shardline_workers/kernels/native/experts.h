@@ -53,32 +53,44 @@ static sl_panels panels_of_expert(sl_panels all, const sl_dealt_rows &dealt, int
     return all;
 }
 
-// Quantised once, for the first of its experts here.
-static void write_row(const sl_deal_rows &d, int row) {
-    const sl_dealt_rows &dealt = d.dealt;
-    const int num_active = d.routes.num_active;
-    PanelPlace first{};
-    for (int64_t i = (int64_t)row * num_active; i < (int64_t)(row + 1) * num_active; i++) {
-        if (dealt.places[i] < 0) continue;
-        const int expert = expert_of(d, d.routes.expert_ids[i]), at = dealt.places[i] - dealt.starts[expert];
-        const sl_panels panels = panels_of_expert(dealt.panels, dealt, expert);
-        const PanelSplit split(panels.kind, rows_of_expert(dealt, expert));
-        const PanelPlace place = panel_place(panels, split, at);
-        if (first.panel) {
-            copy_row(panels, first, place);
-        } else {
-            put_row(panels, split, at, d.x + row * d.x_stride);
-            first = place;
-        }
+static sl_panels panel_of_row(const sl_deal_rows &d, int64_t row) {
+    sl_panels panel = d.dealt.panels;
+    panel.bytes = static_cast<uint8_t *>(d.row_panels) + panel_row_bytes(panel.kind, panel.num_inputs) * row;
+    return panel;
+}
+
+// Panels of an expert that begin at places from … to - 1 of all.
+static void join_panels(const sl_deal_rows &d, int expert, int from, int to) {
+    const sl_panels panels = panels_of_expert(d.dealt.panels, d.dealt, expert);
+    const PanelSplit split(panels.kind, rows_of_expert(d.dealt, expert));
+    const int64_t row_bytes = panel_row_bytes(panels.kind, panels.num_inputs);
+    for (int panel = 0; panel < split.num_panels; panel++) {
+        const int first = split.start(panel), place = d.dealt.starts[expert] + first;
+        if (place < from || place >= to) continue;
+        const uint8_t *rows[TILE];
+        for (int i = 0; i < split.size(panel); i++)
+            rows[i] = static_cast<const uint8_t *>(panel_of_row(d, d.dealt.rows[place + i]).bytes);
+        join_rows(panels.kind, rows, split.size(panel), ceil_div(panels.num_inputs, GROUP),
+                  static_cast<uint8_t *>(panels.bytes) + row_bytes * first);
     }
 }
 
-// The tables in the first phase, panels in the second.
+// The tables in the first phase, and each row quantised by itself, once for all experts that it takes; in the second they
+// are put together.
 static void deal_rows(const sl_op &op, Work &work) {
     const sl_deal_rows &d = op.deal_rows;
     const int num_rows = num_routed_rows(d.routes);
-    if (work.phase == 0) return sort_rows(d, num_rows);
-    for (int row = work.begin(num_rows); row < work.end(num_rows); row++) write_row(d, row);
+    if (work.phase == 0) {
+        if (work.share == 0) sort_rows(d, num_rows);
+        for (int row = work.begin(num_rows); row < work.end(num_rows); row++)
+            put_row(panel_of_row(d, row), PanelSplit(d.dealt.panels.kind, 1), 0, d.x + row * d.x_stride);
+        return;
+    }
+    const int places = num_places(d.dealt), from = work.begin(places), to = work.end(places);
+    for (int i = 0; i < *d.dealt.num_active; i++) {
+        const int expert = d.dealt.active[i];
+        if (d.dealt.starts[expert] < to && d.dealt.starts[expert + 1] > from) join_panels(d, expert, from, to);
+    }
 }
 
 // ---- products ----

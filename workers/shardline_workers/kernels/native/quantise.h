@@ -53,17 +53,16 @@ static inline void put_row(const sl_panels &panels, const PanelSplit &split, int
         put_some(panels, place, i / GROUP, x + i, panels.num_inputs - i);
 }
 
-// The same row of another panel of the same kind and width.
-static inline void copy_row(const sl_panels &panels, const PanelPlace &from, const PanelPlace &to) {
-    const int64_t group_bytes = panel_group_bytes(panels.kind), row_bytes = panels.kind == SL_INT8 ? GROUP : 2 * GROUP;
-    for (int64_t group = 0; group < ceil_div(panels.num_inputs, GROUP); group++) {
-        const uint8_t *source = from.panel + group * group_bytes * from.rows;
-        uint8_t *target = to.panel + group * group_bytes * to.rows;
-        memcpy(target + row_bytes * to.row, source + row_bytes * from.row, (size_t)row_bytes);
-        if (panels.kind != SL_INT8) continue;
-        for (int number = 0; number < 4; number++)  // scale and sums
-            memcpy(target + GROUP * to.rows + 4 * (number * to.rows + to.row),
-                   source + GROUP * from.rows + 4 * (number * from.rows + from.row), 4);
+// A panel of rows that lie one by one in panels of their own.
+static inline void join_rows(int kind, const uint8_t *const *rows, int count, int64_t num_groups, uint8_t *panel) {
+    const int64_t group_bytes = panel_group_bytes(kind), row_bytes = kind == SL_INT8 ? GROUP : 2 * GROUP;
+    for (int64_t group = 0; group < num_groups; group++, panel += group_bytes * count) {
+        for (int row = 0; row < count; row++) {
+            const uint8_t *from = rows[row] + group_bytes * group;
+            memcpy(panel + row_bytes * row, from, (size_t)row_bytes);
+            for (int number = 0; kind == SL_INT8 && number < 4; number++)  // scale and sums
+                memcpy(panel + GROUP * count + 4 * (number * count + row), from + GROUP + 4 * number, 4);
+        }
     }
 }
 

@@ -16,6 +16,9 @@ int64_t clamped(int64_t wanted, int64_t units) {
     return wanted < most ? wanted : most;
 }
 
+// One at least: there is something to be told without rows too.
+int64_t any_shares(int64_t wanted, int64_t rows) { return clamped(wanted, rows > 1 ? rows : 1); }
+
 // As many for each thread, so that they end together when nobody disturbs them.
 int64_t shares_of(int64_t total_ns, int64_t units, int num_threads) {
     const int64_t wanted = (int64_t)((double)total_ns / SHARE_NS), least = LEAST_PER_THREAD * num_threads;
@@ -80,7 +83,7 @@ int64_t first_phase(const sl_op &op, const sl_step &step, const Sharing &sharing
         case SL_OP_RESTORE_LOGITS: return clamped(most, step.header[SL_ADJUSTED]);
         case SL_OP_CHOOSE_GIVEN: return clamped(1, step.header[SL_GIVEN]);
         case SL_OP_ROUTE: return clamped(most, route_units(op.route, (int)rows));
-        case SL_OP_DEAL_ROWS: return 1;
+        case SL_OP_DEAL_ROWS: return any_shares(LEAST_PER_THREAD * num_threads, num_routed_rows(op.deal_rows.routes));
         case SL_OP_EXPERTS: return gated_expert_shares(op.experts, num_threads);
         case SL_OP_ALL_REDUCE:
         case SL_OP_SEND:
@@ -90,13 +93,14 @@ int64_t first_phase(const sl_op &op, const sl_step &step, const Sharing &sharing
 }
 
 int64_t second_phase(const sl_op &op, const sl_step &step, const Sharing &sharing) {
-    const int64_t least = LEAST_PER_THREAD * sharing.num_threads, rows = step.header[op.rows];
+    const int num_threads = sharing.num_threads;
+    const int64_t rows = step.header[op.rows], most = ITEMS_PER_THREAD * num_threads;
     switch (op.kind) {
         case SL_OP_ATTENTION:
             return attends_by_splits(op.attention, step, sharing) ? count_items(op.attention, step, sharing) : 0;
-        case SL_OP_ROUTE: return clamped(least, rows > 1 ? rows : 1);  // without tokens it says so
-        case SL_OP_DEAL_ROWS: return clamped(least, num_routed_rows(op.deal_rows.routes));
-        case SL_OP_EXPERTS: return down_expert_shares(op.experts, sharing.num_threads);
+        case SL_OP_ROUTE: return any_shares(LEAST_PER_THREAD * num_threads, rows);
+        case SL_OP_DEAL_ROWS: return clamped(most, num_places(op.deal_rows.dealt));
+        case SL_OP_EXPERTS: return down_expert_shares(op.experts, num_threads);
         case SL_OP_GATHER_LOGITS: return clamped(1, rows);
         default: return 0;
     }
