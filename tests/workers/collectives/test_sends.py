@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 import torch
-from torch.distributed import HashStore
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from shardline_workers.collectives.shared_memory_communicator import SharedMemoryCommunicator, SharedMemoryOptions
 from shardline_workers.collectives.torch_communicator import TorchCommunicator
