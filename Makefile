@@ -101,7 +101,7 @@ parity: setup model kernels ## Compare our tokens and logits with transformers',
 	SHARDLINE_PARITY_EVERYTHING=1 $(BIN)/python -m pytest tests/parity -s $(PYTEST_ARGS)
 
 chaos: setup ## Kill processes at random under load, for long
-	SHARDLINE_CHAOS_REQUESTS=2000 SHARDLINE_CHAOS_KILLS=100 $(BIN)/python -m pytest tests/chaos -s --timeout 1800 $(PYTEST_ARGS)
+	SHARDLINE_CHAOS_REQUESTS=2000 SHARDLINE_CHAOS_KILLS=100 SHARDLINE_CHAOS_GANGS=3 $(BIN)/python -m pytest tests/chaos -s --timeout 1800 $(PYTEST_ARGS)
 
 load: setup model ## Measure a running cluster: make load ARGS="--endpoint 127.0.0.1:50051"
 	$(BIN)/python -m benchmarks.serve_load $(ARGS)

@@ -62,31 +62,34 @@ class Layer:
     def mixture(self, num_tokens: int) -> tuple[Callable[[], float], Callable[[], float]]:
         """Routing alone, and experts on routes that are given; each returns milliseconds."""
         recorder = ExpertRecorder(self._library, self._address)
-        x, delta = self._rows(num_tokens, HIDDEN), self._rows(num_tokens, HIDDEN)
-        router = self._rows(NUM_EXPERTS, HIDDEN)
-        routes = Routes(
-            expert_ids=balanced(num_tokens),
-            weights=torch.full((num_tokens, NUM_ACTIVE), 1 / NUM_ACTIVE),
-            num_rows=torch.tensor([num_tokens], dtype=torch.int32),
+        chosen = Routes.allocate(
+            max_rows=num_tokens, num_active=NUM_ACTIVE, dtype=torch.float32, device=torch.device("cpu")
         )
-        chosen = Routes(
-            expert_ids=torch.zeros_like(routes.expert_ids),
-            weights=torch.zeros_like(routes.weights),
-            num_rows=torch.zeros_like(routes.num_rows),
-        )
+        x, router = self._rows(num_tokens, HIDDEN), self._rows(NUM_EXPERTS, HIDDEN)
         rule = RoutingRule(num_active=NUM_ACTIVE)
         route = recorder.route(chosen, x, router, bias=None, rule=rule, counts=None)
-        products = recorder.experts(delta, routes, self.experts, activation=api.Activation.SILU)
-        deal = recorder.deal(x, routes, self.experts)
         return (
             self._timed([api.Op(OpKind.ROUTE, 0, api.Operands(route=route))], num_tokens),
-            self._timed(
-                [
-                    api.Op(OpKind.DEAL_ROWS, 0, api.Operands(deal_rows=deal)),
-                    api.Op(OpKind.EXPERTS, 0, api.Operands(experts=products)),
-                ],
-                num_tokens,
-            ),
+            self.experts_on(balanced(num_tokens)),
+        )
+
+    def experts_on(self, expert_ids: Tensor) -> Callable[[], float]:
+        """Experts for rows that take these, [num_rows, NUM_ACTIVE] int32, -1 for none; returns milliseconds."""
+        recorder, num_rows = ExpertRecorder(self._library, self._address), len(expert_ids)
+        x, delta = self._rows(num_rows, HIDDEN), self._rows(num_rows, HIDDEN)
+        routes = Routes(
+            expert_ids=expert_ids,
+            weights=torch.full(expert_ids.shape, 1 / NUM_ACTIVE),
+            num_rows=torch.tensor([num_rows], dtype=torch.int32),
+        )
+        products = recorder.experts(delta, routes, self.experts, activation=api.Activation.SILU)
+        deal = recorder.deal(x, routes, self.experts)
+        return self._timed(
+            [
+                api.Op(OpKind.DEAL_ROWS, 0, api.Operands(deal_rows=deal)),
+                api.Op(OpKind.EXPERTS, 0, api.Operands(experts=products)),
+            ],
+            num_rows,
         )
 
     def dense(self, num_tokens: int) -> Callable[[], float]:

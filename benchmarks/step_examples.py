@@ -41,7 +41,7 @@ def a_chunk(slot: int, *, start: int | None = None, num_tokens: int = 1) -> Slot
 def sampled_tokens(num_tokens: int) -> SampledAnswer:
     """An answer."""
     tokens = [SampledToken(token_id=(997 * number) % 49152) for number in range(num_tokens)]
-    return SampledAnswer(number=100_000, sampled=tokens, wall_s=0.01)
+    return SampledAnswer(number=100_000, sampled=tokens, busy_s=0.01)
 
 
 def quantiles_us(samples_us: Sequence[float]) -> dict[str, float]:

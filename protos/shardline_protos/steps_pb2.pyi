@@ -151,9 +151,9 @@ class Answer(_message.Message):
     def __init__(self, sampled: _Optional[_Union[Sampled, _Mapping]] = ..., probed: _Optional[_Union[Probed, _Mapping]] = ..., failed: _Optional[_Union[Failed, _Mapping]] = ...) -> None: ...
 
 class Sampled(_message.Message):
-    __slots__ = ("number", "wall_s", "token_ids", "logprob_rows", "chosen", "num_top", "top_ids", "top", "error_rows", "errors", "expert_tokens", "part_tokens")
+    __slots__ = ("number", "busy_s", "token_ids", "logprob_rows", "chosen", "num_top", "top_ids", "top", "error_rows", "errors", "expert_tokens", "part_tokens")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
-    WALL_S_FIELD_NUMBER: _ClassVar[int]
+    BUSY_S_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     LOGPROB_ROWS_FIELD_NUMBER: _ClassVar[int]
     CHOSEN_FIELD_NUMBER: _ClassVar[int]
@@ -165,7 +165,7 @@ class Sampled(_message.Message):
     EXPERT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     PART_TOKENS_FIELD_NUMBER: _ClassVar[int]
     number: int
-    wall_s: float
+    busy_s: float
     token_ids: _containers.RepeatedScalarFieldContainer[int]
     logprob_rows: _containers.RepeatedScalarFieldContainer[int]
     chosen: _containers.RepeatedScalarFieldContainer[float]
@@ -176,7 +176,7 @@ class Sampled(_message.Message):
     errors: _containers.RepeatedScalarFieldContainer[str]
     expert_tokens: _containers.RepeatedScalarFieldContainer[int]
     part_tokens: _containers.RepeatedScalarFieldContainer[float]
-    def __init__(self, number: _Optional[int] = ..., wall_s: _Optional[float] = ..., token_ids: _Optional[_Iterable[int]] = ..., logprob_rows: _Optional[_Iterable[int]] = ..., chosen: _Optional[_Iterable[float]] = ..., num_top: _Optional[_Iterable[int]] = ..., top_ids: _Optional[_Iterable[int]] = ..., top: _Optional[_Iterable[float]] = ..., error_rows: _Optional[_Iterable[int]] = ..., errors: _Optional[_Iterable[str]] = ..., expert_tokens: _Optional[_Iterable[int]] = ..., part_tokens: _Optional[_Iterable[float]] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., busy_s: _Optional[float] = ..., token_ids: _Optional[_Iterable[int]] = ..., logprob_rows: _Optional[_Iterable[int]] = ..., chosen: _Optional[_Iterable[float]] = ..., num_top: _Optional[_Iterable[int]] = ..., top_ids: _Optional[_Iterable[int]] = ..., top: _Optional[_Iterable[float]] = ..., error_rows: _Optional[_Iterable[int]] = ..., errors: _Optional[_Iterable[str]] = ..., expert_tokens: _Optional[_Iterable[int]] = ..., part_tokens: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Probed(_message.Message):
     __slots__ = ("number", "wall_s", "nonsense")

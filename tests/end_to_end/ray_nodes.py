@@ -6,6 +6,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from shardline_cluster.serve.ray_plan import HEAD_IP, STARTED, RayPlan, node_fla
 START_WITHIN_S = 90.0
 OPEN = {"RAY_AUTH_MODE": "disabled"}  # Ray reads the place of a token when it is imported
 MARK = "SHARDLINE_TEST_RAY_NODE"
+_HEAD = "head"
 
 
 @dataclass(slots=True)
@@ -29,11 +31,12 @@ class RayNode:
 
     ip: str
     num_gpus: int
+    mark: str  # that stands in the environment of its processes, and of no other cluster's
     process: "Popen[bytes]"
 
     def pids(self, words: str) -> list[int]:
         """Its living processes whose command line contains `words`."""
-        return [pid for pid in _pids_with(f"{MARK}={self.ip}") if words in _command_line(pid)]
+        return [pid for pid in _pids_with(f"{MARK}={self.mark}") if words in _command_line(pid)]
 
     def kill_raylet(self) -> None:
         """With SIGKILL: the machine is gone, as far as Ray can tell."""
@@ -51,14 +54,27 @@ class RayNodes:
     nodes: list[RayNode] = field(default_factory=list)
 
     def add(self, ip: str, *, num_gpus: int) -> RayNode:
-        """One more node, once it is up."""
-        process = self._start(self._command(ip, num_gpus), f"node-{ip}-{len(self.nodes)}.log", {MARK: ip})
-        self.nodes.append(RayNode(ip, num_gpus, process))
+        """One more node, or one that has been killed, once it is up."""
+        for former in [node for node in self.nodes if node.ip == ip]:
+            stop_child(former.process, grace_s=10.0)
+            self.nodes.remove(former)
+        process = self._start(self._command(ip, num_gpus), f"node-{ip}-{time.monotonic_ns()}.log", self._mark(ip))
+        self.nodes.append(RayNode(ip, num_gpus, self._mark(ip), process))
         return self.nodes[-1]
 
     def of(self, pid: int) -> RayNode:
         """The node on which a process runs."""
         return next(node for node in self.nodes if pid in node.pids(""))
+
+    def ranks_by_node(self) -> dict[str, int]:
+        """How many ranks run at each address, leaders too."""
+        pids = (*self.ranks(), *self.leaders())
+        return dict(Counter(self.of(pid).ip for pid in pids))
+
+    def node_without_a_leader(self) -> RayNode:
+        """One that has ranks alone."""
+        (ip,) = self.ranks_by_node().keys() - {self.of(pid).ip for pid in self.leaders()}
+        return next(node for node in self.nodes if node.ip == ip)
 
     def ranks(self) -> list[int]:
         """The processes of all ranks but the leaders."""
@@ -71,14 +87,14 @@ class RayNodes:
     def kill_head(self) -> None:
         """The head's process tree, state and all."""
         os.killpg(self.head.pid, signal.SIGKILL)
-        for pid in _pids_with(f"{MARK}=head"):
+        for pid in _pids_with(f"{MARK}={self._mark(_HEAD)}"):
             os.kill(pid, signal.SIGKILL)
         self.head.wait()
 
     def start_head(self) -> None:
         """Again, with the command and the state of before."""
         self.plan.forget_last_start()
-        self.head = self._start(self.plan.head_command(), f"head-{time.time():.0f}.log", {MARK: "head"})
+        self.head = self._start(self.plan.head_command(), f"head-{time.monotonic_ns()}.log", self._mark(_HEAD))
 
     def close(self) -> None:
         """Ends everything."""
@@ -93,14 +109,17 @@ class RayNodes:
             *(f"--num-gpus={num_gpus}", "--num-cpus=2", *node_flags(folder)),
         )
 
-    def _start(self, command: Sequence[str], name: str, mark: Mapping[str, str]) -> "Popen[bytes]":
+    def _mark(self, name: str) -> str:
+        return f"{self.plan.folder}:{name}"
+
+    def _start(self, command: Sequence[str], name: str, mark: str) -> "Popen[bytes]":
         shim = [sys.executable, "-S", "-E", process_tree.__file__, "1.0"]
         log = self.plan.folder / name
-        is_head = mark == {MARK: "head"}
+        is_head = mark == self._mark(_HEAD)
         environment = {**(self.plan.head_environment() if is_head else self.plan.environment()), **self.environment}
         with log.open("wb") as output:
             child = start_child(
-                [*shim, *command], environment=child_environment({**environment, **mark}), output=output
+                [*shim, *command], environment=child_environment({**environment, MARK: mark}), output=output
             )
         deadline = time.monotonic() + START_WITHIN_S
         while STARTED.encode() not in log.read_bytes():
@@ -131,11 +150,8 @@ def running_ray_nodes(*num_gpus: int, environment: Mapping[str, str] | None = No
 
 
 def _pids_with(entry: str) -> list[int]:
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit() and entry.encode() in _read(int(folder.name), "environ").split(b"\0"):
-            found.append(int(folder.name))
-    return found
+    pids = [int(folder.name) for folder in Path("/proc").iterdir() if folder.name.isdigit()]
+    return [pid for pid in pids if entry.encode() in _read(pid, "environ").split(b"\0")]
 
 
 def _read(pid: int, file: str) -> bytes:

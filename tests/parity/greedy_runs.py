@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from shardline_workers.engine import EngineRequest, Sampling
+from shardline_workers.engine import EngineRequest, ExpertLoads, Sampling
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_loading import load_engine
 from shardline_workers.gang.one_rank_executor import OneRankExecutor
@@ -38,6 +38,9 @@ class _RecordingRunner:
         for row, key in enumerate(rows):
             self.key_to_logits.setdefault(key, []).append(self._runner.logits[row].clone())
         return sampled, times
+
+    def expert_loads(self) -> ExpertLoads | None:
+        return self._runner.expert_loads()
 
 
 def run_greedily(config: EngineConfig, prompts: list[tuple[int, ...]], num_tokens: int) -> list[GreedyRun]:

@@ -99,6 +99,32 @@ def test_native_kernels_give_the_same_bits_again_and_nearly_those_of_one_rank(
         assert all(value == pytest.approx(reference, abs=0.1) for value, reference in near)
 
 
+def test_a_rank_reads_its_own_experts_and_no_other(files: ModelFiles, native_library: NativeLibrary) -> None:
+    plan = ParallelPlan(dp=2, ep=2)
+
+    with (
+        ThreadRanks(config(files), native_library) as whole,
+        ThreadRanks(config(files, plan=plan), native_library) as parts,
+    ):
+        (all_bytes,) = [rank.asked_bytes for rank in whole.ranks]
+        shape = whole.ranks[0].shape
+        asked = [rank.asked_bytes for rank in parts.ranks]
+        counts = [sum(len(rank.share.experts(layer)) for layer in rank.share.layers) for rank in parts.ranks]
+
+    assert shape.experts is not None
+    an_expert = 3 * shape.hidden_size * shape.experts.width * 4  # bytes in this file
+    num_experts = shape.num_layers * shape.experts.num_experts
+    assert sum(counts) == num_experts
+    assert asked == [all_bytes - (num_experts - count) * an_expert for count in counts]
+
+
+def test_more_copies_than_parts_have_room_for_are_refused(files: ModelFiles, native_library: NativeLibrary) -> None:
+    plan = ParallelPlan(tp=2, ep=2)
+
+    with pytest.raises(ValueError, match=r"8 redundant copies were asked for; . experts on 2 parts have room for 0 to"):
+        ThreadRanks(config(files, plan=plan, expert_placement=PlacementWish(num_redundant=8)), native_library)
+
+
 def config(files: ModelFiles, *, plan: ParallelPlan | None = None, **changes: object) -> EngineConfig:
     plan = plan or ParallelPlan()
     config = EngineConfig(

@@ -130,6 +130,21 @@ def test_every_rank_has_the_whole_cache_and_its_own_heads(files: ModelFiles, nat
     )
 
 
+def test_ranks_read_what_is_compressed_whole_and_of_the_rest_their_heads(
+    tmp_path: Path, native_library: NativeLibrary
+) -> None:
+    changed = dataclasses.replace(config(write_tiny_deepseek(tmp_path)), plan=ParallelPlan(tp=3), ranks_on_host=3)
+    sizes = {name: tensor.nbytes for name, tensor in random_tensors().items()}
+    read_by_all = ("norm", "q_a_proj", "kv_a_proj", "mlp.gate.")
+
+    with ThreadRanks(changed, native_library) as ranks:
+        asked = [rank.asked_bytes for rank in ranks.ranks]
+
+    assert sum(asked) == sum(
+        size * (3 if any(key in name for key in read_by_all) else 1) for name, size in sizes.items()
+    )
+
+
 def test_a_prefix_that_is_cached_changes_nothing(files: ModelFiles, alone: Told) -> None:
     engine = load_engine(config(files), report=lambda _: None)
     run(engine, wanted("first"))

@@ -169,7 +169,7 @@ def test_a_file_whose_blocks_a_cut_would_split_is_refused_at_start(
     family = TINY_FAMILIES["qwen3"]
     files = write_family_gguf(tmp_path / "m.gguf", family, random_tensors(family), form="Q4_K")
 
-    with pytest.raises(ValueError, match="blocks of 256 weights in this file.*the nearest that works is tp=1"):
+    with pytest.raises(ValueError, match=r"blocks of 256 weights in this file.*the nearest that works is tp=1"):
         threaded_engine(config(files), native_library, plan=ParallelPlan(tp=2))
 
 

@@ -37,7 +37,7 @@ def tiny_config() -> dict[str, object]:
     }
 
 
-def tiny_tensors(seed: int = 1) -> dict[str, np.ndarray]:
+def tiny_tensors(seed: int = 1, *, num_layers: int = NUM_LAYERS) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> np.ndarray:
@@ -51,7 +51,7 @@ def tiny_tensors(seed: int = 1) -> dict[str, np.ndarray]:
         "model.norm.weight": norm(),
         "lm_head.weight": matrix(VOCAB_SIZE, HIDDEN),
     }
-    for number in range(NUM_LAYERS):
+    for number in range(num_layers):
         prefix = f"model.layers.{number}."
         tensors |= {
             f"{prefix}input_layernorm.weight": norm(),

@@ -82,7 +82,7 @@ class Communicator(Protocol):
 
     @property
     def waited_s(self) -> float:
-        """Seconds so far that this rank waited in `send` and `recv` for the other one; on a GPU its stream does."""
+        """Seconds that this rank has waited so far in `send` and `recv` for the other one; on a GPU its stream does."""
 
     def all_reduce_sum(self, values: torch.Tensor) -> None:
         """Replaces `values`, of the same shape on all ranks, by the sum over them."""

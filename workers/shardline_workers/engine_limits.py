@@ -3,7 +3,7 @@
 import torch
 
 from shardline_workers.engine_config import EngineConfig
-from shardline_workers.memory_budget import MIB, HostResources, KvDemand, kv_blocks
+from shardline_workers.memory_budget import CARD_SHARE, HOST_SHARE, MIB, HostResources, KvDemand, kv_blocks
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
 
@@ -78,6 +78,7 @@ def _num_blocks(config: EngineConfig, demand: KvDemand, *, host: HostResources, 
     return kv_blocks(
         demand,
         memory_bytes=memory_bytes,
+        usable_share=HOST_SHARE if _on_cpu(config) else CARD_SHARE,
         used_bytes=used_bytes,
         sharers=config.memory_sharers or config.replicas_on_host,
         taken_bytes=config.memory_taken_bytes,

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MIB = 1 << 20
-_MEMORY_SHARE = 0.85  # of the limit; the rest is for page cache of the weights' file, and for neighbours
+HOST_SHARE = 0.85  # of a host's limit; the rest is for page cache of the weights' file, and for neighbours
+CARD_SHARE = 0.92  # of a card's memory; the rest is for fragmentation and for what a step needs for a moment
 RUNTIME_BYTES = 512 * MIB  # of a replica: interpreter, torch, temporary tensors
 _UNLIMITED_V1 = 1 << 60  # cgroup v1 writes "no limit" as a number near 2^63
 
@@ -37,7 +38,15 @@ def thread_count(host: HostResources, *, replicas_on_host: int) -> int:
     return max(1, host.num_cores // replicas_on_host)
 
 
-def kv_blocks(demand: KvDemand, *, memory_bytes: int, used_bytes: int, sharers: int, taken_bytes: int = 0) -> int:
+def kv_blocks(
+    demand: KvDemand,
+    *,
+    memory_bytes: int,
+    used_bytes: int,
+    sharers: int,
+    taken_bytes: int = 0,
+    usable_share: float = HOST_SHARE,
+) -> int:
     """Blocks of KV cache for one replica: what its share of memory leaves, up to its demand.
 
     Args:
@@ -46,11 +55,12 @@ def kv_blocks(demand: KvDemand, *, memory_bytes: int, used_bytes: int, sharers: 
         used_bytes: taken by this replica already: weights and buffers.
         sharers: replicas that are still to share what is left of it, this one too.
         taken_bytes: what others on the device have taken already.
+        usable_share: of that memory.
 
     Raises:
         ValueError: there is no room for one block.
     """
-    share = max(0, int(memory_bytes * _MEMORY_SHARE) - taken_bytes) // sharers
+    share = max(0, int(memory_bytes * usable_share) - taken_bytes) // sharers
     room_bytes = share - used_bytes - RUNTIME_BYTES
     num_blocks = min(room_bytes // demand.block_bytes, demand.max_tokens // demand.block_size)
     if num_blocks < 1:

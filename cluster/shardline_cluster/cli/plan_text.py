@@ -9,11 +9,9 @@ from shardline_cluster.planning.gang_placement import Bundle
 from shardline_cluster.planning.model_needs import ModelNeeds
 from shardline_cluster.planning.plan_search import ChosenPlan
 from shardline_workers.files.byte_size import shown_bytes
+from shardline_workers.parallel.parallel_plan import ParallelPlan
 from shardline_workers.sizing.model_parts import num_active_parameters, num_parameters
 from shardline_workers.sizing.stored_bytes import parts_bytes, weights_bytes
-
-# Said wherever a plan needs more than one rank, until the engine runs them.
-ONE_RANK = "The engine of this version runs one rank: a plan of more GPUs tells what to buy, not yet how to serve."
 
 
 def size_facts(model: SizedModel, needs: ModelNeeds) -> dict[str, Any]:
@@ -110,8 +108,14 @@ def plan_text(chosen: ChosenPlan, *, concurrency: int) -> str:
         "             (bounds of memory and matrix units; links between GPUs not counted)\n",
     ]
     if plan.num_ranks > 1:
-        lines.append(f"{ONE_RANK}\n")
+        lines.append(f"serve it so  {_flags(plan)}\n")
     return "".join(lines)
+
+
+def _flags(plan: ParallelPlan) -> str:
+    """The flags of `serve` that ask for this shape."""
+    sizes = {"tensor": plan.tp, "pipeline": plan.pp, "expert": plan.ep, "data": plan.dp}
+    return " ".join(["--device cuda", *(f"--{name}-parallel-size {size}" for name, size in sizes.items() if size > 1)])
 
 
 def _stage_rows(chosen: ChosenPlan) -> Iterator[tuple[str, ...]]:

@@ -61,7 +61,9 @@ def memory_share(
 
 
 def _num_ranks(deployment: Deployment) -> int:
-    """Of one replica, as it was asked for: each takes memory of its own."""
+    """Of one replica that share a memory, as it was asked for: each takes its own part of it. On GPUs each has one."""
+    if deployment.options.device.startswith("cuda"):
+        return 1
     return (fixed_plan(deployment.options) or least_plan(deployment.options)).num_ranks
 
 

@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from shardline_workers.memory_budget import CARD_SHARE
+
 GIB = 1 << 30
-_USABLE_SHARE = 0.92  # the rest is for fragmentation and for what a step needs for a moment
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,7 @@ class GpuModel:
     @property
     def usable_bytes(self) -> int:
         """What ranks may take."""
-        return int(self.memory_gib * GIB * _USABLE_SHARE)
+        return int(self.memory_gib * GIB * CARD_SHARE)
 
     def flops_s(self, arithmetic: str) -> float:
         """Operations a second; in fp16 where it has no units for the arithmetic."""

@@ -4,8 +4,10 @@ from collections.abc import Iterator
 
 from shardline_cluster.fleet.fleet_report import DeploymentReport, FleetReport, PlaceReport
 from shardline_cluster.fleet.replica_state import ReplicaState
+from shardline_workers.parallel.parallel_plan import ParallelPlan
 
 FAILURES_BEFORE_GIVING_UP = 3  # of a place that has never been ready, at the first start only
+ONE_RANK = str(ParallelPlan())
 
 _NEWS = {
     ReplicaState.PENDING: "waiting for resources",
@@ -66,11 +68,19 @@ def _change(before: PlaceReport | None, after: PlaceReport) -> str:
         often = f" ({after.failures} times in a row)" if after.failures > 1 else ""
         pause = f"; next try in {after.next_start_s:.0f} s" if after.next_start_s else ""
         return f"{after.place} failed{often}: {after.reason}{pause}"
+    if not after.incarnation and _waits_for_resources(after):
+        return f"{after.place}: {after.reason}" if before is None or before.reason != after.reason else ""
     if before is not None and (before.state, before.incarnation) == (after.state, after.incarnation):
         return ""
     news = _NEWS.get(after.state) if after.incarnation else None
-    return f"{after.place}: {news}" if news else ""
+    return f"{after.place}: {news}{_shape(after)}" if news else ""
+
+
+def _shape(place: PlaceReport) -> str:
+    """Of a replica that is ready and has several ranks."""
+    return f" as {place.shape}" if place.state is ReplicaState.READY and place.shape not in ("", ONE_RANK) else ""
 
 
 def _waits_for_resources(place: PlaceReport) -> bool:
-    return place.state is ReplicaState.PENDING and place.incarnation != ""
+    """In the launcher, or before it, where no node has room for all of its ranks."""
+    return place.state is ReplicaState.PENDING and bool(place.incarnation or place.reason)

@@ -83,3 +83,18 @@ def test_a_replica_that_waits_for_resources_is_told_but_an_empty_place_is_not() 
 
     assert _lines(None, waiting) == ["tiny-1-0: waiting for resources"]
     assert _lines(None, replace(waiting, incarnation="")) == []
+
+
+def test_a_place_without_room_says_what_is_missing_whenever_that_changes() -> None:
+    empty = PlaceReport(place="tiny-1-0", reason="waits for room: tp=4 takes 4 x GPU, but there are none free")
+    better = replace(empty, reason="waits for room: tp=4 takes 4 x GPU, but there are 3 free on one node")
+
+    assert _lines(None, empty) == [f"tiny-1-0: {empty.reason}"]
+    assert _lines(empty, empty) == []
+    assert _lines(empty, better) == [f"tiny-1-0: {better.reason}"]
+    assert is_up(_report(READY, replace(empty, place="tiny-1-1")))
+
+
+def test_a_replica_of_several_ranks_tells_its_shape_when_it_is_ready() -> None:
+    assert _lines(LOADING, replace(READY, shape="tp=3")) == ["tiny-1-0: ready as tp=3"]
+    assert _lines(LOADING, replace(READY, shape="tp=1")) == ["tiny-1-0: ready"]

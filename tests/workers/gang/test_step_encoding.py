@@ -200,7 +200,7 @@ sampled_tokens = st.builds(
 
 @given(sampled=st.lists(sampled_tokens, max_size=8), number=st.integers(0, 2**40))
 def test_what_was_sampled_arrives_to_the_bit(sampled: list[SampledToken], number: int) -> None:
-    answer = SampledAnswer(number=number, sampled=sampled, wall_s=0.125)
+    answer = SampledAnswer(number=number, sampled=sampled, busy_s=0.125)
 
     assert decode_answer(encode_answer(answer)) == answer
 

@@ -79,6 +79,22 @@ def test_stretched_positions_sharpen_the_scores_in_all_dimensions() -> None:
     assert stretched.rotary.scaling.magnitude == 1.0, "as much for positions as for all: queries and keys share it"
 
 
+@pytest.mark.parametrize("magnitude", [0.0, -1.0, math.inf, math.nan])
+def test_a_magnitude_that_makes_no_sense_is_refused(magnitude: float) -> None:
+    latent = read().latent
+    assert latent is not None
+
+    with pytest.raises(ValueError, match="magnitude of stretched queries and keys is"):
+        latent.score_divisor(magnitude)
+
+
+@pytest.mark.parametrize(("kv_rank", "size"), [(1024, 1040), (70, 86)])
+def test_heads_that_native_kernels_do_not_compute_are_told(kv_rank: int, size: int) -> None:
+    reason = unsupported(read(kv_lora_rank=kv_rank).attention)
+
+    assert reason == f"heads of {size} dimensions; native kernels take multiples of 16 up to 576"
+
+
 @pytest.mark.parametrize(
     ("told", "pairing"),
     [("absent", RotaryPairing.NEIGHBOURS), (True, RotaryPairing.NEIGHBOURS), (False, RotaryPairing.HALVES)],

@@ -45,7 +45,7 @@ def decode_answer(data: bytes) -> Answer:
 
 
 def _write_sampled(answer: SampledAnswer, to: steps_pb2.Sampled) -> None:
-    to.number, to.wall_s = answer.number, answer.wall_s
+    to.number, to.busy_s = answer.number, answer.busy_s
     to.token_ids.extend([token.token_id for token in answer.sampled])
     if answer.expert_loads is not None:
         to.expert_tokens.extend(answer.expert_loads.by_expert)
@@ -68,7 +68,7 @@ def _read_sampled(sampled: steps_pb2.Sampled) -> SampledAnswer:
     else:
         tokens = [SampledToken(token_id=token_id) for token_id in sampled.token_ids]
     loads = ExpertLoads(tuple(sampled.expert_tokens), tuple(sampled.part_tokens)) if sampled.expert_tokens else None
-    return SampledAnswer(number=sampled.number, sampled=tokens, wall_s=sampled.wall_s, expert_loads=loads)
+    return SampledAnswer(number=sampled.number, sampled=tokens, busy_s=sampled.busy_s, expert_loads=loads)
 
 
 def _read_told(sampled: steps_pb2.Sampled) -> list[SampledToken]:

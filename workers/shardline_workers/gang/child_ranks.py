@@ -61,8 +61,8 @@ class ChildRanks:
         ]
 
     def exit_code(self, pid: int) -> int | None:
-        """How one ended; None where it has not, or is none of these."""
-        return next((process.poll() for process in self._processes if process.pid == pid), None)
+        """How one ended, which has; None where it is none of these."""
+        return next((process.wait(_REAP_S) for process in self._processes if process.pid == pid), None)
 
     def kill(self) -> None:
         """All of them, stopped ones too. Returns at once."""

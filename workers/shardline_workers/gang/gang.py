@@ -23,7 +23,7 @@ from shardline_workers.gang.host_identity import host_identity
 from shardline_workers.gang.loaded_share import LoadedShare
 from shardline_workers.gang.rank_member import RankMember
 from shardline_workers.gang.rank_pool import RankPool, Report
-from shardline_workers.gang.step_channel import StepChannelError, StepReceiver
+from shardline_workers.gang.step_channel import PeerLateError, PeerLostError, StepChannelError, StepReceiver
 from shardline_workers.gang.step_encoding import encode_stop
 from shardline_workers.gang.step_ends import LeaderEnd, open_leader_end, ring_seats
 from shardline_workers.gang.torch_store import host_store
@@ -118,7 +118,8 @@ class Gang:
     def explain(self, error: Exception) -> Exception:
         """Why this rank could not go on, where another one is to blame: what its loss brings about may come first."""
         limits = self._pool.limits
-        patience_s = limits.silence_s + 2 * limits.beat_s if isinstance(error, CommunicatorError) else limits.beat_s
+        is_another_ranks = isinstance(error, CommunicatorError | PeerLostError | PeerLateError)
+        patience_s = limits.silence_s + 2 * limits.beat_s if is_another_ranks else limits.beat_s
         if not self._pool.watch.has_failed(patience_s):
             return error
         try:

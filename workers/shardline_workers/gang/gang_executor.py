@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from shardline_workers.collectives.errors import CommunicatorError
-from shardline_workers.engine import ExpertLoads
+from shardline_workers.engine import StageTimes
 from shardline_workers.gang.answer_encoding import decode_answer
 from shardline_workers.gang.gang import Gang
 from shardline_workers.gang.step_channel import StepChannelError
 from shardline_workers.gang.step_executor import ExecutedSteps, GroupSteps
 from shardline_workers.gang.step_frames import Answer, ProbedAnswer, SampledAnswer
+from shardline_workers.gang.step_loop import answers
 from shardline_workers.gang.step_writer import StepWriter, check_drift
 from shardline_workers.kernels.kernels import Kernels
 from shardline_workers.parallel.parallel_plan import ParallelPlan
+from shardline_workers.parallel.rank_position import RankPosition
 from shardline_workers.ranks.model_runner import ModelRunner, ProbeFailedError
 from shardline_workers.scheduling.scheduler_limits import SchedulerLimits
-from shardline_workers.scheduling.step_plan import SampledToken
 
 _ANSWER_POLL_S = 1.0  # between two looks whether a rank was lost, which closes its connection anyway
 
@@ -29,10 +30,8 @@ T = TypeVar("T")
 class _UnderWay:
     """A step that was submitted."""
 
-    number: int
+    own: SampledAnswer  # rank 0's
     began_s: float
-    sampled: list[SampledToken]  # rank 0's, where it chooses
-    expert_loads: ExpertLoads | None  # rank 0's, where it tells them
 
 
 class GangExecutor:
@@ -64,8 +63,10 @@ class GangExecutor:
         self._kernels = kernels
         self._end = end
         self._sender = gang.steps
-        choosers = [plan.rank(stage=plan.pp - 1, group=group, place=0) for group in range(plan.dp)]
-        self._receivers = [gang.receiver(rank) if rank else None for rank in choosers]  # None: rank 0 itself
+        self._choosers = [plan.rank(stage=plan.pp - 1, group=group, place=0) for group in range(plan.dp)]
+        self._firsts = [plan.rank(stage=stage, group=0, place=0) for stage in range(plan.pp)]
+        answering = [rank for rank in range(1, plan.num_ranks) if answers(RankPosition.of(plan, rank))]
+        self._receivers = {rank: gang.receiver(rank) for rank in answering}
         self._under_way: deque[_UnderWay] = deque()
         self._writer = StepWriter(limits, num_groups=plan.dp)
 
@@ -102,51 +103,43 @@ class GangExecutor:
         number = self._writer.number
         if self._writer.checksums is not None:
             check_drift(self._open_runner.state_checksum(), self._writer.checksums[0], rank=0, number=number)
-        sampled, _ = self._open_runner.execute(steps.plans[0], num_threads=num_threads)
-        loads = self._open_runner.expert_loads()
-        step = _UnderWay(number=number, began_s=began_s, sampled=sampled, expert_loads=loads)
-        self._under_way.append(step)
+        sampled, times = self._open_runner.execute(steps.plans[0], num_threads=num_threads)
+        own = SampledAnswer(
+            number=number, sampled=sampled, busy_s=times.busy_s, expert_loads=self._open_runner.expert_loads()
+        )
+        self._under_way.append(_UnderWay(own=own, began_s=began_s))
 
     def _collect(self) -> ExecutedSteps:
         step = self._under_way.popleft()
-        own = SampledAnswer(number=step.number, sampled=step.sampled, wall_s=0.0, expert_loads=step.expert_loads)
-        answers = [own if group is None else self._sampled(group, step) for group in self._groups()]
-        told = {id(answer): answer.expert_loads for answer in (own, *answers)}
+        told = {0: step.own}
+        for rank in self._receivers:
+            answer = self._answer(rank)
+            assert isinstance(answer, SampledAnswer) and answer.number == step.own.number, "ranks answer in order"
+            told[rank] = answer
+        wall_s = time.perf_counter() - step.began_s
         return ExecutedSteps(
-            sampled=tuple(answer.sampled for answer in answers),
-            wall_s=time.perf_counter() - step.began_s,
-            expert_loads=tuple(loads for loads in told.values() if loads is not None),
+            sampled=tuple([told[rank].sampled for rank in self._choosers]),
+            wall_s=wall_s,
+            stage_times=tuple([StageTimes(stage, told[rank].busy_s) for stage, rank in enumerate(self._firsts)]),
+            expert_loads=tuple([answer.expert_loads for answer in told.values() if answer.expert_loads is not None]),
         )
-
-    def _groups(self) -> list[int | None]:
-        return [None if receiver is None else group for group, receiver in enumerate(self._receivers)]
-
-    def _sampled(self, group: int, step: _UnderWay) -> SampledAnswer:
-        answer = self._answer(group)
-        assert isinstance(answer, SampledAnswer) and answer.number == step.number, f"ranks answer in order: {answer}"
-        return answer
 
     def _probe(self, num_tokens: int, *, num_threads: int) -> float:
         self._gang.check()
         began_s = time.perf_counter()
         self._sender.send(self._writer.probe(num_tokens, num_threads=num_threads))
         self._open_runner.probe(num_tokens, num_threads=num_threads)
-        for group in self._groups():
-            if group is not None:
-                answer = self._answer(group)
-                assert isinstance(answer, ProbedAnswer) and answer.number == self._writer.number, (
-                    "ranks answer in order"
-                )
-                if answer.nonsense is not None:
-                    raise ProbeFailedError(answer.nonsense)
+        for rank in self._receivers:
+            answer = self._answer(rank)
+            assert isinstance(answer, ProbedAnswer) and answer.number == self._writer.number, "ranks answer in order"
+            if answer.nonsense is not None:
+                raise ProbeFailedError(answer.nonsense)
         return time.perf_counter() - began_s
 
-    def _answer(self, group: int) -> Answer:
-        receiver = self._receivers[group]
-        assert receiver is not None, "another rank chooses this group's tokens"
+    def _answer(self, rank: int) -> Answer:
         while True:
             try:
-                return decode_answer(receiver.receive(_ANSWER_POLL_S))
+                return decode_answer(self._receivers[rank].receive(_ANSWER_POLL_S))
             except TimeoutError:
                 self._gang.check()
 

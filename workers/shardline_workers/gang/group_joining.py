@@ -20,7 +20,7 @@ from shardline_workers.communicator import Communicator, GroupLimits
 from shardline_workers.gang.group_plan import GroupInvitation, Invitations, Transport
 from shardline_workers.kernels.native_library import NativeLibrary
 
-# A mailbox takes half as much (32 sequences of 4,096 float32) before a stage waits until the next one takes it out.
+# A mailbox takes half as much before a stage has to wait until the next one takes it out: 32 rows of 4,096 float32.
 _PIPELINE_SLOT_BYTES = 1024 * 1024
 
 

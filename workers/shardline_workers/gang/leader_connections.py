@@ -7,7 +7,7 @@ from shardline_protos import gang_pb2
 from shardline_workers.gang.framed_connection import FramedConnection
 from shardline_workers.gang.gang_address import GangAddress
 from shardline_workers.gang.gang_limits import GangLimits
-from shardline_workers.gang.handshake import framed_for_handshake, say_hello
+from shardline_workers.gang.handshake import HandshakeError, framed_for_handshake, say_hello
 from shardline_workers.gang.host_identity import host_identity, host_name
 from shardline_workers.gang.product_version import product_version
 from shardline_workers.gang.rank_listener import MAX_TALK_BYTES
@@ -65,5 +65,9 @@ class LeaderConnections:
             host_identity=host_identity(),
             pid=os.getpid(),
         )
-        # The leader may be busy with others: it answers when it has come to this one.
-        return connection, say_hello(connection, address.secret, claims=claims, limit_s=limits.join_s)
+        try:
+            # The leader may be busy with others: it answers when it has come to this one.
+            return connection, say_hello(connection, address.secret, claims=claims, limit_s=limits.join_s)
+        except HandshakeError:
+            connection.close()
+            raise

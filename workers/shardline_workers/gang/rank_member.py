@@ -60,6 +60,11 @@ class RankMember:
         return self.claims.rank if self.claims.HasField("rank") else None
 
     @property
+    def pid(self) -> int:
+        """Of its process, on its host."""
+        return self.claims.pid
+
+    @property
     def name(self) -> str:
         """For people."""
         place = f"process {self.claims.pid} on {self.claims.host}"

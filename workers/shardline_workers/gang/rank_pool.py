@@ -80,8 +80,13 @@ class RankPool:
             return self._seats(num_ranks)
 
     def close(self) -> None:
-        """Lets all processes end, which should have released their model. Children are gone when it returns."""
+        """Lets all processes end, which should have released their model. Children are gone when it returns.
+
+        May be called again.
+        """
         with self._changed:
+            if self._is_closed:
+                return
             self._is_closed = True
             members, children = tuple(self._members.values()), tuple(self._children)
         self._listener.close()

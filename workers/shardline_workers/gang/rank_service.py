@@ -31,7 +31,7 @@ from shardline_workers.gang.gang_limits import GangLimits
 from shardline_workers.gang.group_joining import GroupMeans, join_groups
 from shardline_workers.gang.group_plan import Transport
 from shardline_workers.gang.loaded_share import share_of_rank
-from shardline_workers.gang.step_channel import StepChannelError
+from shardline_workers.gang.step_channel import PeerLateError, PeerLostError, StepChannelError
 from shardline_workers.gang.step_ends import RankEnd
 from shardline_workers.gang.step_loop import StepLoop
 from shardline_workers.gang.torch_store import join_store
@@ -219,6 +219,6 @@ def _failed(error: Exception) -> gang_pb2.Reply:
         failed=gang_pb2.Failed(
             text=text,
             is_refusal=is_refusal,
-            is_another_ranks=isinstance(error, CommunicatorError | StepChannelError),
+            is_another_ranks=isinstance(error, CommunicatorError | PeerLostError | PeerLateError),
         )
     )

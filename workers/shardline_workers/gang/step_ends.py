@@ -1,4 +1,4 @@
-"""Both ends of a gang's steps: frames to all ranks, by a ring on the leader's host and by TCP elsewhere; answers by TCP."""
+"""Both ends of a gang's steps: frames by a ring on the leader's host, by TCP elsewhere; answers by TCP."""
 
 import dataclasses
 import socket

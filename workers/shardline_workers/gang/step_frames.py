@@ -40,8 +40,8 @@ class SampledAnswer:
     """What a step brought."""
 
     number: int
-    sampled: list[SampledToken]  # one for each row of logits, in the plan's order
-    wall_s: float
+    sampled: list[SampledToken]  # one for each row of logits, in the plan's order; none of a rank that does not choose
+    busy_s: float  # that the rank computed, without waiting for its neighbours in the pipeline
     expert_loads: ExpertLoads | None = None  # where it is time to tell them
 
 

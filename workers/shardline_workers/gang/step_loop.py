@@ -13,6 +13,11 @@ from shardline_workers.ranks.model_runner import ModelRunner, ProbeFailedError
 _IDLE_S = 60.0  # between two looks for the next frame; nothing depends on it
 
 
+def answers(position: RankPosition) -> bool:
+    """Whether a rank answers each step: the first of those that share matrices tells what came of it."""
+    return position.place == 0
+
+
 class StepLoop:
     """The loop of one assignment."""
 
@@ -36,13 +41,12 @@ class StepLoop:
         Raises:
             CommunicatorError: another rank was lost, or is late.
             StepChannelError: the leader was lost.
-            StateDriftError: this rank keeps other state than the leader.
             FrameError: the leader says what is no frame.
             StateDriftError: the rank keeps other state than the leader.
         """
         while not isinstance(frame := self._next_frame(), StopFrame):
             answer = self._step(frame) if isinstance(frame, StepFrame) else self._probe(frame)
-            if self._position.chooses:
+            if answers(self._position):
                 self._end.answer(encode_answer(answer))
 
     def _next_frame(self) -> StepFrame | ProbeFrame | StopFrame:
@@ -56,7 +60,7 @@ class StepLoop:
             check_drift(own, frame.checksum, rank=self._position.rank, number=frame.number)
         sampled, times = self._runner.execute(frame.plan, num_threads=self._num_threads(frame.num_threads))
         loads = self._runner.expert_loads()
-        return SampledAnswer(number=frame.number, sampled=sampled, wall_s=times.wall_s, expert_loads=loads)
+        return SampledAnswer(number=frame.number, sampled=sampled, busy_s=times.busy_s, expert_loads=loads)
 
     def _probe(self, frame: ProbeFrame) -> Answer:
         try:

@@ -1,5 +1,6 @@
 """Sizes of multi-head latent attention (MLA; DeepSeek-V2, arXiv 2405.04434)."""
 
+import math
 from dataclasses import dataclass
 
 from shardline_workers.kernels.operands import AttentionShape
@@ -57,7 +58,14 @@ class LatentShape:
 
         Args:
             magnitude: of queries, and of keys, where positions are stretched; 1: they are not.
+
+        Raises:
+            ValueError: it makes no sense.
         """
+        if not 0 < magnitude < math.inf:
+            raise ValueError(
+                f"the magnitude of stretched queries and keys is {magnitude}; it must be a positive number"
+            )
         return self.query_dim / magnitude**4
 
     def tensor_shapes(self, num_heads: int, hidden_size: int) -> dict[str, tuple[int, ...]]:

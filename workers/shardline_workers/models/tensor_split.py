@@ -7,7 +7,7 @@ from math import ceil, gcd
 from shardline_workers.models.decoder_shape import DecoderShape
 from shardline_workers.models.input_blocks import InputBlocks
 from shardline_workers.parallel.head_split import split_heads
-from shardline_workers.parallel.parallel_plan import ParallelPlan
+from shardline_workers.parallel.parallel_plan import ParallelPlan, possible_ep
 
 
 def check_split(shape: DecoderShape, plan: ParallelPlan, blocks: InputBlocks) -> None:
@@ -18,22 +18,39 @@ def check_split(shape: DecoderShape, plan: ParallelPlan, blocks: InputBlocks) ->
             names the nearest plan that works.
     """
     if refusal := _refusal(shape, plan, blocks):
-        nearest = next(smaller for smaller in _smaller(plan) if _refusal(shape, smaller, blocks) is None)
+        nearest = next(
+            smaller for smaller in _smaller(_with_fewer_parts(shape, plan)) if _refusal(shape, smaller, blocks) is None
+        )
         raise ValueError(f"this model cannot be dealt to {plan}: {refusal}; the nearest that works is {nearest}")
 
 
 def _refusal(shape: DecoderShape, plan: ParallelPlan, blocks: InputBlocks) -> str | None:
     if plan.tp > min(shape.attention.num_heads, shape.vocab_size):
         return f"it has {shape.attention.num_heads} attention heads and {shape.vocab_size} tokens"
-    return _narrow_width(shape, plan, blocks) or _cut_head_block(shape, plan.tp, blocks)
+    return _few_experts(shape, plan) or _narrow_width(shape, plan, blocks) or _cut_head_block(shape, plan.tp, blocks)
+
+
+def _few_experts(shape: DecoderShape, plan: ParallelPlan) -> str | None:
+    num_experts = 0 if shape.experts is None else shape.experts.num_experts
+    if plan.ep <= max(1, num_experts):
+        return None
+    return f"it has {num_experts or 'no'} experts in a layer, for ep={plan.ep} parts"
+
+
+def _with_fewer_parts(shape: DecoderShape, plan: ParallelPlan) -> ParallelPlan:
+    """The same ranks with as many parts of experts as can be, where there are too few experts."""
+    if _few_experts(shape, plan) is None:
+        return plan
+    plans = (replace(plan, ep=ep) for ep in reversed(possible_ep(tp=plan.tp, dp=plan.dp)))
+    return next(fewer for fewer in plans if _few_experts(shape, fewer) is None)
 
 
 def _narrow_width(shape: DecoderShape, plan: ParallelPlan, blocks: InputBlocks) -> str | None:
     for name, width, num_parts in _widths(shape, plan):
         if ceil(width / blocks.width) < num_parts:
             return (
-                f"the width {width} of {name} has {ceil(width / blocks.width)} blocks of {blocks.width} weights in this "
-                f"file, for {num_parts} ranks"
+                f"the width {width} of {name} has {ceil(width / blocks.width)} blocks of {blocks.width} weights in this"
+                f" file, for {num_parts} ranks"
             )
     return None
 

@@ -9,16 +9,16 @@ WIDTH_UNIT = 32  # of a matrix's width: numbers that share a scale stay together
 
 def unit_spans(count: int, num_parts: int, *, unit: int, least: int = 1) -> tuple[range, ...]:
     """`count` neighbours in `num_parts` spans that begin at multiples of `unit`; the last unit may be a shorter one.
-    Where there are fewer units than parts, smaller units are taken: halves, quarters …, down to `least`, of which `unit`
-    is a multiple by a power of two.
+    Where there are fewer units than parts, smaller units are taken: halves, quarters …, down to `least`, of which
+    `unit` is a multiple by a power of two.
 
     Raises:
         ValueError: there are fewer of the least units than parts.
     """
     if not 1 <= num_parts <= ceil(count / least):
         raise ValueError(
-            f"{count} rows or columns that can be cut at multiples of {least} cannot be dealt to {num_parts} ranks: take "
-            f"1 to {ceil(count / least)}"
+            f"{count} rows or columns that can be cut at multiples of {least} cannot be dealt to {num_parts} ranks:"
+            f" take 1 to {ceil(count / least)}"
         )
     while ceil(count / unit) < num_parts:
         unit = max(unit // 2, least)

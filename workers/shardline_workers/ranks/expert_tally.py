@@ -35,14 +35,13 @@ class ExpertTally:
             return None
         told, self._told = self._told, self._counts.tolist()
         new = [[now - before for now, before in zip(*rows, strict=True)] for rows in zip(self._told, told, strict=True)]
-        placements = self._share.placements
-        by_part = [
-            placements[layer].part_loads(loads)
-            for layer, loads in zip(self._share.layers, new, strict=True)
-            if layer in placements
-        ]
-        if not by_part:
-            return None  # a stage of dense layers
-        return ExpertLoads(
-            by_expert=tuple(map(sum, zip(*new, strict=True))), by_part=tuple(map(sum, zip(*by_part, strict=True)))
-        )
+        return ExpertLoads(by_expert=tuple(map(sum, zip(*new, strict=True))), by_part=self._by_part(new))
+
+    def _by_part(self, new: list[list[int]]) -> tuple[float, ...]:
+        """Zeros where none of the rank's layers has experts."""
+        totals = [0.0] * self._share.position.plan.ep
+        for layer, loads in zip(self._share.layers, new, strict=True):
+            if layer in self._share.placements:
+                part_loads = self._share.placements[layer].part_loads(loads)
+                totals = [total + load for total, load in zip(totals, part_loads, strict=True)]
+        return tuple(totals)

@@ -4,7 +4,7 @@ import argparse
 from typing import Any
 
 from shardline_cluster.cli.flags.plan_flags import add_plan_flags, asked_plan
-from shardline_cluster.cli.plan_text import ONE_RANK, gpu_table, plan_facts, plan_text, size_facts, size_text
+from shardline_cluster.cli.plan_text import gpu_table, plan_facts, plan_text, size_facts, size_text
 from shardline_cluster.cli.sized_model import SizedModel, size_model
 from shardline_cluster.errors import ConfigurationError
 from shardline_cluster.fleet.json_encoding import to_json
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         return _print_json(model, needs, nodes, asked)
     print(size_text(size_facts(model, needs)))
     if not nodes:
-        print(f"\n{gpu_table(on_each_gpu(needs, asked))}\n{ONE_RANK}")
+        print(f"\n{gpu_table(on_each_gpu(needs, asked))}")
         return 0
     found = choose_plan(needs, nodes, asked)
     if isinstance(found, NoPlan):

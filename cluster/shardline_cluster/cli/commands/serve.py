@@ -39,6 +39,7 @@ from shardline_cluster.serve.native_preparation import prepare_native_kernels
 from shardline_cluster.serve.ports import METRICS_FLAGS, check_can_listen, port_of, reserve_shared_port
 from shardline_cluster.serve.serve_options import LauncherKind, ServeOptions, choose_launcher
 from shardline_cluster.serve.serving import serve
+from shardline_cluster.serve.shape_check import check_shape
 from shardline_cluster.serve.start_times import StartPhase, StartTimes, process_age_s
 from shardline_cluster.telemetry.log_output import teller
 from shardline_cluster.telemetry.telemetry_config import LogFormat
@@ -119,6 +120,7 @@ def _planned(options: ServeOptions, times: StartTimes, say: Callable[[str], None
     """What is to be deployed, with all that its replicas need in the cache."""
     with times.phase("model"):
         deployment = plan_deployment(options.wanted_model, cache_folder=Path(options.cache_folder), say=say)
+        check_shape(deployment, cache_folder=Path(options.cache_folder))
     with times.phase("kernels"):
         prepare_native_kernels(deployment.options, environment=os.environ, say=say)
     source = "" if deployment.model == deployment.name else f" from {deployment.model}"

@@ -36,15 +36,21 @@ def test_a_plan_tells_sizes_shape_places_and_speed(capsys: pytest.CaptureFixture
     assert "0      0-79    70.6 GB  5.4 GB" in text
     assert "node-0 GPU 0,1" in text
     assert "roofline     one request 47." in text
-    assert text.endswith("tells what to buy, not yet how to serve.\n")
+    assert text.endswith("serve it so  --device cuda --tensor-parallel-size 2\n")
 
 
-def test_on_one_card_nothing_is_said_of_ranks_that_the_engine_lacks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_several_cards_come_with_the_flags_that_serve_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["plan", "llama-3.3-70b", "--gpus", "2xH100-80GB", "--pipeline-parallel-size", "2"])
+
+    assert "serve it so  --device cuda --pipeline-parallel-size 2\n" in capsys.readouterr().out
+
+
+def test_on_one_card_nothing_is_said_of_shapes(capsys: pytest.CaptureFixture[str]) -> None:
     main(["plan", "llama-3.1-8b", "--gpus", "RTX-4090"])
 
     text = capsys.readouterr().out
     assert "plan         tp=1: 1 x RTX-4090" in text
-    assert "one rank" not in text
+    assert "serve it so" not in text
 
 
 def test_a_plan_for_programs_has_every_number(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""Operations that are calls to other ranks: recorded in native programs, made by the host, and as the reference has them."""
+"""Operations that are calls to other ranks: recorded in native programs, made by the host, and the reference's."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
