@@ -1,10 +1,10 @@
 """Part of `benchmarks.parallel`: how much of the time the stages of a pipeline stand still.
 
-SmolLM2-135M on two stages, rank processes of one host, one thread each, 16 sequences in decode. With 1, 2, 3 and 4 steps
-under way at once, by turns on the same ranks: tokens a second, the time from step to step, and the share of the time in
-which each stage did not compute. With one step under way a stage waits while the other computes; with two, one waits for
-the other only where they take differently long, or where the leader schedules; more than there are stages make smaller
-batches and can only fill what little is left.
+SmolLM2-135M on two stages, rank processes of one host, one thread each, 16 sequences in decode. With 1, 2, 3 and 4
+steps under way at once, by turns on the same ranks: tokens a second, the time from step to step, and the share of the
+time in which each stage did not compute. With one step under way a stage waits while the other computes; with two, one
+waits for the other only where they take differently long, or where the leader schedules; more than there are stages
+make smaller batches and can only fill what little is left.
 """
 
 import os
