@@ -5,7 +5,8 @@
     python -m benchmarks.parallel channel collectives --short
 
 - `channel`: a step's way from the leader to its ranks and back (benchmarks/step_channel.py);
-- `collectives`: an all-reduce between ranks of one host (benchmarks/collectives.py).
+- `collectives`: an all-reduce between ranks of one host (benchmarks/collectives.py);
+- `bubble`: how much of the time the stages of a pipeline stand still (benchmarks/pipeline_bubble.py).
 
 Prints one JSON object for each part, with commit, machine, load, configuration and figures; with `--out-folder` each
 goes to a file `parallel_PART.json`, too. `--short` only shows that everything runs.
@@ -17,10 +18,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.collectives import collectives
+from benchmarks.pipeline_bubble import pipeline_bubble
 from benchmarks.step_channel import step_channel
 from benchmarks.surroundings import load_average, surroundings
 
-PARTS: dict[str, Callable[..., dict[str, object]]] = {"channel": step_channel, "collectives": collectives}
+PARTS: dict[str, Callable[..., dict[str, object]]] = {
+    "channel": step_channel,
+    "collectives": collectives,
+    "bubble": pipeline_bubble,
+}
 
 
 def main(words: Sequence[str] | None = None) -> None:

@@ -15,7 +15,7 @@ def test_a_part_that_does_not_exist_is_refused(capsys: pytest.CaptureFixture[str
     with pytest.raises(SystemExit):
         parse_arguments(["chanel"])
 
-    assert "there is no part 'chanel': name some of channel, collectives" in capsys.readouterr().err
+    assert "there is no part 'chanel': name some of channel, collectives, bubble" in capsys.readouterr().err
 
 
 @pytest.mark.process
