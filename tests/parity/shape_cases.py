@@ -18,6 +18,7 @@ from tests.parity.tiny_transformers import (
 )
 
 EVERYTHING = "SHARDLINE_PARITY_EVERYTHING"  # environment variable: all cases, not only those that pairs need
+DEVICE = "SHARDLINE_PARITY_DEVICE"  # environment variable: cuda compares GPUs, of which a rank takes one
 MOST_RANKS = 4
 _TPS, _PPS, _DPS = (1, 2, 3, 4), (1, 2, 3), (1, 2)
 

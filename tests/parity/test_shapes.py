@@ -23,7 +23,7 @@ from tests.parity.shape_answers import (
     mean_distance,
     scored_requests,
 )
-from tests.parity.shape_cases import EVERYTHING, TINY_MODELS, ShapeCase, all_cases, pairwise_cases
+from tests.parity.shape_cases import DEVICE, EVERYTHING, TINY_MODELS, ShapeCase, all_cases, pairwise_cases
 from tests.parity.tiny_transformers import exact_oracles, reference_logits
 from tests.workers.tiny_checkpoint import model_files
 
@@ -58,9 +58,13 @@ def exact(folders: Mapping[tuple[str, bool], Path]) -> Mapping[str, Answers]:
 
 
 def config(folder: Path, plan: ParallelPlan, kernels: str) -> EngineConfig:
+    device = os.environ.get(DEVICE, "cpu") if kernels == "reference" else "cpu"
+    if device == "cuda" and plan.num_ranks > torch.cuda.device_count():
+        pytest.skip(f"there are {torch.cuda.device_count()} GPUs for {plan.num_ranks} ranks")
     return EngineConfig(
         files=model_files(folder),
         plan=plan,
+        device=device if plan.num_ranks > 1 else "cpu",
         dtype="float64" if kernels == "reference" else "auto",
         kernels=kernels,
         kv_cache_tokens=1024,

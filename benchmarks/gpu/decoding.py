@@ -1,6 +1,6 @@
-"""The engine alone on one device, without a cluster: a model loaded, warmed up, and a few batches decoded.
+"""The engine alone on one or several devices, without a cluster: a model loaded, warmed up, and a few batches decoded.
 
-    python -m benchmarks.gpu.one_gpu --model MODEL --device cuda --dtype bfloat16 --out result.json
+    python -m benchmarks.gpu.decoding --model MODEL --device cuda --dtype bfloat16 --out result.json
 
 For each batch size: seconds until all first tokens are there, and tokens a second from then on, greedy, medians of the
 rounds. Needs no ray, redis or grpc. On a CPU it runs too, to try the script.
@@ -22,6 +22,7 @@ from shardline_workers.engine import EngineRequest, Sampling
 from shardline_workers.engine_config import EngineConfig
 from shardline_workers.engine_loading import load_engine
 from shardline_workers.files.model_source import resolve_model
+from shardline_workers.parallel.parallel_plan import ParallelPlan
 from shardline_workers.sharded_engine import ShardedEngine
 
 
@@ -34,6 +35,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         device=arguments.device,
         dtype=arguments.dtype,
         kernels=arguments.kernels,
+        plan=ParallelPlan(tp=arguments.tensor_parallel_size, pp=arguments.pipeline_parallel_size),
         max_num_seqs=largest,
         max_num_batched_tokens=max(512, largest),
         kv_cache_tokens=largest * (arguments.prompt_tokens + arguments.tokens + 64),
@@ -108,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--kernels", default="auto")
+    parser.add_argument("--tensor-parallel-size", type=int, default=1, help="default %(default)s")
+    parser.add_argument("--pipeline-parallel-size", type=int, default=1, help="default %(default)s")
     parser.add_argument("--batches", type=_sizes, default=(1, 16), help="default 1,16")
     parser.add_argument("--prompt-tokens", type=int, default=128, help="default %(default)s")
     parser.add_argument("--tokens", type=int, default=64, help="default %(default)s")
