@@ -259,7 +259,7 @@ class Prepared(_message.Message):
     def __init__(self) -> None: ...
 
 class Loaded(_message.Message):
-    __slots__ = ("num_blocks", "block_size", "block_bytes", "weights_bytes", "num_threads", "numerics")
+    __slots__ = ("num_blocks", "block_size", "block_bytes", "weights_bytes", "numerics")
     class NumericsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -271,15 +271,13 @@ class Loaded(_message.Message):
     BLOCK_SIZE_FIELD_NUMBER: _ClassVar[int]
     BLOCK_BYTES_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_BYTES_FIELD_NUMBER: _ClassVar[int]
-    NUM_THREADS_FIELD_NUMBER: _ClassVar[int]
     NUMERICS_FIELD_NUMBER: _ClassVar[int]
     num_blocks: int
     block_size: int
     block_bytes: int
     weights_bytes: int
-    num_threads: int
     numerics: _containers.ScalarMap[str, str]
-    def __init__(self, num_blocks: _Optional[int] = ..., block_size: _Optional[int] = ..., block_bytes: _Optional[int] = ..., weights_bytes: _Optional[int] = ..., num_threads: _Optional[int] = ..., numerics: _Optional[_Mapping[str, str]] = ...) -> None: ...
+    def __init__(self, num_blocks: _Optional[int] = ..., block_size: _Optional[int] = ..., block_bytes: _Optional[int] = ..., weights_bytes: _Optional[int] = ..., numerics: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Ready(_message.Message):
     __slots__ = ()

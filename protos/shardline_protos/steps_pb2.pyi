@@ -177,11 +177,9 @@ class Sampled(_message.Message):
     def __init__(self, number: _Optional[int] = ..., busy_s: _Optional[float] = ..., token_ids: _Optional[_Iterable[int]] = ..., logprob_rows: _Optional[_Iterable[int]] = ..., chosen: _Optional[_Iterable[float]] = ..., num_top: _Optional[_Iterable[int]] = ..., top_ids: _Optional[_Iterable[int]] = ..., top: _Optional[_Iterable[float]] = ..., error_rows: _Optional[_Iterable[int]] = ..., errors: _Optional[_Iterable[str]] = ..., expert_tokens: _Optional[_Iterable[int]] = ..., part_tokens: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Probed(_message.Message):
-    __slots__ = ("number", "wall_s", "nonsense")
+    __slots__ = ("number", "nonsense")
     NUMBER_FIELD_NUMBER: _ClassVar[int]
-    WALL_S_FIELD_NUMBER: _ClassVar[int]
     NONSENSE_FIELD_NUMBER: _ClassVar[int]
     number: int
-    wall_s: float
     nonsense: str
-    def __init__(self, number: _Optional[int] = ..., wall_s: _Optional[float] = ..., nonsense: _Optional[str] = ...) -> None: ...
+    def __init__(self, number: _Optional[int] = ..., nonsense: _Optional[str] = ...) -> None: ...

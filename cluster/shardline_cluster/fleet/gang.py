@@ -29,10 +29,3 @@ class Gang:
         for bundle in self.bundles:
             taken[bundle.node] = taken.get(bundle.node, 0) + len(bundle.ranks)
         return taken
-
-    def ranks_beside(self, rank: int) -> int:
-        """How many ranks run on the host of this one, itself included."""
-        if not self.bundles:
-            return self.plan.num_ranks
-        host = next(bundle.host for bundle in self.bundles if rank in bundle.ranks)
-        return sum(len(bundle.ranks) for bundle in self.bundles if bundle.host == host)

@@ -26,7 +26,6 @@ class GpuModel:
     fp16_tflops: float  # matrix units, bf16 is as fast
     fp8_tflops: float | None = None
     int8_tops: float | None = None
-    link: str = ""  # NVLink, Infinity Fabric; empty: PCIe alone
     aliases: tuple[str, ...] = ()  # as people write them, in the letters and digits that count
 
     @property
@@ -42,20 +41,20 @@ class GpuModel:
 
 GPU_MODELS = (
     GpuModel("T4", 15.0, 320, 65, None, 130),
-    GpuModel("RTX-3090", 24.0, 936, 71, None, 284, "NVLink", ("3090", "rtx309024gb")),
-    GpuModel("RTX-4090", 24.0, 1008, 165.2, 330.3, 660.6, "", ("4090", "rtx409024gb")),
-    GpuModel("RTX-5090", 31.8, 1792, 209.5, 419, 838, "", ("5090", "rtx509032gb")),
-    GpuModel("A10", 22.5, 600, 125, None, 250, "", ("a1024gb",)),
-    GpuModel("L4", 22.5, 300, 121, 242, 242, "", ("l424gb",)),
-    GpuModel("L40S", 45.0, 864, 362, 733, 733, "", ("l40s48gb",)),
-    GpuModel("A100-40GB", 39.5, 1555, 312, None, 624, "NVLink", ("a10040gbsxm", "a100sxm40gb")),
-    GpuModel("A100-80GB", 79.3, 2039, 312, None, 624, "NVLink", ("a10080gbsxm", "a100sxm80gb")),
-    GpuModel("H100-80GB", 79.6, 3350, 989, 1979, 1979, "NVLink", ("h100", "h100sxm", "h100sxm80gb", "h10080gbsxm")),
-    GpuModel("H100-PCIe", 79.6, 2000, 756, 1513, 1513, "", ("h100pcie80gb", "h10080gbpcie")),
-    GpuModel("H100-NVL", 93.6, 3900, 835, 1671, 1671, "NVLink", ("h100nvl94gb", "h10094gb")),
-    GpuModel("H200-141GB", 140.4, 4800, 989, 1979, 1979, "NVLink", ("h200",)),
-    GpuModel("B200-180GB", 179.0, 8000, 2250, 4500, 4500, "NVLink", ("b200", "b200192gb")),
-    GpuModel("MI300X", 191.5, 5300, 1307, 2615, 2615, "Infinity Fabric", ("mi300x192gb",)),
+    GpuModel("RTX-3090", 24.0, 936, 71, None, 284, ("3090", "rtx309024gb")),
+    GpuModel("RTX-4090", 24.0, 1008, 165.2, 330.3, 660.6, ("4090", "rtx409024gb")),
+    GpuModel("RTX-5090", 31.8, 1792, 209.5, 419, 838, ("5090", "rtx509032gb")),
+    GpuModel("A10", 22.5, 600, 125, None, 250, ("a1024gb",)),
+    GpuModel("L4", 22.5, 300, 121, 242, 242, ("l424gb",)),
+    GpuModel("L40S", 45.0, 864, 362, 733, 733, ("l40s48gb",)),
+    GpuModel("A100-40GB", 39.5, 1555, 312, None, 624, ("a10040gbsxm", "a100sxm40gb")),
+    GpuModel("A100-80GB", 79.3, 2039, 312, None, 624, ("a10080gbsxm", "a100sxm80gb")),
+    GpuModel("H100-80GB", 79.6, 3350, 989, 1979, 1979, ("h100", "h100sxm", "h100sxm80gb", "h10080gbsxm")),
+    GpuModel("H100-PCIe", 79.6, 2000, 756, 1513, 1513, ("h100pcie80gb", "h10080gbpcie")),
+    GpuModel("H100-NVL", 93.6, 3900, 835, 1671, 1671, ("h100nvl94gb", "h10094gb")),
+    GpuModel("H200-141GB", 140.4, 4800, 989, 1979, 1979, ("h200",)),
+    GpuModel("B200-180GB", 179.0, 8000, 2250, 4500, 4500, ("b200", "b200192gb")),
+    GpuModel("MI300X", 191.5, 5300, 1307, 2615, 2615, ("mi300x192gb",)),
 )
 
 

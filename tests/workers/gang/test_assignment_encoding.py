@@ -98,7 +98,6 @@ def test_a_share_arrives_as_it_was_sent() -> None:
         block_size=2,
         block_bytes=3,
         weights_bytes=2**40,
-        num_threads=5,
         numerics={"kernels": "native-2", "device": "cpu"},
     )
 

@@ -22,7 +22,6 @@ def share(
         block_size=block_size,
         block_bytes=1024,
         weights_bytes=2048,
-        num_threads=1,
         numerics=numerics or {"kernels": "native-2"},
     )
 

@@ -1,5 +1,4 @@
 import dataclasses
-import math
 
 import pytest
 from hypothesis import given, settings
@@ -205,8 +204,8 @@ def test_what_was_sampled_arrives_to_the_bit(sampled: list[SampledToken], number
 @pytest.mark.parametrize(
     "answer",
     [
-        ProbedAnswer(number=3, wall_s=math.pi),
-        ProbedAnswer(number=3, wall_s=0.0, nonsense=""),
+        ProbedAnswer(number=3),
+        ProbedAnswer(number=3, nonsense=""),
     ],
 )
 def test_other_answers_arrive(answer: Answer) -> None:

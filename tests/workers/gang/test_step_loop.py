@@ -77,8 +77,8 @@ def test_a_stages_first_rank_answers_every_step_and_probe_until_it_is_stopped() 
 
     assert [decode_answer(answer) for answer in end.answers] == [
         SampledAnswer(number=1, sampled=[SampledToken(token_id=0)], busy_s=0.25),
-        ProbedAnswer(number=2, wall_s=0.0, nonsense="nonsense"),
-        ProbedAnswer(number=3, wall_s=0.5),
+        ProbedAnswer(number=2, nonsense="nonsense"),
+        ProbedAnswer(number=3),
         SampledAnswer(number=4, sampled=[SampledToken(token_id=1)], busy_s=0.25),
     ]
     assert runner.executed == [(PLAN, 1), (PLAN, 7)]

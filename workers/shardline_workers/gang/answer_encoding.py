@@ -16,7 +16,7 @@ def encode_answer(answer: Answer) -> bytes:
     if isinstance(answer, SampledAnswer):
         _write_sampled(answer, message.sampled)
     else:
-        message.probed.number, message.probed.wall_s = answer.number, answer.wall_s
+        message.probed.number = answer.number
         if answer.nonsense is not None:
             message.probed.nonsense = answer.nonsense
     return message.SerializeToString()
@@ -85,4 +85,4 @@ def _read_told(sampled: steps_pb2.Sampled) -> list[SampledToken]:
 
 def _read_probed(probed: steps_pb2.Probed) -> ProbedAnswer:
     nonsense = probed.nonsense if probed.HasField("nonsense") else None
-    return ProbedAnswer(number=probed.number, wall_s=probed.wall_s, nonsense=nonsense)
+    return ProbedAnswer(number=probed.number, nonsense=nonsense)

@@ -19,7 +19,6 @@ class LoadedShare:
     block_size: int  # tokens
     block_bytes: int
     weights_bytes: int
-    num_threads: int
     numerics: Mapping[str, str]  # see Kernels.numerics
 
 
@@ -44,6 +43,5 @@ def share_of_rank(rank: LoadedRank, *, rank_name: str = "") -> LoadedShare:
         block_size=rank.block_size,
         block_bytes=rank.block_bytes,
         weights_bytes=rank.weights.num_bytes(),
-        num_threads=rank.num_threads,
         numerics=rank.kernels.numerics,
     )

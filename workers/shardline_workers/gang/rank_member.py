@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from shardline_protos import gang_pb2
 from shardline_workers.gang.conversation import Conversation
 from shardline_workers.gang.framed_connection import ConnectionLostError, FramedConnection
+from shardline_workers.gang.gang_error import GangError
 from shardline_workers.gang.gang_limits import GangLimits
 from shardline_workers.gang.host_identity import WatchedProcess, end_in_words, host_identity
 from shardline_workers.gang.loss_verdict import LossKind, LossSign
@@ -70,11 +71,6 @@ class RankMember:
         place = f"process {self.claims.pid} on {self.claims.host}"
         return place if self.rank is None else f"rank {self.rank} ({place})"
 
-    @property
-    def is_here(self) -> bool:
-        """Whether it is on this host, and can be seen and killed."""
-        return self._process is not None
-
     def start(self, note: Callable[[LossSign], None], report: Report) -> None:
         """Begins to talk.
 
@@ -100,12 +96,13 @@ class RankMember:
         """That connection, once the rank has said that it is prepared. It is the caller's.
 
         Raises:
-            TimeoutError: it has not come.
+            GangError: it has not come.
         """
+        limit_s = self._limits.handshake_s
         try:
-            return self._steps.get(timeout=self._limits.handshake_s)
+            return self._steps.get(timeout=limit_s)
         except queue.Empty:
-            raise TimeoutError(f"{self.name} opened no connection for steps") from None
+            raise GangError(f"{self.name} opened no connection for steps within {limit_s:g} s") from None
 
     def order(self, order: gang_pb2.Order) -> None:
         """Tells it what to do. A connection that is lost is noted elsewhere."""

@@ -13,8 +13,8 @@ from shardline_workers.gang.shared_memory_step_channel import (
 from shardline_workers.gang.step_channel import ChannelLimits, StepReceiver, StepSender
 from shardline_workers.gang.tcp_step_channel import TcpStepReceiver, TcpStepSender
 from shardline_workers.kernels.native_library import NativeLibrary
+from shardline_workers.kernels.native_ring_api import MAX_READERS
 
-MAX_RING_READERS = 7
 _WAIT_S = 10.0  # for the other end to take a frame; more than a silence that ends a gang
 _LIMITS = ChannelLimits(wait_s=_WAIT_S)
 
@@ -38,7 +38,7 @@ class RankEnd:
             assert library is not None, "whoever has a place at a ring has native code"
             limits = ChannelLimits(join_s=assignment.limits.join_s, wait_s=_WAIT_S)
             self._frames = SharedMemoryStepReceiver(
-                library, seat.name, seat.reader, shape=_shape(seat.num_readers), limits=limits
+                library, seat.name, seat.reader, shape=RingShape(num_readers=seat.num_readers), limits=limits
             )
 
     def receive(self, limit_s: float) -> bytes:
@@ -99,7 +99,7 @@ def open_leader_end(
     if seated:
         assert library is not None, "there is a ring where there is native code"
         limits = dataclasses.replace(_LIMITS, join_s=join_s)
-        ring = SharedMemoryStepSender(library, seated[0].name, shape=_shape(len(seated)), limits=limits)
+        ring = SharedMemoryStepSender(library, seated[0].name, shape=RingShape(num_readers=len(seated)), limits=limits)
     by_tcp = [connection for connection, seat in zip(connections, seats, strict=True) if seat is None]
     receivers = [TcpStepReceiver(connection, limits=_LIMITS) for connection in connections]
     return LeaderEnd(ring, TcpStepSender(by_tcp, limits=_LIMITS), receivers)
@@ -114,13 +114,9 @@ def ring_seats(hosts: Sequence[str], *, has_native_code: bool, name: str) -> lis
         name: of the ring; none had it before.
     """
     readers = [rank for rank, host in enumerate(hosts) if rank > 0 and host == hosts[0]]
-    if not has_native_code or not 1 <= len(readers) <= MAX_RING_READERS:
+    if not has_native_code or not 1 <= len(readers) <= MAX_READERS:
         return [None] * len(hosts)
     return [
         RingSeat(name=name, reader=readers.index(rank), num_readers=len(readers)) if rank in readers else None
         for rank in range(len(hosts))
     ]
-
-
-def _shape(num_readers: int) -> RingShape:
-    return RingShape(num_readers=num_readers)

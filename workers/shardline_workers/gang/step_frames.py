@@ -49,7 +49,6 @@ class ProbedAnswer:
     """A probe is over."""
 
     number: int
-    wall_s: float
     nonsense: str | None = None  # the device computes that
 
 

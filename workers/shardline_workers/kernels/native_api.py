@@ -449,12 +449,6 @@ class Exchange(ctypes.Structure):
     )
 
 
-class Candidate(ctypes.Structure):
-    """sl_candidate."""
-
-    _fields_ = (("logit", c_float), ("id", c_int32))
-
-
 class GatherLogits(ctypes.Structure):
     """sl_gather_logits."""
 

@@ -33,11 +33,6 @@ class ModelShare:
     placements: Mapping[int, ExpertPlacement] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
-    def is_whole(self) -> bool:
-        """Whether there is no other rank."""
-        return self.position.plan.num_ranks == 1
-
-    @property
     def name(self) -> str:
         """For keys of caches: equal names mean equal parts of equal files, whichever the group."""
         if self.position.plan.ep == 1:

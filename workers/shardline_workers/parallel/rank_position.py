@@ -51,16 +51,6 @@ class RankPosition:
         return self.plan.expert_part(group=self.group, place=self.place)
 
     @property
-    def previous_rank(self) -> int | None:
-        """Whose activations come here; None in the first stage."""
-        return None if self.is_first_stage else self.rank - self.plan.tp * self.plan.dp
-
-    @property
-    def next_rank(self) -> int | None:
-        """Where its activations go; None in the last stage."""
-        return None if self.is_last_stage else self.rank + self.plan.tp * self.plan.dp
-
-    @property
     def is_first_stage(self) -> bool:
         """Whether it has the embedding."""
         return self.stage == 0
