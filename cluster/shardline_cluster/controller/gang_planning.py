@@ -37,7 +37,7 @@ class ReplanTimes:
     def __post_init__(self) -> None:
         for name, seconds in (("missing_s", self.missing_s), ("returned_s", self.returned_s)):
             if not 0 <= seconds < float("inf"):
-                raise ValueError(f"{name} is {seconds:g}; it must be at least 0")
+                raise ValueError(f"{name} is {seconds:g} s; it must be at least 0, and finite")
 
 
 def wants_slots(deployment: Deployment) -> bool:

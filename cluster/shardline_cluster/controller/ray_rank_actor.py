@@ -3,7 +3,7 @@
 import os
 import threading
 
-from shardline_cluster.controller.orphan_watch import ENVIRONMENT, exit_when_orphaned
+from shardline_cluster.controller.actor_process import ENVIRONMENT, exit_when_orphaned
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.processes.process_identity import ProcessIdentity

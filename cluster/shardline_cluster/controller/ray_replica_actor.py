@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
-from shardline_cluster.controller.orphan_watch import ENVIRONMENT, exit_when_orphaned
+from shardline_cluster.controller.actor_process import ENVIRONMENT, exit_when_orphaned
 from shardline_cluster.fleet.json_encoding import from_json
 from shardline_cluster.fleet.replica_spec import ReplicaSpec
 from shardline_cluster.processes.event_loop import new_event_loop

@@ -121,5 +121,5 @@ def test_room_for_the_full_shape_is_seen() -> None:
 
 
 def test_periods_are_no_less_than_nothing() -> None:
-    with pytest.raises(ValueError, match="missing_s is -1; it must be at least 0"):
+    with pytest.raises(ValueError, match="missing_s is -1 s; it must be at least 0, and finite"):
         ReplanTimes(missing_s=-1)

@@ -21,8 +21,8 @@ from shardline_workers.gang.group_joining import GroupMeans, join_groups
 from shardline_workers.gang.group_plan import invite
 from shardline_workers.gang.host_identity import host_identity
 from shardline_workers.gang.loaded_share import LoadedShare
-from shardline_workers.gang.rank_member import RankMember
-from shardline_workers.gang.rank_pool import RankPool, Report
+from shardline_workers.gang.rank_member import RankMember, Report
+from shardline_workers.gang.rank_pool import RankPool
 from shardline_workers.gang.step_channel import PeerLateError, PeerLostError, StepChannelError, StepReceiver
 from shardline_workers.gang.step_encoding import encode_stop
 from shardline_workers.gang.step_ends import LeaderEnd, open_leader_end, ring_seats

@@ -10,7 +10,8 @@ from shardline_workers.engine_limits import decide_limits
 from shardline_workers.gang.gang import Gang
 from shardline_workers.gang.gang_executor import GangExecutor
 from shardline_workers.gang.loaded_share import LoadedShare, share_of_rank
-from shardline_workers.gang.rank_pool import RankPool, Report
+from shardline_workers.gang.rank_member import Report
+from shardline_workers.gang.rank_pool import RankPool
 from shardline_workers.gang.shared_room import least_blocks, shared_numerics
 from shardline_workers.load_times import LoadTimes
 from shardline_workers.memory_budget import HostResources

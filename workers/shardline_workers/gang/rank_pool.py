@@ -5,7 +5,7 @@ One pool serves one model after the other, in any shape that it has enough proce
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from shardline_workers.gang.child_ranks import ChildRanks
 from shardline_workers.gang.gang_address import GangAddress
@@ -13,13 +13,11 @@ from shardline_workers.gang.gang_error import GangError
 from shardline_workers.gang.gang_limits import GangLimits
 from shardline_workers.gang.gang_watch import GangWatch
 from shardline_workers.gang.rank_listener import Arrival, RankListener
-from shardline_workers.gang.rank_member import RankMember
+from shardline_workers.gang.rank_member import RankMember, Report
 from shardline_workers.gang.seats import seat_ranks
 
 LOOPBACK = "127.0.0.1"
 _LOOK_S = 0.2  # for children that have ended
-
-Report = Callable[[str], None]
 
 
 class RankPool:

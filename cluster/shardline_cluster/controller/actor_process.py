@@ -1,4 +1,4 @@
-"""What every actor's process needs beside its own work: to end with the raylet that started it."""
+"""What every actor's process needs beside its own work: variables, and to end with the raylet that started it."""
 
 import os
 import time
