@@ -161,7 +161,14 @@ def _reason(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> st
         return _why_not(needs, nodes, plan, asked)
     plans = _candidates(needs, nodes, asked)
     if plans:
-        return f"not even the largest plan fits: {_why_not(needs, nodes, plans[-1], asked)}"
+        return (
+            _refusal(needs, nodes, plans[0])
+            or f"not even the largest plan fits: {_why_not(needs, nodes, plans[-1], asked)}"
+        )
+    asked_sizes = ParallelPlan(tp=asked.tp or 1, pp=asked.pp or 1, dp=asked.dp or 1)
+    refusal = _refusal(needs, nodes, asked_sizes)
+    if refusal:
+        return refusal
     least = _least_ranks(needs, nodes)
     if least > sum(len(node.free_gpus) for node in nodes):
         return f"weights, keys and values need {least} such GPUs at least: there are {_free(nodes)}"
