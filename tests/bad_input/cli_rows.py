@@ -14,6 +14,7 @@ WRITTEN = [
     Row("an unknown flag", "generate hi --max-tokns 3", "there is no flag", "--max-tokns", "did you mean --max-tokens?", _HELP, code=2),
     Row("an unknown flag of serve", "serve m --gpus 8", "there is no flag", "--gpus", "shardline serve", _HELP, code=2),
     Row("a prompt without quotes", "generate once upon a time", "'upon'", "one word too many", "quotes", _HELP, code=2),
+    Row("a size that is none", "serve --tensor-parallel-size two", "--tensor-parallel-size", "'two'", "neither a whole number nor auto", _HELP, code=2),
     Row("a number that is none", "generate hi --max-tokens many", "--max-tokens", "'many'", "a whole number", _HELP, code=2),
     Row("temperature out of bounds", "generate hi --temperature -1", "--temperature", "-1", "from 0 to 10", _HELP, code=2),
     Row("temperature that is no number", "generate hi --temperature nan", "--temperature", "nan", "from 0 to 10", _HELP, code=2),

@@ -119,8 +119,9 @@ def _shape_contradictions(options: EngineOptions) -> Iterator[WrongOption]:
         remedy = "it makes expert_parallel_size tensor_parallel_size * data_parallel_size; leave one of them out"
         yield WrongOption("enable_expert_parallel", f"is true, but expert_parallel_size is {ep}: {remedy}")
     elif tp is not None and dp is not None and ep is not None and ep not in possible_ep(tp=tp, dp=dp):
-        allowed = ", ".join(map(str, possible_ep(tp=tp, dp=dp)))
-        bound = f"with tensor_parallel_size {tp} and data_parallel_size {dp} it must be one of {allowed}"
+        sizes = list(map(str, possible_ep(tp=tp, dp=dp)))
+        allowed = f"one of {', '.join(sizes)}" if len(sizes) > 1 else sizes[0]
+        bound = f"with tensor_parallel_size {tp} and data_parallel_size {dp} it must be {allowed}"
         yield WrongOption("expert_parallel_size", f"is {ep}, but {bound}")
     if options.device.startswith("cuda:") and (tp, options.pipeline_parallel_size, dp) != (1, 1, 1):
         remedy = "ranks take a GPU each; say cuda"

@@ -142,9 +142,10 @@ def _as_asked(asked: AskedPlan, *, tp: int, pp: int, dp: int) -> ParallelPlan:
 
 
 def _hopeful(needs: ModelNeeds, nodes: Sequence[GpuNode], plans: Iterable[ParallelPlan]) -> Iterator[ParallelPlan]:
-    """Those whose fullest stage may fit, before layers are dealt out."""
+    """Those that the model can have and whose fullest stage may fit, before layers are dealt out."""
     roomiest = max((node.gpu.usable_bytes for node in nodes), default=0)
-    return (plan for plan in plans if mean_stage_bytes(needs, plan) <= roomiest)
+    possible = (plan for plan in plans if _refusal(needs, nodes, plan) is None)
+    return (plan for plan in possible if mean_stage_bytes(needs, plan) <= roomiest)
 
 
 def _speed(chosen: ChosenPlan) -> float:
@@ -161,7 +162,18 @@ def _reason(needs: ModelNeeds, nodes: Sequence[GpuNode], asked: AskedPlan) -> st
         return _why_not(needs, nodes, plan, asked)
     plans = _candidates(needs, nodes, asked)
     if plans:
-        return f"not even the largest plan fits: {_why_not(needs, nodes, plans[-1], asked)}"
+        return (
+            _refusal(needs, nodes, plans[0])
+            or f"not even the largest plan fits: {_why_not(needs, nodes, plans[-1], asked)}"
+        )
+    try:
+        _as_asked(asked, tp=asked.tp or asked.ep or 1, pp=1, dp=asked.dp or 1)
+    except ValueError as error:
+        return str(error)
+    asked_sizes = ParallelPlan(tp=asked.tp or 1, pp=asked.pp or 1, dp=asked.dp or 1)
+    refusal = _refusal(needs, nodes, asked_sizes)
+    if refusal:
+        return refusal
     least = _least_ranks(needs, nodes)
     if least > sum(len(node.free_gpus) for node in nodes):
         return f"weights, keys and values need {least} such GPUs at least: there are {_free(nodes)}"

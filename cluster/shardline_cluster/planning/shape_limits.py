@@ -23,6 +23,8 @@ def shape_refusal(shape: ModelShape, plan: ParallelPlan, *, concurrency: int) ->
         return f"a matrix of width {width} cannot be cut in {plan.expert_tp} pieces of at least {LEAST_WIDTH} numbers"
     if plan.pp > shape.num_layers:
         return f"pp={plan.pp} is more than the model's {shape.num_layers} layers"
+    if plan.ep > 1 and not shape.num_experts:
+        return f"ep={plan.ep} deals out experts, but the model has none"
     if plan.ep > 1 and plan.ep > shape.num_experts:
         return f"ep={plan.ep} is more than the model's {shape.num_experts} experts"
     if plan.dp > concurrency:

@@ -59,6 +59,8 @@ def test_a_wrong_value_is_told_with_its_bound(field: str, value: object, what: s
         ({"simulated_step_s": 3.0}, "simulated_step_s", "is '3.0', but only the simulated engine obeys it"),
         ({"engine": "simulated", "simulated_tokens": "replay"}, "simulated_tokens", "set simulated_replay_text"),
         ({"engine": "simulated", "max_num_batched_tokens": 1}, "max_num_batched_tokens", "is 1, less than"),
+        ({"expert_parallel_size": 2}, "expert_parallel_size", "data_parallel_size 1 it must be 1"),
+        ({"data_parallel_size": 2, "expert_parallel_size": 3}, "expert_parallel_size", "it must be one of 1, 2"),
     ],
 )
 def test_a_contradiction_is_told_with_its_remedy(options: dict[str, Any], field: str, what: str) -> None:

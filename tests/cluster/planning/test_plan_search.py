@@ -142,10 +142,14 @@ def test_experts_are_dealt_out_over_the_row_where_asked_for() -> None:
         (AskedPlan(tp=16, pp=1), "tp=16 stays inside a node, and the largest has 8 GPUs", "tp=8"),
         (AskedPlan(tp=1, pp=81), "pp=81 is more than the model's 80 layers", "tp=1 pp=8"),
         (AskedPlan(tp=4, pp=3), "tp=4 pp=3 needs 3 times 4 GPUs on one node: there are 8 x H100-80GB", "tp=4 pp=2"),
-        (AskedPlan(tp=4, pp=1, ep=2), "ep=2 is more than the model's 0 experts", "tp=4"),
+        (AskedPlan(tp=4, pp=1, ep=2), "ep=2 deals out experts, but the model has none", "tp=4"),
+        (AskedPlan(ep=2), "^ep=2 deals out experts, but the model has none", "tp=1 pp=2"),
         (AskedPlan(tp=4, pp=1, ep=3), "ep is 3; it must be 1, or divide", "tp=4"),
+        (AskedPlan(tp=4, ep=3), "ep is 3; it must be 1, or divide", "tp=4"),
         (AskedPlan(tp=2, pp=1, dp=2), "dp=2 is more than the 1 requests", "tp=2"),
-        (AskedPlan(tp=16), "no plan of that kind has a place", "tp=8"),
+        (AskedPlan(tp=16), "tp=16 stays inside a node, and the largest has 8 GPUs", "tp=8"),
+        (AskedPlan(pp=81), "pp=81 is more than the model's 80 layers", "tp=1 pp=8"),
+        (AskedPlan(pp=16), "no plan of that kind has a place", "tp=1 pp=8"),
         (AskedPlan(num_replicas=5), "not even the largest plan fits: 5 replicas of .* need", None),
     ],
 )
@@ -154,6 +158,14 @@ def test_a_shape_that_cannot_work_says_why_and_what_can(asked: AskedPlan, told: 
 
     assert re.search(told, refusal.reason), refusal.reason
     assert (str(refusal.nearest.plan) if refusal.nearest else None) == nearest
+
+
+def test_more_ranks_than_heads_are_refused_also_where_a_node_has_so_many() -> None:
+    refusal = the_refusal(needs_of("llama-3.1-8b"), "64xH100", AskedPlan(tp=40))
+
+    assert refusal.reason == "tp=40 is more than the model's 32 attention heads"
+    assert refusal.nearest is not None
+    assert str(refusal.nearest.plan) == "tp=32"
 
 
 def test_a_narrow_matrix_bounds_the_ranks() -> None:

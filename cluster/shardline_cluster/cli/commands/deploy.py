@@ -173,4 +173,5 @@ def _place(replica: pb.Replica) -> PlaceReport:
         failures=replica.failures,
         reason=replica.reason,
         next_start_s=replica.next_start.ToTimedelta().total_seconds() if replica.HasField("next_start") else None,
+        shape=replica.shape,
     )

@@ -27,8 +27,11 @@ _EPILOG = """\
 columns:
   READY        replicas that take requests now, of those that are wanted
   WAITING      requests in the queue; OLDEST WAIT is how long the first of them stands there
+  SHAPE        ranks that share the replica's model: tp x pp x dp of them
   LEASE        how long a replica that falls silent is still believed
-  HOST:PID     where a replica runs, and its process there
+  WEIGHTS      memory of all ranks together, as in KV CACHE
+  HOST:PID     where a replica runs, and its process there; of several ranks, their leader
+  REASON       why a replica is not ready, or not in the shape that was asked for
 
 examples:
   shardline status

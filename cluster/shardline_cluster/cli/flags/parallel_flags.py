@@ -54,4 +54,6 @@ def add_shape_flags(group: Any) -> None:
 def _size(text: str) -> int | None:
     if text.lower() == _AUTO:
         return None
+    if not text.lstrip("+-").isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a whole number nor {_AUTO}")
     return int(number_from(1, MOST_RANKS, whole=True)(text))

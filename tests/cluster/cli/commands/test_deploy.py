@@ -79,6 +79,14 @@ def test_deploying_tells_what_happens_until_a_replica_is_ready(
     assert (request.name, request.options.max_num_seqs, request.HasField("replicas")) == ("tiny", 7, False)
 
 
+def test_the_shape_of_a_replica_with_several_ranks_is_told(calls: _Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    calls.rounds = [[_replica("READY", shape="tp=1 pp=3")]]
+
+    assert main(["deploy", "m.gguf", "--pipeline-parallel-size", "3"]) == 0
+
+    assert f"{LANE}-0: ready as tp=1 pp=3" in capsys.readouterr().err.splitlines()
+
+
 def test_a_path_is_one_from_everywhere_and_other_sources_are_as_given(
     calls: _Calls, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -154,7 +154,7 @@ def test_a_shape_that_cannot_work_is_told_with_the_nearest_that_can(capsys: pyte
         (["qwen3-8b", "--gpus", "L4", "--nodes", "L4"], 2, "not allowed with argument"),
         (["qwen3-8b", "--quantization", "q3"], 2, "'q3' is no format: it must be one of bf16, fp16"),
         (["qwen3-8b", "--tensor-parallel-size", "0"], 2, "it must be from 1 to 4096"),
-        (["qwen3-8b", "--tensor-parallel-size", "many"], 2, "'many' is not a whole number"),
+        (["qwen3-8b", "--tensor-parallel-size", "many"], 2, "'many' is neither a whole number nor auto"),
     ],
 )
 def test_what_is_asked_for_wrongly_is_one_clear_error(
