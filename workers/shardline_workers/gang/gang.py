@@ -4,7 +4,7 @@ import dataclasses
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 
 import torch
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
@@ -21,6 +21,7 @@ from shardline_workers.gang.group_joining import GroupMeans, join_groups
 from shardline_workers.gang.group_plan import invite
 from shardline_workers.gang.host_identity import host_identity
 from shardline_workers.gang.loaded_share import LoadedShare
+from shardline_workers.gang.loss_verdict import LossKind, LossSign
 from shardline_workers.gang.rank_member import RankMember, Report
 from shardline_workers.gang.rank_pool import RankPool
 from shardline_workers.gang.step_channel import PeerLateError, PeerLostError, StepChannelError, StepReceiver
@@ -57,12 +58,12 @@ class Gang:
             report: gets a line for each thing that a user should know.
 
         Raises:
-            GangError: ranks are missing.
+            GangError: ranks are missing, or serve another model still.
             RankLostError: one was lost.
             ValueError: a rank cannot do what is asked; the text says which, and why.
         """
         self._pool = pool
-        self._members = pool.members(config.plan.num_ranks)
+        self._members = _free_members(pool, config.plan.num_ranks)
         for rank, member in self._members.items():
             member.rank = rank
         self._name = secrets.token_hex(_GANG_BYTES)
@@ -72,7 +73,10 @@ class Gang:
         self._is_stepping = False
         self._configs = [_of_rank(config, self._hosts, rank) for rank in range(config.plan.num_ranks)]
         self._seats = ring_seats(self._hosts, has_native_code=self._library is not None, name=f"{self._name}-steps")
-        self.groups, self.steps = self._join(host)
+        try:
+            self.groups, self.steps = self._join(host)
+        except Exception as error:
+            raise self.fail(error) from error
 
     @property
     def config(self) -> EngineConfig:
@@ -128,11 +132,23 @@ class Gang:
             return loss
         return error
 
+    def fail(self, error: Exception) -> Exception:
+        """Ends all ranks after an error in the middle of a step: some may wait for what will not come.
+
+        Returns:
+            Whichever error is to blame; see `explain`.
+        """
+        cause, watch = self.explain(error), self._pool.watch
+        if not watch.has_failed(0.0):
+            watch.note(LossSign(LossKind.FAILED, f"rank 0 (the leader) failed: {type(error).__name__}: {error}"))
+            watch.has_failed(self._pool.limits.beat_s)
+        return cause
+
     def close(self) -> None:
         """Lets the ranks free their model and wait for another one.
 
         Raises:
-            GangError: one does not within the limit.
+            GangError: one does not within the limit; all ranks end.
         """
         self.groups.close()
         try:
@@ -156,18 +172,18 @@ class Gang:
             member.rank = None
 
     def _join(self, host: HostResources) -> tuple[RankGroups, LeaderEnd]:
-        try:
-            mine, *others = [self._assignment(rank) for rank in range(len(self._configs))]
-            for assignment in others:
-                self._members[assignment.position.rank].order(encode_assignment(assignment))
-            self._replies("prepared")
-            self._order_all(gang_pb2.Order(load=gang_pb2.Load()))
-            connections = [self._members[assignment.position.rank].take_steps() for assignment in others]
+        mine, *others = [self._assignment(rank) for rank in range(len(self._configs))]
+        for assignment in others:
+            self._members[assignment.position.rank].order(encode_assignment(assignment))
+        self._replies("prepared")
+        self._order_all(gang_pb2.Order(load=gang_pb2.Load()))
+        connections = [self._members[assignment.position.rank].take_steps() for assignment in others]
+        with ExitStack() as failure:
             groups = join_groups(mine.invitations, self._means(mine, host))
+            failure.callback(groups.close)
             steps = open_leader_end(connections, self._seats[1:], self._library, join_s=self._pool.limits.join_s)
-            return groups, steps
-        except (CommunicatorError, StepChannelError) as error:
-            raise self.explain(error) from error
+            failure.pop_all()
+        return groups, steps
 
     def _assignment(self, rank: int) -> Assignment:
         config, limits = self._configs[rank], self._pool.limits
@@ -232,8 +248,18 @@ class Gang:
             while member.reply(self.check, limit_s=limit_s).WhichOneof("kind") != "released":
                 pass  # what it said before it heard
         except TimeoutError as error:
-            raise GangError(f"{member.name} has not freed its model within {limit_s:g} s") from error
+            text = f"{member.name} has not freed its model within {limit_s:g} s"
+            self._pool.watch.note(LossSign(LossKind.SILENT, text))
+            raise GangError(text) from error
         member.expect_steps(are_coming=False)
+
+
+def _free_members(pool: RankPool, num_ranks: int) -> Mapping[int, RankMember]:
+    members = pool.members(num_ranks)
+    pool.watch.check()
+    if busy := [member.name for member in members.values() if member.rank is not None]:
+        raise GangError(f"rank processes serve another model still, whose engine must be closed: {', '.join(busy)}")
+    return members
 
 
 def _of_rank(config: EngineConfig, hosts: Sequence[str], rank: int) -> EngineConfig:

@@ -6,11 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from shardline_workers.collectives.errors import CommunicatorError
 from shardline_workers.engine import StageTimes
 from shardline_workers.gang.answer_encoding import decode_answer
 from shardline_workers.gang.gang import Gang
-from shardline_workers.gang.step_channel import StepChannelError
 from shardline_workers.gang.step_executor import ExecutedSteps, GroupSteps
 from shardline_workers.gang.step_frames import Answer, ProbedAnswer, SampledAnswer
 from shardline_workers.gang.step_loop import answers
@@ -144,10 +142,14 @@ class GangExecutor:
                 self._gang.check()
 
     def _guarded(self, call: Callable[[], T]) -> T:
+        """An error leaves ranks in the middle of a step, where nobody would free them; a failed probe does not."""
+        assert self._runner is not None, "the engine was closed"
         try:
             return call()
-        except (CommunicatorError, StepChannelError) as error:
-            raise self._gang.explain(error) from error
+        except ProbeFailedError:
+            raise
+        except Exception as error:
+            raise self._gang.fail(error) from error
 
     @property
     def _open_runner(self) -> ModelRunner:
