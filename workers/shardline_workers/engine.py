@@ -174,7 +174,7 @@ class EngineDescription:
 
     numerics_id: str  # equal ids promise equal tokens: weights, kernels, parallel shape, dtype
     max_model_len: int  # tokens of prompt and output together
-    max_num_seqs: int
+    max_num_seqs: int  # of one data-parallel group, as are the tokens of its cache
     kv_cache_tokens: int
     vocab_size: int
     details: dict[str, str] = field(default_factory=dict)  # for logs and `shardline status`

@@ -28,7 +28,7 @@ def shape_refusal(shape: ModelShape, plan: ParallelPlan, *, concurrency: int) ->
     if plan.ep > 1 and plan.ep > shape.num_experts:
         return f"ep={plan.ep} is more than the model's {shape.num_experts} experts"
     if plan.dp > concurrency:
-        return f"dp={plan.dp} is more than the {concurrency} requests that run at once"
+        return f"dp={plan.dp} groups need a request each, but at most {concurrency} is to run at once"
     return None
 
 

@@ -146,7 +146,7 @@ def test_experts_are_dealt_out_over_the_row_where_asked_for() -> None:
         (AskedPlan(ep=2), "^ep=2 deals out experts, but the model has none", "tp=1 pp=2"),
         (AskedPlan(tp=4, pp=1, ep=3), "ep is 3; it must be 1, or divide", "tp=4"),
         (AskedPlan(tp=4, ep=3), "ep is 3; it must be 1, or divide", "tp=4"),
-        (AskedPlan(tp=2, pp=1, dp=2), "dp=2 is more than the 1 requests", "tp=2"),
+        (AskedPlan(tp=2, pp=1, dp=2), "dp=2 groups need a request each, but at most 1 is", "tp=2"),
         (AskedPlan(tp=16), "tp=16 stays inside a node, and the largest has 8 GPUs", "tp=8"),
         (AskedPlan(pp=81), "pp=81 is more than the model's 80 layers", "tp=1 pp=8"),
         (AskedPlan(pp=16), "no plan of that kind has a place", "tp=1 pp=8"),

@@ -29,7 +29,7 @@ def test_heads_that_do_not_divide_are_no_reason_to_refuse(plan: ParallelPlan) ->
         (ParallelPlan(tp=10), "tp=10 is more than the model's 9 attention heads", ParallelPlan(tp=9)),
         (ParallelPlan(tp=2, pp=31), "pp=31 is more than the model's 30 layers", ParallelPlan(tp=2, pp=30)),
         (ParallelPlan(tp=2, ep=2), "ep=2 deals out experts, but the model has none", ParallelPlan(tp=2)),
-        (ParallelPlan(dp=5), "dp=5 is more than the 4 requests", ParallelPlan(dp=4)),
+        (ParallelPlan(dp=5), "dp=5 groups need a request each, but at most 4 is", ParallelPlan(dp=4)),
     ],
     ids=str,
 )
