@@ -203,7 +203,7 @@ def _spec(arguments: argparse.Namespace, batch: int) -> ReplicaSpec:
         replica="overhead",
         incarnation="leader",
         redis_url="",
-        prefix="",
+        prefix="shardline",
         terms=QueueTerms(),
         replicas_on_host=arguments.replicas_on_host,
     )
