@@ -202,7 +202,7 @@ def _spec(arguments: argparse.Namespace, batch: int) -> ReplicaSpec:
         deployment=deployment,
         replica="overhead",
         incarnation="leader",
-        redis_url="",
+        redis_url="redis://127.0.0.1:1",
         prefix="shardline",
         terms=QueueTerms(),
         replicas_on_host=arguments.replicas_on_host,
